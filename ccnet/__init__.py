@@ -1,0 +1,42 @@
+"""Semantic segmentation with criss-cross attention, for today's PyTorch.
+
+The public names are loaded on first use, so that `import ccnet` costs little.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ccnet.models import CCNet, CCNetHead
+    from ccnet.modules import CrissCrossAttention, RecurrentCrissCrossAttention
+    from ccnet.ops import criss_cross_attention
+    from ccnet.predict import Predictor
+
+__version__ = "0.1.0"
+__all__ = [
+    "CCNet",
+    "CCNetHead",
+    "CrissCrossAttention",
+    "Predictor",
+    "RecurrentCrissCrossAttention",
+    "criss_cross_attention",
+]
+
+_ROOMS = {
+    "CCNet": "ccnet.models",
+    "CCNetHead": "ccnet.models",
+    "CrissCrossAttention": "ccnet.modules",
+    "Predictor": "ccnet.predict",
+    "RecurrentCrissCrossAttention": "ccnet.modules",
+    "criss_cross_attention": "ccnet.ops",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"module 'ccnet' has no attribute {name!r}")
+    return getattr(import_module(_ROOMS[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,80 @@
+"""A user's own images and labels in folders, described by a dataset.yaml."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, final
+
+import yaml
+
+from ccnet.datasets.dataset import DataError
+from ccnet.datasets.labels import LabelForm, LabelMap
+from ccnet.datasets.pairs import PairedDataset, find_pairs
+
+DESCRIPTION = "dataset.yaml"
+KEYS = ("classes", "palette", "ignore", "mapping", "labels")
+EXAMPLE = """\
+classes:                  # or a plain list of names, if labels are numbers
+  road: [128, 64, 128]
+  building: [70, 70, 70]
+ignore: [2]               # optional: label values that are left out"""
+
+
+@final
+class FolderDataset(PairedDataset):
+    """Images and labels below `root`: `<split>/images` + `<split>/labels`, or `images/<split>` +
+    `labels/<split>`, or pairs listed in `<split>.txt` (see `find_pairs`).
+
+    `root/dataset.yaml` says what the labels mean; its keys are `LabelMap`'s arguments, and those
+    given here take their place. With `classes` given, the file need not exist.
+    Raises DataError for a missing or wrong description, and for files without a partner
+    unless `strict=False`.
+    """
+
+    def __init__(
+        self,
+        root: Path | str,
+        split: str = "train",
+        *,
+        classes: Sequence[str] | Mapping[str, object] | None = None,
+        palette: Sequence[object] | Mapping[str, object] | None = None,
+        ignore: object = None,
+        mapping: Mapping[object, object] | None = None,
+        labels: LabelForm | None = None,
+        strict: bool = True,
+    ):
+        root = Path(root)
+        files = find_pairs(root, split)
+        given: dict[str, Any] = {"classes": classes, "palette": palette, "ignore": ignore}
+        given |= {"mapping": mapping, "labels": labels}
+        given = {key: value for key, value in given.items() if value is not None}
+        described = _read_description(root, required=classes is None)
+        if isinstance(given.get("classes"), Mapping):
+            described.pop("palette", None)
+        try:
+            label_map = LabelMap(**(described | given))
+        except ValueError as error:
+            raise DataError(f"{root / DESCRIPTION}: {error}.", path=root / DESCRIPTION) from error
+        super().__init__(root, files, label_map, strict)
+
+
+def _read_description(root: Path, required: bool) -> dict[str, Any]:
+    path = root / DESCRIPTION
+    if not path.is_file():
+        if not required:
+            return {}
+        raise DataError(
+            f"{path}: no such file. It names the classes, for example:\n{EXAMPLE}", path=path
+        )
+    try:
+        described = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not readable as YAML: {error}", path=path) from error
+    if not isinstance(described, dict) or (required and "classes" not in described):
+        raise DataError(f"{path}: `classes` is missing. For example:\n{EXAMPLE}", path=path)
+    unknown = [key for key in described if key not in KEYS]
+    if unknown:
+        raise DataError(
+            f"{path}: unknown key {', '.join(map(repr, unknown))}; known are {', '.join(KEYS)}.",
+            path=path,
+        )
+    return {key: value for key, value in described.items() if value is not None}

@@ -1,0 +1,266 @@
+"""From the values in a label file to class indices: numbers, palette PNGs, RGB colours."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+from jaxtyping import Int16, Integer, UInt8
+from PIL import Image
+
+from ccnet.datasets.dataset import IGNORE_INDEX, DataError, open_picture
+from ccnet.datasets.description import (
+    NUM_NUMBERS,
+    Color,
+    RawValue,
+    class_colors,
+    class_names,
+    default_palette,
+    read_ignored,
+    read_mapping,
+)
+
+LabelForm = Literal["index", "palette", "rgb"]
+
+NUMBER_MODES = ("1", "L", "LA", "P", "I;16", "I;16B", "I")
+UNMAPPED = -1
+
+
+@dataclass(frozen=True)
+class UnmappedValue:
+    """A value of a label file that stands for no class, and where it is first met."""
+
+    value: RawValue
+    x: int
+    y: int
+    pixels: int
+
+    @property
+    def is_grey(self) -> bool:
+        return not isinstance(self.value, int) and len(set(self.value)) == 1
+
+    def __str__(self) -> str:
+        kind = "value" if isinstance(self.value, int) else "colour"
+        unit = "pixel" if self.pixels == 1 else "pixels"
+        return f"{kind} {self.value} first at (x={self.x}, y={self.y}), {self.pixels} {unit}"
+
+
+class LabelValueError(DataError):
+    """A label file holds values that stand for no class."""
+
+    def __init__(
+        self, message: str, *, path: Path | None = None, values: tuple[UnmappedValue, ...] = ()
+    ):
+        super().__init__(message, path=path)
+        self.values = values
+
+
+class LabelMap:
+    """Which class a raw label value stands for. The arguments are the keys of dataset.yaml.
+
+    - classes: names in the order of the indices, or name → colour.
+    - palette: a colour for each class, `[r, g, b]` or `"#rrggbb"`. Without one, distinct colours
+      are made up for display, and RGB labels can't be read.
+    - ignore: raw values (numbers or colours) that become 255. The number 255 always does, unless
+      `mapping` makes it a class.
+    - mapping: raw value → class index, class name or `"ignore"`. Numbers listed here replace
+      "number = class index" altogether; colours listed here are added to the palette's.
+    - labels: "index" takes the stored numbers, "palette" too but from palette PNGs only, "rgb"
+      looks colours up. By default a grey or palette PNG is read by its numbers and an RGB one by
+      its colours; a palette PNG whose colours contradict its numbers is then refused.
+
+    Raises ValueError for descriptions that contradict themselves.
+    """
+
+    def __init__(
+        self,
+        classes: Sequence[str] | Mapping[str, object],
+        palette: Sequence[object] | Mapping[str, object] | None = None,
+        ignore: object = None,
+        mapping: Mapping[object, object] | None = None,
+        labels: LabelForm | None = None,
+    ):
+        if isinstance(classes, Mapping):
+            if palette is not None:
+                raise ValueError("`classes` already gives each class a colour; leave out `palette`")
+            palette = classes
+        self.classes = class_names(classes)
+        colors = None if palette is None else class_colors(palette, self.classes)
+        self.palette = default_palette(len(self.classes)) if colors is None else colors
+        if labels is not None and labels not in get_args(LabelForm):
+            raise ValueError(f"`labels` is {labels!r}; it can be {', '.join(get_args(LabelForm))}")
+        self.form = labels
+
+        mapped = {} if mapping is None else read_mapping(mapping, self.classes)
+        targets: dict[RawValue, int] = {color: i for i, color in enumerate(colors or ())}
+        if not any(isinstance(raw, int) for raw in mapped):
+            targets |= {i: i for i in range(len(self.classes))}
+        targets |= mapped
+        for raw in read_ignored(ignore):
+            target = targets.setdefault(raw, IGNORE_INDEX)
+            if target != IGNORE_INDEX:
+                raise ValueError(
+                    f"`ignore` lists {raw}, which also stands for {self._meaning(target)}. "
+                    "If class numbers don't start at 0, say so: "
+                    f"`mapping: {{1: {self.classes[0]}, ...}}`"
+                )
+        targets.setdefault(IGNORE_INDEX, IGNORE_INDEX)
+        self.targets: Mapping[RawValue, int] = targets
+        """Raw value, a number or a colour → class index, or 255 where ignored."""
+
+        numbers = {raw: target for raw, target in targets.items() if isinstance(raw, int)}
+        self._by_number = np.full(NUM_NUMBERS, UNMAPPED, np.int16)
+        self._by_number[list(numbers)] = list(numbers.values())
+        coded = sorted(
+            (_color_code(raw), target)
+            for raw, target in targets.items()
+            if not isinstance(raw, int)
+        )
+        self._color_codes = np.array([code for code, _ in coded], np.int32)
+        self._color_targets = np.array([target for _, target in coded], np.int16)
+
+    def read(self, path: Path | str) -> UInt8[np.ndarray, "h w"]:
+        """A label file as class indices, 255 where ignored.
+
+        Raises LabelValueError for values that stand for no class (with the file, each value,
+        where it is first met and how many pixels have it) and DataError for unreadable files.
+        """
+        path = Path(path)
+        picture = open_picture(path)
+        by_color = self.form == "rgb" or (self.form is None and picture.mode not in NUMBER_MODES)
+        raw = self._color_raster(picture, path) if by_color else self._number_raster(picture, path)
+        label = self._look_up_colors(raw) if by_color else self._look_up_numbers(raw)
+        if (label == UNMAPPED).any():
+            values = _unmapped_values(raw, label == UNMAPPED, by_color)
+            raise LabelValueError(
+                f"{path}: {_list_some(values)}: no class has it. {self._advice(values, picture)}",
+                path=path,
+                values=values,
+            )
+        return label.astype(np.uint8)
+
+    def _number_raster(self, picture: Image.Image, path: Path) -> Integer[np.ndarray, "h w"]:
+        if self.form == "palette" and picture.mode != "P":
+            raise DataError(
+                f"{path}: `labels: palette` wants palette PNGs, this one is of mode "
+                f"{picture.mode!r}. Use `labels: index` for grey ones, `labels: rgb` for colours.",
+                path=path,
+            )
+        raw = np.asarray(picture)
+        if picture.mode == "LA":
+            return raw[:, :, 0]
+        if picture.mode not in NUMBER_MODES:
+            raw = np.asarray(picture.convert("RGB"))
+            if (raw != raw[:, :, :1]).any():
+                raise DataError(
+                    f"{path}: `labels: index` wants one number a pixel, this file has colours. "
+                    "Use `labels: rgb` with a `palette`.",
+                    path=path,
+                )
+            return raw[:, :, 0]
+        if picture.mode == "P" and self.form is None:
+            self._refuse_contradiction(picture, raw, path)
+        if picture.mode == "L":
+            return raw // _stretch(path)
+        return raw.astype(np.uint8) if picture.mode == "1" else raw
+
+    def _color_raster(self, picture: Image.Image, path: Path) -> Integer[np.ndarray, "h w"]:
+        if not len(self._color_codes):
+            raise DataError(
+                f"{path}: an RGB label needs the colour of each class. Write "
+                f"`classes: {{{self.classes[0]}: [r, g, b], ...}}`, or `labels: index` if its "
+                "three channels repeat the class number.",
+                path=path,
+            )
+        # one word a pixel, 0x00bbggrr, without arithmetic
+        return np.asarray(picture.convert("RGBX")).view("<u4")[:, :, 0].astype(np.int32) & 0xFFFFFF
+
+    def _look_up_numbers(self, raw: Integer[np.ndarray, "h w"]) -> Int16[np.ndarray, "h w"]:
+        if raw.dtype.itemsize <= 2:
+            return self._by_number[raw]
+        known = (raw >= 0) & (raw < NUM_NUMBERS)
+        return np.where(known, self._by_number[raw.clip(0, NUM_NUMBERS - 1)], np.int16(UNMAPPED))
+
+    def _look_up_colors(self, raw: Integer[np.ndarray, "h w"]) -> Int16[np.ndarray, "h w"]:
+        nearest = np.searchsorted(self._color_codes, raw).clip(max=len(self._color_codes) - 1)
+        known = self._color_codes[nearest] == raw
+        return np.where(known, self._color_targets[nearest], np.int16(UNMAPPED))
+
+    def _refuse_contradiction(
+        self, picture: Image.Image, raw: UInt8[np.ndarray, "h w"], path: Path
+    ) -> None:
+        own = _own_palette(picture)
+        for number in np.flatnonzero(np.bincount(raw.ravel(), minlength=256)).tolist():
+            by_number = self.targets.get(number)
+            by_color = self.targets[own[number]] if own.get(number) in self.targets else None
+            if by_number is not None and by_color is not None and by_number != by_color:
+                raise DataError(
+                    f"{path}: palette entry {number} is {self._meaning(by_number)} by its number "
+                    f"but has the colour {own[number]} of {self._meaning(by_color)}. Say which "
+                    "holds: `labels: index` (numbers) or `labels: rgb` (colours).",
+                    path=path,
+                )
+
+    def _meaning(self, target: int) -> str:
+        return "ignored" if target == IGNORE_INDEX else f"class {target} ({self.classes[target]!r})"
+
+    def _advice(self, values: tuple[UnmappedValue, ...], picture: Image.Image) -> str:
+        found = [value.value for value in values if isinstance(value.value, int)]
+        if not found:
+            if len(values) > len(self.classes) + 16:
+                return "So many colours come from lossy or smoothly resized labels: make them anew."
+            if all(value.is_grey for value in values):
+                return "If the three channels repeat the class number, write `labels: index`."
+            return "Add the colour to `palette`, `mapping` or `ignore`."
+        numbers = [raw for raw in self.targets if isinstance(raw, int)]
+        ignored = [raw for raw in numbers if self.targets[raw] == IGNORE_INDEX]
+        known = f"Classes are {_ranges(set(numbers) - set(ignored))}, ignored {_ranges(ignored)}."
+        if found == [len(self.classes)] and len(self.classes) not in self.targets:
+            return f"{known} If they count from 1: `mapping: {{1: {self.classes[0]}, ...}}`."
+        own = _own_palette(picture) if picture.mode == "P" else {}
+        if all(own.get(number) in self.targets for number in found):
+            return f"{known} Its colours are in the palette: perhaps `labels: rgb` is meant."
+        return f"{known} Add the value to `mapping` or `ignore`."
+
+
+def _stretch(path: Path) -> int:
+    """What Pillow multiplies the numbers of a grey PNG with 2 or 4 bits a pixel by."""
+    with path.open("rb") as file:
+        header = file.read(26)
+    is_grey_png = header.startswith(b"\x89PNG") and header[25] == 0
+    return {2: 85, 4: 17}.get(header[24], 1) if is_grey_png else 1
+
+
+def _own_palette(picture: Image.Image) -> dict[int, Color]:
+    flat = picture.getpalette("RGB") or []
+    return {i: (flat[3 * i], flat[3 * i + 1], flat[3 * i + 2]) for i in range(len(flat) // 3)}
+
+
+def _color_code(color: Color) -> int:
+    return color[0] | color[1] << 8 | color[2] << 16
+
+
+def _unmapped_values(
+    raw: Integer[np.ndarray, "h w"], unmapped: np.ndarray, by_color: bool
+) -> tuple[UnmappedValue, ...]:
+    places = np.flatnonzero(unmapped)
+    codes, first, counts = np.unique(raw.ravel()[places], return_index=True, return_counts=True)
+    values = []
+    for code, place, pixels in zip(codes.tolist(), places[first].tolist(), counts, strict=True):
+        value = (code & 255, code >> 8 & 255, code >> 16) if by_color else code
+        y, x = divmod(place, raw.shape[1])
+        values.append(UnmappedValue(value, x, y, int(pixels)))
+    return tuple(values)
+
+
+def _list_some(values: tuple[UnmappedValue, ...], limit: int = 5) -> str:
+    listed = "; ".join(str(value) for value in values[:limit])
+    return listed if len(values) <= limit else f"{listed}; and {len(values) - limit} more"
+
+
+def _ranges(numbers: Iterable[int]) -> str:
+    ordered = sorted(numbers)
+    starts = [n for n in ordered if n - 1 not in ordered]
+    ends = [n for n in ordered if n + 1 not in ordered]
+    return ", ".join(f"{a}" if a == b else f"{a}–{b}" for a, b in zip(starts, ends, strict=True))

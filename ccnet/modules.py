@@ -1,0 +1,119 @@
+"""Criss-cross attention as layers (paper sections 3.2 and 3.3)."""
+
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ccnet.ops import criss_cross_attention
+
+CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": lambda: nn.ReLU(inplace=True),
+    "leaky_relu": lambda: nn.LeakyReLU(0.01, inplace=True),
+}
+
+
+class CrissCrossAttention(nn.Module):
+    """One pass: every pixel gathers from its row and column, H'_u = γ Σ_i A_{i,u} v_i + H_u.
+
+    query, key and value are 1×1 convolutions with bias, to max(1, channels // reduction) channels
+    for query and key. γ is learned and starts at 0, so that a new module is the identity.
+
+    Args:
+        channels: C of the input and output, (B, C, *spatial).
+        reduction: how many times fewer channels query and key have.
+        dims: number of spatial axes, 1, 2 or 3.
+        backend: handed to `criss_cross_attention`.
+    """
+
+    def __init__(
+        self, channels: int, reduction: int = 8, dims: int = 2, *, backend: str | None = None
+    ) -> None:
+        super().__init__()
+        if channels < 1 or reduction < 1:
+            raise ValueError(f"channels and reduction must be ≥ 1, got {channels} and {reduction}")
+        if dims not in CONVOLUTIONS:
+            raise ValueError(f"dims must be 1, 2 or 3, got {dims}")
+        conv = CONVOLUTIONS[dims]
+        reduced = max(1, channels // reduction)
+        self.query_conv = conv(channels, reduced, 1)
+        self.key_conv = conv(channels, reduced, 1)
+        self.value_conv = conv(channels, channels, 1)
+        self.gamma = nn.Parameter(torch.zeros(1))
+        self.backend = backend
+
+    def forward(self, features: Float[Tensor, "b c *spatial"]) -> Float[Tensor, "b c *spatial"]:
+        context = criss_cross_attention(
+            self.query_conv(features),
+            self.key_conv(features),
+            self.value_conv(features),
+            backend=self.backend,
+        )
+        return self.gamma.to(context.dtype) * context + features
+
+    def extra_repr(self) -> str:
+        return f"backend={self.backend!r}"
+
+
+class RecurrentCrissCrossAttention(nn.Module):
+    """R passes of criss-cross attention; two reach every pixel from every pixel (paper section 3.3).
+
+    Args:
+        channels, reduction, dims, backend: as for `CrissCrossAttention`.
+        recurrence: R ≥ 0, the number of passes; 0 is the identity and has no parameters.
+        shared: whether all passes share one set of weights, as in the paper.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        recurrence: int = 2,
+        reduction: int = 8,
+        dims: int = 2,
+        shared: bool = True,
+        *,
+        backend: str | None = None,
+    ) -> None:
+        super().__init__()
+        if recurrence < 0:
+            raise ValueError(f"recurrence must be ≥ 0, got {recurrence}")
+        self.recurrence = recurrence
+        num_modules = min(1, recurrence) if shared else recurrence
+        self.passes = nn.ModuleList(
+            CrissCrossAttention(channels, reduction, dims, backend=backend)
+            for _ in range(num_modules)
+        )
+
+    def forward(self, features: Float[Tensor, "b c *spatial"]) -> Float[Tensor, "b c *spatial"]:
+        for index in range(self.recurrence):
+            features = self.attention(index)(features)
+        return features
+
+    def attention(self, index: int) -> CrissCrossAttention:
+        """The module of one pass: the same one each time where the weights are shared."""
+        return cast(CrissCrossAttention, self.passes[index % len(self.passes)])
+
+    def extra_repr(self) -> str:
+        return f"recurrence={self.recurrence}"
+
+
+def conv_norm_activation(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int,
+    activation: str = "relu",
+    *,
+    bias: bool = False,
+) -> nn.Sequential:
+    """Convolution of stride 1 that keeps the size, batch normalisation, activation."""
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
+    padding = kernel_size // 2
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, kernel_size, padding=padding, bias=bias),
+        nn.BatchNorm2d(out_channels),
+        ACTIVATIONS[activation](),
+    )
