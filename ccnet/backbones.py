@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-# The classifiers of ImageNet networks, and MobileNetV2's last 1×1 convolution, which feeds only that
+from ccnet.ops.depthwise import DilatedDepthwiseConv2d
+
+# ImageNet's classifiers, and MobileNetV2's last 1×1 convolution, which feeds only its classifier
 _CLASSIFIER_KEYS = ("fc.", "classifier.", "features.18.")
 _RESNETS = {
     18: (2, 2, 2, 2),
@@ -208,35 +209,34 @@ def load_pretrained(backbone: Backbone, path: str | Path) -> None:
     or "backbone."; an ImageNet classifier is left out. Everything else has to match. Nothing in the
     file is run. Raises FileNotFoundError, or ValueError for a file that is broken or doesn't fit.
     """
-    path = Path(path)
+    wanted = backbone.state_dict()
     given = {
         key: value
-        for key, value in _read_state(path)
-        if key in backbone.state_dict() or not key.startswith(_CLASSIFIER_KEYS)
+        for key, value in _read_state(Path(path)).items()
+        if key in wanted or not key.startswith(_CLASSIFIER_KEYS)
     }
-    wanted = backbone.state_dict()
-    needed = [key for key in wanted if not key.endswith(".num_batches_tracked")]
-    shared = [key for key in wanted if key in given]
     problems = {
-        "missing": [key for key in needed if key not in given],
+        "missing": [
+            key for key in wanted if key not in given and not key.endswith("num_batches_tracked")
+        ],
         "unexpected": [key for key in given if key not in wanted],
         "of another shape": [
-            f"{key} {tuple(given[key].shape)} for {tuple(wanted[key].shape)}"
-            for key in shared
-            if given[key].shape != wanted[key].shape
+            f"{key} {tuple(value.shape)} for {tuple(wanted[key].shape)}"
+            for key, value in given.items()
+            if key in wanted and value.shape != wanted[key].shape
         ],
     }
-    if any(problems.values()):
-        counts = "; ".join(
-            f"{len(keys)} {kind} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
-            for kind, keys in problems.items()
-            if keys
-        )
-        raise ValueError(f"{path} doesn't fit {type(backbone).__name__}: {counts}")
+    counts = [
+        f"{len(keys)} {kind} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
+        for kind, keys in problems.items()
+        if keys
+    ]
+    if counts:
+        raise ValueError(f"{path} doesn't fit {type(backbone).__name__}: {'; '.join(counts)}")
     backbone.load_state_dict(given, strict=False)
 
 
-def _read_state(path: Path) -> Iterator[tuple[str, Tensor]]:
+def _read_state(path: Path) -> dict[str, Tensor]:
     if path.suffix not in (".safetensors", ".pth", ".pt"):
         raise ValueError(f"{path}: weights are read from .safetensors, .pth or .pt files")
     if not path.is_file():
@@ -246,15 +246,18 @@ def _read_state(path: Path) -> Iterator[tuple[str, Tensor]]:
             state = load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a broken pickle can raise anything
+    except Exception as error:  # a broken file can raise anything
         raise ValueError(f"{path} can't be read as weights ({type(error).__name__})") from error
     for wrapper in ("state_dict", "model"):
         if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
             state = state[wrapper]
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not isinstance(state, Mapping) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
+    ):
         raise ValueError(f"{path} holds something other than a state dict of tensors")
-    for key, value in state.items():
-        yield key.removeprefix("module.").removeprefix("backbone."), value
+    return {
+        key.removeprefix("module.").removeprefix("backbone."): value for key, value in state.items()
+    }
 
 
 class _BasicBlock(nn.Module):
@@ -316,60 +319,6 @@ class _InvertedResidual(nn.Module):
         return features + update if self.is_residual else update
 
 
-class _DilatedDepthwiseConv2d(nn.Conv2d):
-    """A depthwise 3×3 convolution with stride 1, whose gradients on the CPU don't go to oneDNN.
-
-    oneDNN's are 3 to 10 times slower than these, and in bfloat16, channels last, its weight
-    gradient is wrong at some sizes (seen with torch 2.13 at (8, 384, 44, 44)).
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        if not input.is_cpu or not torch.is_grad_enabled() or torch.compiler.is_exporting():
-            return super().forward(input)
-        return _DilatedDepthwise.apply(input, self.weight, self.dilation[0])
-
-
-class _DilatedDepthwise(torch.autograd.Function):
-    @staticmethod
-    def forward(images: Tensor, weight: Tensor, dilation: int) -> Tensor:
-        return F.conv2d(images, weight, None, 1, dilation, dilation, weight.shape[0])
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, int], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs[:2])
-        ctx.dilation = inputs[2]
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        (gradient,) = gradients
-        images, weight = (saved.to(gradient.dtype) for saved in ctx.saved_tensors)
-        dilation, channels = ctx.dilation, weight.shape[0]
-        for_images = for_weight = None
-        if ctx.needs_input_grad[0]:
-            mirrored = weight.flip(2, 3)
-            for_images = F.conv2d(gradient, mirrored, None, 1, dilation, dilation, channels)
-        if ctx.needs_input_grad[1]:
-            for_weight = nn.grad.conv2d_weight(
-                _interleaved(images, dilation),
-                list(weight.shape),
-                _interleaved(gradient, dilation),
-                padding=1,
-                groups=channels,
-            )
-        return for_images, for_weight, None
-
-
-def _interleaved(images: Tensor, step: int) -> Tensor:
-    """Split into the step² images of every step-th pixel: (B, C, H, W) → (B·step², C, H/step, W/step).
-
-    On these a dilated convolution is an ordinary one. Sizes are padded to multiples with zeros.
-    """
-    height, width = images.shape[-2:]
-    padded = F.pad(images, (0, -width % step, 0, -height % step)).movedim(1, -1)
-    split = padded.unflatten(2, (-1, step)).unflatten(1, (-1, step))
-    return split.permute(0, 2, 4, 1, 3, 5).flatten(0, 2).movedim(-1, 1)
-
-
 def _strides_and_dilations(
     strides: tuple[int, ...], stride_before: int, output_stride: int
 ) -> Iterator[tuple[int, int, int]]:
@@ -394,7 +343,7 @@ def _convolution(
     groups: int = 1,
 ) -> nn.Conv2d:
     is_dilated_depthwise = dilation > 1 and groups > 1
-    kind = _DilatedDepthwiseConv2d if is_dilated_depthwise else nn.Conv2d
+    kind = DilatedDepthwiseConv2d if is_dilated_depthwise else nn.Conv2d
     padding = dilation * (kernel_size // 2)
     return kind(
         in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias=False
@@ -425,7 +374,7 @@ def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module:
 
 
 def _initialise(network: nn.Module) -> None:
-    # Batch norm starts at scale 1 and offset 0 by itself
+    """As torchvision; batch norm starts at scale 1 and offset 0 by itself."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

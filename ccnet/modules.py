@@ -59,7 +59,9 @@ class CrissCrossAttention(nn.Module):
 
 
 class RecurrentCrissCrossAttention(nn.Module):
-    """R passes of criss-cross attention; two reach every pixel from every pixel (paper section 3.3).
+    """R passes of criss-cross attention; two reach every pixel from every pixel.
+
+    Paper section 3.3.
 
     Args:
         channels, reduction, dims, backend: as for `CrissCrossAttention`.

@@ -1,19 +1,12 @@
-"""Joint transforms of image and label: scale, crop, mirror, colour."""
+"""Joint transforms of image and label: scale, crop, mirror, colour. Loads no torch."""
 
-import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from jaxtyping import Float64, Int64, UInt8
+from jaxtyping import Float64, UInt8
 from PIL import Image
-from torch import Tensor
-from torch.utils.data import Dataset
 
-from ccnet.datasets.dataset import IGNORE_INDEX, DataError, SegmentationDataset
-
+IGNORE_INDEX = 255  # the label of pixels that are neither learned nor scored
 LUMA = np.array([0.299, 0.587, 0.114])
 RGB_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 YIQ_TO_RGB = np.linalg.inv(RGB_TO_YIQ)
@@ -21,6 +14,7 @@ CROP_DRAWS = 10
 SHARE_SAMPLES = 64
 
 Box = tuple[float, float, float, float]
+"""Left, top, right and bottom, in pixels of the image."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +81,7 @@ class RandomTransform:
     def _draw_window(
         self, label: UInt8[np.ndarray, "h w"], rng: np.random.Generator
     ) -> tuple[Box, tuple[int, int]]:
-        """The window in the image, (left, top, right, bottom), and its size after scaling, (h, w)."""
+        """The window in the image and its size after scaling, (h, w)."""
         scale = rng.uniform(*self.scale)
         scaled = [max(1, round(side * scale)) for side in label.shape]
         height, width = (min(pair) for pair in zip(scaled, self.crop_size, strict=True))
@@ -119,88 +113,12 @@ class RandomTransform:
         return view.convert("RGB", tuple(np.column_stack([matrix, offset]).ravel().tolist()))
 
 
-Callback = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
-
-
-class AugmentedDataset(Dataset[tuple[Tensor, Tensor]]):
-    """A data set's samples, transformed and as tensors; a sample's key is (epoch, index).
-
-    The randomness of a sample comes from (seed, epoch, index) alone, so it does not depend on the
-    number of workers or on what was read before. `transform` is a `RandomTransform`, None, or any
-    `callable(image, label)` on arrays that returns an RGB uint8 image and an integer label of the
-    same size; around it Python's, numpy's and torch's global generators are seeded, then put back.
-    A generator that the callable keeps to itself isn't seen: seed it from one of these three.
-    """
-
-    def __init__(
-        self,
-        dataset: SegmentationDataset,
-        transform: RandomTransform | Callback | None,
-        seed: int = 0,
-    ):
-        if seed < 0:
-            raise ValueError(f"seed must be 0 or more, got {seed}")
-        self.dataset = dataset
-        self.transform = transform
-        self.seed = seed
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(
-        self, key: tuple[int, int]
-    ) -> tuple[UInt8[Tensor, "3 h w"], Int64[Tensor, "h w"]]:
-        """The sample of an epoch: image 0–255, label 0..classes-1 or 255.
-
-        Raises DataError for unreadable files and ValueError for what a callable returns wrongly;
-        any error says which sample it was.
-        """
-        epoch, index = key
-        try:
-            image, label = self._transform(*self.dataset[index], epoch, index)
-        except Exception as error:
-            error.add_note(f"in sample {index} ({self.dataset.name(index)}), epoch {epoch}")
-            raise
-        return (
-            torch.from_numpy(np.array(image.transpose(2, 0, 1), order="C")),
-            torch.from_numpy(label.astype(np.int64)),
-        )
-
-    def _transform(
-        self, image: np.ndarray, label: np.ndarray, epoch: int, index: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        if self.transform is None:
-            return image, label
-        entropy = np.random.SeedSequence((self.seed, epoch, index))
-        if isinstance(self.transform, RandomTransform):
-            return self.transform(image, label, np.random.default_rng(entropy))
-        with seeded_globals(int(entropy.generate_state(1)[0])):
-            result = self.transform(image, label)
-        _check_result(result, len(self.dataset.classes), self.dataset.name(index))
-        return result
-
-
-@contextmanager
-def seeded_globals(seed: int) -> Iterator[None]:
-    """Seeds the CPU generators of `random`, numpy and torch inside the block, 0 to 2³²-1."""
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.default_generator.manual_seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])
-
-
 def largest_share(label: UInt8[np.ndarray, "h w"], box: Box) -> float:
     """The largest class's share of the labelled pixels in a window, from 64×64 samples at most;
     1 where all are ignored."""
     left, top, right, bottom = (int(edge) for edge in box)
-    step_y = max(1, (bottom - top) // SHARE_SAMPLES)
-    step_x = max(1, (right - left) // SHARE_SAMPLES)
+    step_y = max(1, -(-(bottom - top) // SHARE_SAMPLES))
+    step_x = max(1, -(-(right - left) // SHARE_SAMPLES))
     window = label[top : max(bottom, top + 1) : step_y, left : max(right, left + 1) : step_x]
     counts = np.bincount(window.ravel(), minlength=IGNORE_INDEX + 1)[:IGNORE_INDEX]
     labelled = counts.sum()
@@ -246,28 +164,3 @@ def _pad(
     padded = Image.new(picture.mode, (size[1], size[0]), fill)
     padded.paste(picture)
     return np.array(padded)
-
-
-def _check_result(result: object, num_classes: int, name: str) -> None:
-    if not isinstance(result, tuple | list) or len(result) != 2:
-        raise ValueError(f"{name}: the transform must return (image, label), got {type(result)}")
-    image, label = result
-    for part, value in (("image", image), ("label", label)):
-        if not isinstance(value, np.ndarray):
-            raise ValueError(f"{name}: the transform's {part} must be an array, got {type(value)}")
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-        raise ValueError(
-            f"{name}: the transform's image must be uint8 (h, w, 3), 0–255, got {image.dtype} "
-            f"{image.shape}; the model normalises it and takes it as a tensor"
-        )
-    if not np.issubdtype(label.dtype, np.integer) or label.shape != image.shape[:2]:
-        raise ValueError(
-            f"{name}: the transform's label must be integer {image.shape[:2]}, "
-            f"got {label.dtype} {label.shape}"
-        )
-    wrong = label[((label < 0) | (label >= num_classes)) & (label != IGNORE_INDEX)]
-    if wrong.size:
-        raise ValueError(
-            f"{name}: the transform's label holds {wrong[0]}; it may hold 0–{num_classes - 1} and "
-            f"{IGNORE_INDEX}. Resize labels by nearest neighbour and pad them with {IGNORE_INDEX}"
-        )

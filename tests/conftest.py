@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
-SHARED = Path(__file__).parents[2] / "shared"  # images with a licence of their own, not in the project
+SHARED = Path(__file__).parents[2] / "shared"  # real images, with licences of their own
+    Path(__file__).parents[2] / "shared"
+)  # images with a licence of their own, not in the project
 
 
 @pytest.fixture(autouse=True)

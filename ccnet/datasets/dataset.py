@@ -7,8 +7,6 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
-IGNORE_INDEX = 255
-
 
 class DataError(ValueError):
     """Files that cannot be used; the message names them and says what would work."""

@@ -50,6 +50,8 @@ class FolderDataset(PairedDataset):
         described = _read_description(root, required=classes is None)
         if isinstance(given.get("classes"), Mapping):
             described.pop("palette", None)
+        elif palette is not None and isinstance(described.get("classes"), Mapping):
+            described["classes"] = list(described["classes"])
         try:
             label_map = LabelMap(**(described | given))
         except ValueError as error:
@@ -66,7 +68,7 @@ def _read_description(root: Path, required: bool) -> dict[str, Any]:
             f"{path}: no such file. It names the classes, for example:\n{EXAMPLE}", path=path
         )
     try:
-        described = yaml.safe_load(path.read_text(encoding="utf-8"))
+        described = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not readable as YAML: {error}", path=path) from error
     if not isinstance(described, dict) or (required and "classes" not in described):

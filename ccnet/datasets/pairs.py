@@ -9,8 +9,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from ccnet.datasets.dataset import IGNORE_INDEX, DataError, SizeMismatchError, read_image
+from ccnet.datasets.dataset import DataError, SizeMismatchError, read_image
 from ccnet.datasets.labels import LabelMap
+from ccnet.transforms import IGNORE_INDEX
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 LABEL_SUFFIX = ".png"
@@ -69,7 +70,7 @@ class PairedDataset(ABC):
 
     def name(self, index: int) -> str:
         """The image's path, relative to the root where it lies below it."""
-        return _relative(self.files.pairs[index][0], self.root)
+        return relative_name(self.files.pairs[index][0], self.root)
 
 
 def find_pairs(
@@ -131,7 +132,9 @@ def _by_stem(folder: Path, suffixes: tuple[str, ...]) -> tuple[dict[Path, Path],
 
 def _read_list(root: Path, listed: Path) -> Pairs:
     pairs, images, labels, missing = [], [], [], []
-    for number, line in enumerate(listed.read_text(encoding="utf-8").splitlines(), start=1):
+    # a name in another encoding then shows up as a missing file
+    text = listed.read_text(encoding="utf-8-sig", errors="replace")
+    for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         separator = next((mark for mark in (",", "\t") if mark in line), None)
@@ -160,7 +163,7 @@ def _refuse_unmatched(root: Path, files: Pairs) -> None:
         "labels without an image": files.unmatched_labels,
     }
     problems = [
-        f"{len(paths)} {kind}: {', '.join(_relative(path, root) for path in paths[:5])}"
+        f"{kind} ({len(paths)}): {', '.join(relative_name(path, root) for path in paths[:5])}"
         + (", ..." if len(paths) > 5 else "")
         for kind, paths in kinds.items()
         if paths
@@ -189,5 +192,6 @@ def _size(array: np.ndarray) -> str:
     return f"{array.shape[1]}×{array.shape[0]}"
 
 
-def _relative(path: Path, root: Path) -> str:
+def relative_name(path: Path, root: Path) -> str:
+    """The path below the root with forward slashes; elsewhere the path as it is."""
     return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()

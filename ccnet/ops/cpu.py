@@ -11,11 +11,13 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-TILE_SCORES = 1 << 18  # scores of one tile: 1 MiB in float32, small enough for the second-level cache
+TILE_SCORES = (
+    1 << 18
+)  # scores of one tile: 1 MiB in float32, small enough for the second-level cache
 
 
 def forward(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The attention (B, *spatial, C), and of each pixel's scores the peak and Σ exp(score − peak)."""
+    """The attention (B, *spatial, C); of each pixel's scores the peak and Σ exp(score − peak)."""
     out = value.new_empty(value.shape)
     peak = query.new_empty(query.shape[:-1], dtype=statistics_dtype(query))
     total = torch.empty_like(peak)
@@ -66,7 +68,7 @@ def backward(
 
 
 def line_scores(q: Tensor, k: Tensor, itself: bool, dtype: torch.dtype) -> Tensor:
-    """q · k within each line of a tile, [lines, L, L]; −∞ on the diagonal unless `itself` counts."""
+    """q · k within each line, [lines, L, L]; −∞ on the diagonal unless `itself` counts."""
     scores = torch.bmm(q.to(dtype), k.to(dtype).mT)
     if not itself:
         scores.diagonal(dim1=-2, dim2=-1).fill_(-math.inf)

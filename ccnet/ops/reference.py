@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def criss_cross_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """out_u = Σ_i softmax_i(q_u · k_i) v_i over the pixels i that share all coordinates but one with u.
+    """out_u = Σ_i softmax_i(q_u · k_i) v_i over the pixels i that differ in at most one coordinate.
 
     (B, *spatial, D), (B, *spatial, D), (B, *spatial, C) → (B, *spatial, C).
     """

@@ -1,0 +1,43 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: help demo test check format package clean
+
+help:     ## this list
+	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+demo: .venv/installed     ## train, evaluate and predict on embedded scenes, about a minute
+	rm -rf runs/demo
+	$(BIN)/ccnet demo --run runs/demo
+
+test: .venv/dev     ## every test
+	$(BIN)/python -m pytest -n 2
+
+check: .venv/dev     ## format, lint, types and the fast tests, under a minute
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/basedpyright
+	$(BIN)/python -m pytest -n 2 -m "not slow" -q
+
+format: .venv/dev     ## rewrite the code in the project's format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+package: .venv/dev     ## the source archive and the wheel, into dist/
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist
+
+clean:     ## remove the environment, runs and packages
+	rm -rf .venv runs dist build *.egg-info
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(PIP) setuptools
+	$(PIP) --no-build-isolation --editable .
+	touch $@
+
+.venv/dev: .venv/installed
+	$(PIP) --no-build-isolation --editable '.[dev]'
+	touch $@

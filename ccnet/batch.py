@@ -1,0 +1,108 @@
+"""Label maps of many image files: files in, PNG files out, one bad file doesn't stop the rest."""
+
+import glob
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ccnet.datasets import DataError, read_image
+from ccnet.predict import Predictor
+from ccnet.visualize import colorize, overlay
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class Job:
+    """An image file and the file of its labels."""
+
+    image: Path
+    labels: Path
+
+
+def find_jobs(inputs: Sequence[str | Path], output: Path) -> list[Job]:
+    """Files, folders (with all below them) or glob patterns, each with where its labels go.
+
+    The labels of a file in a given folder keep its path below it.
+
+    Raises:
+        FileNotFoundError: an input matches nothing.
+        ValueError: two images would be written to one file, or labels over an image.
+    """
+    jobs = {}
+    for given in map(str, inputs):
+        path = Path(given)
+        if path.is_dir():
+            found = [
+                (p, p.relative_to(path))
+                for p in sorted(path.rglob("*"))
+                if p.suffix.lower() in SUFFIXES and p.is_file()
+            ]
+        elif path.is_file():
+            found = [(path, Path(path.name))]
+        else:
+            matches = sorted(map(Path, glob.glob(given, recursive=True)))
+            found = [(p, Path(p.name)) for p in matches if p.is_file()]
+        if not found:
+            raise FileNotFoundError(f"no images at {given}; known are {', '.join(SUFFIXES)}")
+        for image, relative in found:
+            jobs[image.resolve()] = Job(image, output / relative.with_suffix(".png"))
+    jobs = list(jobs.values())
+    targets = Counter(job.labels for job in jobs)
+    for job in jobs:
+        if targets[job.labels] > 1:
+            same = [str(other.image) for other in jobs if other.labels == job.labels]
+            raise ValueError(f"{' and '.join(same)} would both be written to {job.labels}")
+        if job.labels.exists() and job.labels.samefile(job.image):
+            raise ValueError(f"the labels of {job.image} would be written over it")
+    return jobs
+
+
+def predict_files(
+    predictor: Predictor,
+    jobs: Sequence[Job],
+    *,
+    color: bool = False,
+    overlays: bool = False,
+    progress: Callable[[int, int], object] | None = None,
+) -> list[tuple[Path, str]]:
+    """Write the labels of each image as an 8-bit PNG of class indices, at the image's own size.
+
+    With `color` and `overlays` also NAME.color.png and NAME.overlay.png. Returns the files that
+    could not be read, each with the reason.
+    """
+    palette = predictor.palette
+    if palette is None and (color or overlays):
+        raise ValueError("the model has no palette to colour labels with")
+    failures = []
+    for index, job in enumerate(jobs):
+        try:
+            image = read_image(job.image)
+            labels = predictor.predict(image)
+        except DataError as error:
+            failures.append((job.image, str(error)))
+        else:
+            write_png(job.labels, labels)
+            if color and palette is not None:
+                write_png(job.labels.with_suffix(".color.png"), colorize(labels, palette))
+            if overlays and palette is not None:
+                mixed = overlay(image, labels, palette)
+                write_png(job.labels.with_suffix(".overlay.png"), mixed)
+        if progress is not None:
+            progress(index + 1, len(jobs))
+    return failures
+
+
+def write_png(path: Path, array: np.ndarray) -> None:
+    """Written beside and renamed, so that a file that is there is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.new")
+    try:
+        Image.fromarray(array).save(fresh, format="PNG")
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)

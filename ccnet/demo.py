@@ -1,0 +1,99 @@
+"""The whole path on the embedded scenes in a minute or two: train, evaluate, predict, look."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ccnet.batch import find_jobs, predict_files
+from ccnet.checkpoint import write_json
+from ccnet.config import DataConfig, LossConfig, ModelConfig, OptimizerConfig, TrainConfig
+from ccnet.datasets import Scenes
+from ccnet.evaluate import evaluate
+from ccnet.explain import attention_maps
+from ccnet.metrics import Scores
+from ccnet.predict import Predictor
+from ccnet.progress import CountProgress
+from ccnet.train import train
+from ccnet.visualize import save_attention, save_comparison, save_curves
+
+STEPS, BATCH = 900, 32
+SCENES = TrainConfig(
+    data=DataConfig(num_images=STEPS * BATCH),
+    model=ModelConfig(
+        backbone="tiny", channels=64, kernel_size=1, dropout=0.0, auxiliary_channels=None
+    ),
+    optimizer=OptimizerConfig(name="adamw", lr=2e-3, schedule="one_cycle"),
+    loss=LossConfig(class_weights=[0.1, 1.0, 1.0, 1.0]),
+    steps=STEPS,
+    batch_size=BATCH,
+    validate_every=150,
+    num_workers=0,
+    precision="float32",
+    device="cpu",
+)
+NUM_SHOWN = 4
+
+
+def demo(run: Path, seed: int = 0) -> Scores:
+    """Train on the scenes and leave models, scores, label maps and pictures in a new folder."""
+    train(replace(SCENES, seed=seed), run)
+    predictor = Predictor(run / "model", device="cpu")
+    held_out = Scenes("test")
+    with CountProgress("evaluating") as progress:
+        scores = evaluate(predictor, held_out, progress=progress)
+    write_json(run / "metrics.json", scores.to_dict())
+
+    images = run / "images"
+    images.mkdir()
+    for index in range(NUM_SHOWN):
+        Image.fromarray(held_out[index][0]).save(images / f"{held_out.name(index)}.png")
+    failures = predict_files(predictor, find_jobs([images], run / "predictions"), color=True)
+    assert not failures
+
+    samples = [held_out[index] for index in range(NUM_SHOWN)]
+    save_comparison(
+        run / "held_out.png",
+        [(image, label, predictor.predict(image)) for image, label in samples],
+        held_out.classes,
+        held_out.palette,
+    )
+    rows = []
+    for image, label in samples[:3]:
+        pixel = pixel_far_from_beacon(image, label)
+        rows.append((image, pixel, attention_maps(predictor, image, pixel)))
+    save_attention(run / "attention.png", rows)
+    save_curves(run / "curves.png", run / "log.csv")
+    return scores
+
+
+def pixel_far_from_beacon(image: np.ndarray, label: np.ndarray) -> tuple[int, int]:
+    """(x, y) of the shape pixel farthest from the beacon's row and column."""
+    colourfulness = np.ptp(image.astype(int), axis=2)
+    beacon = np.unravel_index(colourfulness.argmax(), label.shape)
+    shapes = np.argwhere((label > 0) & (label != Scenes.ignore_index))
+    y, x = shapes[np.abs(shapes - beacon).min(axis=1).argmax()]
+    return int(x), int(y)
+
+
+def report(run: Path) -> str:
+    """What the demo made and what to try next."""
+    scores = json.loads((run / "metrics.json").read_text())
+    return f"""
+mIoU {scores["miou"]:.4f} on {len(Scenes("test"))} held-out scenes (metrics.json)
+
+In {run}:
+  held_out.png     held-out images beside truth and prediction
+  attention.png    where pixels look in one pass and in two
+  curves.png       loss and validation mIoU by step; log.csv, and logs/ for TensorBoard
+  model/           the trained network: config.json and model.safetensors
+  predictions/     label maps of the images in images/
+
+Try next:
+  ccnet predict {run}/model IMAGES --output runs/labels --overlay
+  ccnet evaluate {run}/model --data scenes --split val
+  ccnet train --help       train on your own images: --data.name folder --data.root FOLDER
+  ccnet check-data FOLDER  what is wrong with them, first
+"""

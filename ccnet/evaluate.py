@@ -1,0 +1,56 @@
+"""Scores of a predictor on a data set."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from ccnet.datasets import SegmentationDataset
+from ccnet.metrics import ConfusionMatrix, Scores
+from ccnet.predict import Predictor
+
+
+def evaluate(
+    predictor: Predictor,
+    dataset: SegmentationDataset,
+    *,
+    num_workers: int = 0,
+    progress: Callable[[int, int], object] | None = None,
+) -> Scores:
+    """Predict every image at its own size and score all pixels with a label together.
+
+    `progress(done, total)` is called after each image; `num_workers` processes read ahead.
+
+    Raises:
+        ValueError: the data set is empty, its classes aren't the model's, or nothing is labelled.
+        DataError: an image or label can't be used.
+    """
+    if len(dataset) == 0:
+        raise ValueError("the data set has no images to evaluate on")
+    if len(dataset.classes) != len(predictor.classes):
+        raise ValueError(
+            f"the model has {len(predictor.classes)} classes ({', '.join(predictor.classes[:4])}, "
+            f"...), the data set {len(dataset.classes)} ({', '.join(dataset.classes[:4])}, ...)"
+        )
+    confusion = ConfusionMatrix(len(dataset.classes))
+    loader = DataLoader(Indexed(dataset), batch_size=None, num_workers=num_workers)
+    for index, (image, label) in enumerate(loader):
+        prediction = torch.from_numpy(predictor.predict(np.asarray(image)))
+        confusion.update(prediction[None].long(), torch.as_tensor(label)[None].long())
+        if progress is not None:
+            progress(index + 1, len(dataset))
+    return confusion.scores(dataset.classes)
+
+
+class Indexed(Dataset):
+    """A data set as a DataLoader reads it, by index up to its length."""
+
+    def __init__(self, dataset: SegmentationDataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        return self.dataset[index]

@@ -1,0 +1,241 @@
+"""CCNet: backbone → recurrent criss-cross attention → fusion → classifier (paper figure 2)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Self, cast, overload
+
+import torch
+import torch.nn.functional as F
+from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
+from huggingface_hub.constants import SAFETENSORS_SINGLE_FILE
+from jaxtyping import Float, UInt8
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ccnet.backbones import create_backbone
+from ccnet.modules import RecurrentCrissCrossAttention, conv_norm_activation
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+
+
+class CCNetHead(nn.Module):
+    """From the features X of any encoder to class logits at their size (paper section 3.1).
+
+    H = reduction(X); H'' = R passes of criss-cross attention on H; the classifier sees the fusion
+    of [X, smoothing(H'')].
+
+    Args:
+        in_channels: channels of X, (B, in_channels, H, W).
+        num_classes: channels of the logits.
+        channels: channels of H, which the attention works on.
+        recurrence: R, the number of passes; with 0 the convolutions around them stay.
+        reduction: how many times fewer channels query and key have.
+        shared: whether all passes share one set of weights.
+        kernel_size: 3 as in the published networks, or 1 as in the article's text, of the
+            reduction, the smoothing and the fusion.
+        activation: "relu" or "leaky_relu" (slope 0.01, the authors').
+        dropout: probability that a channel is left out before the classifier.
+        backend: handed to `criss_cross_attention`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        channels: int = 512,
+        recurrence: int = 2,
+        *,
+        reduction: int = 8,
+        shared: bool = True,
+        kernel_size: int = 3,
+        activation: str = "relu",
+        dropout: float = 0.1,
+        backend: str | None = None,
+    ) -> None:
+        super().__init__()
+        if num_classes < 2:
+            raise ValueError(f"num_classes must be ≥ 2, got {num_classes}")
+        if kernel_size not in (1, 3):
+            raise ValueError(f"kernel_size must be 1 or 3, got {kernel_size}")
+        self.reduction = conv_norm_activation(in_channels, channels, kernel_size, activation)
+        self.attention = RecurrentCrissCrossAttention(
+            channels, recurrence, reduction, shared=shared, backend=backend
+        )
+        self.smoothing = conv_norm_activation(channels, channels, kernel_size, activation)
+        self.fusion = conv_norm_activation(
+            in_channels + channels, channels, kernel_size, activation
+        )
+        self.dropout = nn.Dropout2d(dropout)
+        self.classifier = nn.Conv2d(channels, num_classes, 1)
+
+    def forward(self, features: Float[Tensor, "b x h w"]) -> Float[Tensor, "b classes h w"]:
+        context = self.smoothing(self.attention(self.reduction(features)))
+        fused = self.fusion(torch.cat([features, context], dim=1))
+        return self.classifier(self.dropout(fused))
+
+
+class CCNet(
+    nn.Module,
+    PyTorchModelHubMixin,
+    library_name="ccnet",
+    pipeline_tag="image-segmentation",
+    license="mit",
+    tags=["semantic-segmentation", "criss-cross-attention"],
+):
+    """The network of *CCNet: Criss-Cross Attention for Semantic Segmentation*.
+
+    `model(images)` takes normalised images (B, 3, H, W), sides at least 32, and returns logits
+    (B, num_classes, H, W); `model.normalize` makes such images of uint8 ones. What a user of the
+    weights needs beside them (normalisation, names, colours) is stored with them.
+
+    Args:
+        num_classes: number of classes.
+        backbone: a name of `ccnet.backbones.BACKBONES`.
+        recurrence, channels, reduction, shared, kernel_size, activation, dropout, backend: of
+            `CCNetHead`.
+        output_stride: of the backbone, 8 in the paper; None leaves the backbone's default.
+        stem, dilation, ceil_mode: of a ResNet; None leaves its default.
+        auxiliary_channels: width of the auxiliary head on the third stage, None for no such head.
+        auxiliary_bias: whether its 3×3 convolution has a bias (the authors').
+        align_corners: of the bilinear upsampling to the image.
+        pretrained: a file with weights for the backbone; not stored in the model's configuration.
+        mean, std: of each RGB channel, in units of 0 to 255.
+        classes, palette: one name and one RGB colour a class.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        backbone: str = "resnet101",
+        recurrence: int = 2,
+        channels: int = 512,
+        *,
+        reduction: int = 8,
+        shared: bool = True,
+        kernel_size: int = 3,
+        activation: str = "relu",
+        dropout: float = 0.1,
+        backend: str | None = None,
+        output_stride: int | None = None,
+        stem: str | None = None,
+        dilation: str | None = None,
+        ceil_mode: bool | None = None,
+        auxiliary_channels: int | None = 256,
+        auxiliary_bias: bool = False,
+        align_corners: bool = False,
+        pretrained: str | Path | None = None,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+        classes: Sequence[str] | None = None,
+        palette: Sequence[Sequence[int]] | None = None,
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.classes = tuple(classes or (f"class {i}" for i in range(num_classes)))
+        self.palette = None if palette is None else tuple((r, g, b) for r, g, b in palette)
+        for name, given in (("classes", self.classes), ("palette", self.palette)):
+            if given is not None and len(given) != num_classes:
+                raise ValueError(f"{name} has {len(given)} entries for {num_classes} classes")
+        self.align_corners = align_corners
+        options = {
+            "output_stride": output_stride,
+            "stem": stem,
+            "dilation": dilation,
+            "ceil_mode": ceil_mode,
+        }
+        given_options = {name: value for name, value in options.items() if value is not None}
+        self.backbone = create_backbone(backbone, pretrained=pretrained, **given_options)
+        self.head = CCNetHead(
+            self.backbone.out_channels[-1],
+            num_classes,
+            channels,
+            recurrence,
+            reduction=reduction,
+            shared=shared,
+            kernel_size=kernel_size,
+            activation=activation,
+            dropout=dropout,
+            backend=backend,
+        )
+        self.auxiliary_head = None
+        if auxiliary_channels is not None:
+            self.auxiliary_head = nn.Sequential(
+                *conv_norm_activation(
+                    self.backbone.out_channels[-2],
+                    auxiliary_channels,
+                    3,
+                    activation,
+                    bias=auxiliary_bias,
+                ),
+                nn.Dropout2d(dropout),
+                nn.Conv2d(auxiliary_channels, num_classes, 1),
+            )
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+
+    @overload
+    def forward(
+        self, images: Float[Tensor, "b 3 h w"], auxiliary: Literal[False] = False
+    ) -> Float[Tensor, "b classes h w"]: ...
+
+    @overload
+    def forward(
+        self, images: Float[Tensor, "b 3 h w"], auxiliary: Literal[True]
+    ) -> tuple[Float[Tensor, "b classes h w"], ...]: ...
+
+    def forward(
+        self, images: Float[Tensor, "b 3 h w"], auxiliary: bool = False
+    ) -> Float[Tensor, "b classes h w"] | tuple[Float[Tensor, "b classes h w"], ...]:
+        """Logits at the images' size; with `auxiliary` also the auxiliary head's, if there is one."""
+        *_, third, features = self.backbone(images)
+        logits = [self.head(features)]
+        if auxiliary and self.auxiliary_head is not None:
+            logits.append(self.auxiliary_head(third))
+        size = images.shape[-2:]
+        upsampled = tuple(
+            F.interpolate(x, size, mode="bilinear", align_corners=self.align_corners)
+            for x in logits
+        )
+        return upsampled if auxiliary else upsampled[0]
+
+    def normalize(self, images: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+        """RGB images of 0 to 255 as the network takes them: minus its mean, over its deviation."""
+        return (images - self.mean) / self.std
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> str | None:
+        """Write config.json and model.safetensors, and a README.md unless there is one."""
+        arguments = cast(dict[str, Any], self._hub_mixin_config)
+        config = {name: value for name, value in arguments.items() if name != "pretrained"}
+        return super().save_pretrained(save_directory, **{"config": config, **kwargs})
+
+    @classmethod
+    def _from_pretrained(
+        cls,
+        *,
+        model_id: str,
+        revision: str | None,
+        cache_dir: str | Path | None,
+        force_download: bool,
+        local_files_only: bool,
+        token: str | bool | None,
+        map_location: str = "cpu",
+        **arguments: Any,
+    ) -> Self:
+        if Path(model_id).is_dir():
+            weights = str(Path(model_id, SAFETENSORS_SINGLE_FILE))
+        else:
+            weights = hf_hub_download(
+                model_id,
+                SAFETENSORS_SINGLE_FILE,
+                revision=revision,
+                cache_dir=cache_dir,
+                force_download=force_download,
+                token=token,
+                local_files_only=local_files_only,
+            )
+        model = cls(**arguments)
+        model.load_state_dict(load_file(weights, device=map_location))
+        return model.eval()

@@ -1,0 +1,121 @@
+"""The one way from images to labels: arrays in, arrays out, no files."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+
+from ccnet.models import CCNet
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class Predictor:
+    """Labels for images by a trained CCNet, at each image's own size.
+
+    Args:
+        model: a CCNet, or the folder or hub id of a saved one. The model is used as it is, in
+            evaluation mode during a call.
+        device: "auto" takes CUDA, else Apple's GPU, else the CPU.
+        precision: "float32", "bfloat16" or "float16" (autocast), or "auto": bfloat16 where the
+            hardware multiplies it faster, else float32.
+
+    Raises:
+        FileNotFoundError: `model` looks like a path and there is no such folder.
+    """
+
+    def __init__(
+        self, model: CCNet | str | Path, *, device: str = "auto", precision: str = "float32"
+    ) -> None:
+        self.device = torch.device(pick_device(device))
+        self.dtype = PRECISIONS[pick_precision(precision, self.device)]
+        self.model = (model if isinstance(model, CCNet) else load_model(model)).to(self.device)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.model.classes
+
+    @property
+    def palette(self) -> tuple[tuple[int, int, int], ...] | None:
+        return self.model.palette
+
+    def predict(
+        self, image: UInt8[np.ndarray, "h w 3"] | UInt8[Tensor, "3 h w"] | Image.Image
+    ) -> UInt8[np.ndarray, "h w"]:
+        """The most likely class of each pixel of an RGB image, 0–255 in."""
+        batch = to_batch(image).to(self.device)
+        return self.logits(batch)[0].argmax(0).to(torch.uint8).cpu().numpy()
+
+    @torch.inference_mode()
+    def logits(self, images: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b classes h w"]:
+        """Logits of RGB images of one size, 0–255, float32."""
+        training = self.model.training
+        self.model.eval()
+        images = images.to(self.device, memory_format=torch.channels_last)
+        try:
+            autocast = self.dtype != torch.float32
+            with torch.autocast(self.device.type, self.dtype, enabled=autocast):
+                return self.model(self.model.normalize(images)).float()
+        finally:
+            self.model.train(training)
+
+
+def to_batch(
+    image: UInt8[np.ndarray, "h w 3"] | UInt8[Tensor, "3 h w"] | Image.Image,
+) -> UInt8[Tensor, "1 3 h w"]:
+    if isinstance(image, Image.Image):
+        image = np.array(image.convert("RGB"))
+    if isinstance(image, np.ndarray):
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise ValueError(
+                f"expected an RGB array (H, W, 3) of uint8, got {image.shape} of {image.dtype}"
+            )
+        image = torch.from_numpy(np.ascontiguousarray(image)).movedim(-1, 0)
+    if image.ndim != 3 or image.shape[0] != 3 or image.dtype != torch.uint8:
+        raise ValueError(
+            f"expected an RGB tensor (3, H, W) of uint8, got {tuple(image.shape)} of {image.dtype}"
+        )
+    return image.unsqueeze(0)
+
+
+def load_model(folder: str | Path) -> CCNet:
+    """A saved CCNet from a folder, or from the hub where `folder` is an id such as owner/name."""
+    path = Path(folder)
+    if path.is_dir():
+        for name in ("config.json", "model.safetensors"):
+            if not (path / name).is_file():
+                raise FileNotFoundError(
+                    f"{path} is no model folder: it has no {name}; a training run keeps its best "
+                    "model in the folder `model` inside it"
+                )
+    elif path.exists() or path.is_absolute() or str(folder).count("/") != 1:
+        raise FileNotFoundError(f"no model folder at {path}")
+    return CCNet.from_pretrained(str(folder))
+
+
+def pick_device(device: str) -> str:
+    if device != "auto":
+        return device
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def pick_precision(precision: str, device: torch.device) -> str:
+    if precision == "auto":
+        return "bfloat16" if bfloat16_is_fast(device) else "float32"
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be auto, {', '.join(PRECISIONS)}, got {precision!r}")
+    return precision
+
+
+def bfloat16_is_fast(device: torch.device) -> bool:
+    """Whether the hardware has bfloat16 matrix units: AMX on a CPU, Ampere or later on CUDA."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        return bool(getattr(torch.cpu, "get_capabilities", dict)().get("amx_bf16", False))
+    return False
