@@ -31,9 +31,9 @@ def find_jobs(inputs: Sequence[str | Path], output: Path) -> list[Job]:
 
     Raises:
         FileNotFoundError: an input matches nothing.
-        ValueError: two images would be written to one file, or labels over an image.
+        ValueError: two images would be written to one file, or labels over one of the images.
     """
-    jobs = {}
+    by_image = {}
     for given in map(str, inputs):
         path = Path(given)
         if path.is_dir():
@@ -45,20 +45,21 @@ def find_jobs(inputs: Sequence[str | Path], output: Path) -> list[Job]:
         elif path.is_file():
             found = [(path, Path(path.name))]
         else:
-            matches = sorted(map(Path, glob.glob(given, recursive=True)))
+            matches = sorted(map(Path, glob.glob(given, recursive=True)))  # noqa: PTH207 - absolute patterns
             found = [(p, Path(p.name)) for p in matches if p.is_file()]
         if not found:
             raise FileNotFoundError(f"no images at {given}; known are {', '.join(SUFFIXES)}")
         for image, relative in found:
-            jobs[image.resolve()] = Job(image, output / relative.with_suffix(".png"))
-    jobs = list(jobs.values())
+            by_image[image.resolve()] = Job(image, output / relative.with_suffix(".png"))
+    jobs = list(by_image.values())
     targets = Counter(job.labels for job in jobs)
     for job in jobs:
         if targets[job.labels] > 1:
             same = [str(other.image) for other in jobs if other.labels == job.labels]
             raise ValueError(f"{' and '.join(same)} would both be written to {job.labels}")
-        if job.labels.exists() and job.labels.samefile(job.image):
-            raise ValueError(f"the labels of {job.image} would be written over it")
+        over_itself = job.labels.exists() and job.labels.samefile(job.image)
+        if over_itself or job.labels.resolve() in by_image:
+            raise ValueError(f"the labels of {job.image} would be written over {job.labels}")
     return jobs
 
 

@@ -34,7 +34,12 @@ def evaluate(
             f"...), the data set {len(dataset.classes)} ({', '.join(dataset.classes[:4])}, ...)"
         )
     confusion = ConfusionMatrix(len(dataset.classes))
-    loader = DataLoader(Indexed(dataset), batch_size=None, num_workers=num_workers)
+    loader = DataLoader(
+        Indexed(dataset),
+        batch_size=None,
+        num_workers=num_workers,
+        generator=torch.Generator(),  # its own, so that a validation changes no training run
+    )
     for index, (image, label) in enumerate(loader):
         prediction = torch.from_numpy(predictor.predict(np.asarray(image)))
         confusion.update(prediction[None].long(), torch.as_tensor(label)[None].long())

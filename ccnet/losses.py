@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -14,7 +15,7 @@ def cross_entropy(
     labels: Int[Tensor, "b h w"],
     class_weights: Float[Tensor, " classes"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Mean over the pixels that aren't ignored, weighted by class; 0 where all are ignored.
+    """Mean over the pixels that aren't ignored, weighted by class; 0 where none has weight.
 
     Computed in float32 whatever the logits' dtype.
     """
@@ -25,7 +26,7 @@ def cross_entropy(
     valid = labels[labels != IGNORE_INDEX]
     if class_weights is None:
         return total / max(1, valid.numel())
-    return total / class_weights[valid].sum().clamp(min=class_weights.min())
+    return total / class_weights[valid].sum().clamp(min=torch.finfo(torch.float32).tiny)
 
 
 def segmentation_loss(

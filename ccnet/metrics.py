@@ -38,11 +38,16 @@ class ConfusionMatrix(MulticlassConfusionMatrix):
 
 
 def scores(confusion: Tensor, classes: tuple[str, ...]) -> Scores:
-    """Scores of a confusion matrix (classes, classes) whose rows are labels."""
+    """Scores of a confusion matrix (classes, classes) whose rows are labels.
+
+    Raises ValueError for an empty one.
+    """
     if confusion.shape != (len(classes), len(classes)):
         raise ValueError(
             f"expected a {len(classes)}×{len(classes)} matrix, got {tuple(confusion.shape)}"
         )
+    if confusion.sum() == 0:
+        raise ValueError("no pixel has a label other than 255, so there is nothing to score")
     counts = confusion.double()
     correct, labelled, predicted = counts.diag(), counts.sum(1), counts.sum(0)
     iou = correct / (labelled + predicted - correct)  # 0/0, nan, where a class never occurs

@@ -132,8 +132,12 @@ class CCNet(
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
-        self.classes = tuple(classes or (f"class {i}" for i in range(num_classes)))
-        self.palette = None if palette is None else tuple((r, g, b) for r, g, b in palette)
+        if classes is None:
+            classes = [f"class {i}" for i in range(num_classes)]
+        self.classes = tuple(classes)
+        self.palette = None
+        if palette is not None:
+            self.palette = tuple((int(r), int(g), int(b)) for r, g, b in palette)
         for name, given in (("classes", self.classes), ("palette", self.palette)):
             if given is not None and len(given) != num_classes:
                 raise ValueError(f"{name} has {len(given)} entries for {num_classes} classes")
@@ -171,10 +175,15 @@ class CCNet(
                 nn.Dropout2d(dropout),
                 nn.Conv2d(auxiliary_channels, num_classes, 1),
             )
+        mean, std = list(map(float, mean)), list(map(float, std))
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+        # of the arguments the mixin keeps only what is JSON already, no array
+        arguments = cast(dict[str, Any], self._hub_mixin_config)
+        arguments |= {"mean": mean, "std": std, "classes": self.classes, "palette": self.palette}
+        arguments.pop("pretrained", None)
 
     @overload
     def forward(
@@ -189,7 +198,7 @@ class CCNet(
     def forward(
         self, images: Float[Tensor, "b 3 h w"], auxiliary: bool = False
     ) -> Float[Tensor, "b classes h w"] | tuple[Float[Tensor, "b classes h w"], ...]:
-        """Logits at the images' size; with `auxiliary` also the auxiliary head's, if there is one."""
+        """Logits at the images' size; with `auxiliary` also the auxiliary head's, if any."""
         *_, third, features = self.backbone(images)
         logits = [self.head(features)]
         if auxiliary and self.auxiliary_head is not None:
@@ -204,12 +213,6 @@ class CCNet(
     def normalize(self, images: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
         """RGB images of 0 to 255 as the network takes them: minus its mean, over its deviation."""
         return (images - self.mean) / self.std
-
-    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> str | None:
-        """Write config.json and model.safetensors, and a README.md unless there is one."""
-        arguments = cast(dict[str, Any], self._hub_mixin_config)
-        config = {name: value for name, value in arguments.items() if name != "pretrained"}
-        return super().save_pretrained(save_directory, **{"config": config, **kwargs})
 
     @classmethod
     def _from_pretrained(

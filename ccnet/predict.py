@@ -1,5 +1,6 @@
 """The one way from images to labels: arrays in, arrays out, no files."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 from ccnet.models import CCNet
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+HUB_ID = r"\w[\w.-]*/\w[\w.-]*"
 
 
 class Predictor:
@@ -91,7 +93,7 @@ def load_model(folder: str | Path) -> CCNet:
                     f"{path} is no model folder: it has no {name}; a training run keeps its best "
                     "model in the folder `model` inside it"
                 )
-    elif path.exists() or path.is_absolute() or str(folder).count("/") != 1:
+    elif path.exists() or not re.fullmatch(HUB_ID, str(folder)):
         raise FileNotFoundError(f"no model folder at {path}")
     return CCNet.from_pretrained(str(folder))
 

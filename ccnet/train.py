@@ -87,6 +87,7 @@ def train(
         samples,
         batch_sampler=batches,
         num_workers=config.num_workers,
+        generator=torch.Generator(),  # its own: the global one belongs to dropout
         worker_init_fn=leave_interrupts_to_the_main_process,
     )
     loader = fabric.setup_dataloaders(loader, use_distributed_sampler=False)

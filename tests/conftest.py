@@ -1,16 +1,18 @@
-"""What several tests need: the naive definition, and tensors as the operator takes them."""
+"""What several tests need: tensors as the operator takes them, random samples, a tiny model."""
 
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from ccnet import CCNet, Predictor
+from ccnet.datasets import Scenes
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 SHARED = Path(__file__).parents[2] / "shared"  # real images, with licences of their own
-    Path(__file__).parents[2] / "shared"
-)  # images with a licence of their own, not in the project
 
 
 @pytest.fixture(autouse=True)
@@ -32,3 +34,41 @@ def attention_inputs(
     shapes = [(batch, c, *spatial) for c in (reduced, reduced, channels)]
     query, key, value = (torch.randn(shape, dtype=dtype).requires_grad_() for shape in shapes)
     return query, key, value
+
+
+def noise(height: int, width: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """A random image, and a random label of five classes."""
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 256, (height, width, 3), np.uint8)
+    return image, rng.integers(0, 5, (height, width), np.uint8)
+
+
+def new_tiny_model(recurrence: int = 2) -> CCNet:
+    """For the embedded scenes; untrained, but its predictions vary and its attention counts."""
+    model = CCNet(
+        4,
+        "tiny",
+        recurrence,
+        channels=16,
+        kernel_size=1,
+        auxiliary_channels=None,
+        classes=Scenes.classes,
+        palette=Scenes.palette,
+    )
+    for module in model.head.attention.passes:
+        nn.init.constant_(module.gamma, 0.5)
+    image = torch.from_numpy(Scenes()[0][0]).movedim(-1, 0)[None]
+    with torch.no_grad():
+        mean = model.eval()(model.normalize(image)).mean((0, 2, 3))
+        model.head.classifier.bias -= mean
+    return model
+
+
+@pytest.fixture
+def tiny_model() -> CCNet:
+    return new_tiny_model()
+
+
+@pytest.fixture
+def predictor(tiny_model: CCNet) -> Predictor:
+    return Predictor(tiny_model, device="cpu")

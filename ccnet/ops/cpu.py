@@ -11,9 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-TILE_SCORES = (
-    1 << 18
-)  # scores of one tile: 1 MiB in float32, small enough for the second-level cache
+TILE_SCORES = 1 << 18  # of one tile: 1 MiB in float32, within a second-level cache
 
 
 def forward(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:

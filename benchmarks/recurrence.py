@@ -1,0 +1,116 @@
+"""The paper's ablation in minutes: mIoU on the embedded scenes for R = 0, 1, 2 and 3 passes.
+
+Trains each with the same seeds on two CPU cores, one row a run into results/recurrence.csv, and
+plots them into results/recurrence.png. Runs that the CSV holds already
+are not repeated: delete it to start anew.
+
+    python benchmarks/recurrence.py [--seeds 3] [--passes 0 1 2 3] [--plot-only]
+"""
+
+import argparse
+import csv
+import statistics
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+
+from ccnet.checkpoint import source_commit
+from ccnet.datasets import Scenes
+from ccnet.demo import SCENES
+from ccnet.evaluate import evaluate
+from ccnet.predict import Predictor
+from ccnet.train import train
+from ccnet.visualize import save
+
+RESULTS = Path(__file__).parent / "results"
+COLUMNS = ("recurrence", "seed", "miou", "ground", "red", "green", "blue", "seconds", "steps")
+COLUMNS += ("threads", "torch", "commit")
+
+
+def run(recurrence: int, seed: int) -> dict[str, object]:
+    config = replace(SCENES, seed=seed, model=replace(SCENES.model, recurrence=recurrence))
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        train(config, Path(folder) / "run")
+        predictor = Predictor(Path(folder) / "run" / "last", device="cpu")
+    seconds = time.perf_counter() - start
+    scores = evaluate(predictor, Scenes("test", num_images=1000))
+    return {
+        "recurrence": recurrence,
+        "seed": seed,
+        "miou": f"{scores.miou:.4f}",
+        **{name: f"{iou:.4f}" for name, iou in scores.iou.items() if iou is not None},
+        "seconds": f"{seconds:.1f}",
+        "steps": config.steps,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "commit": source_commit(),
+    }
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def append(path: Path, row: dict[str, object]) -> None:
+    is_new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        if is_new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def by_recurrence(rows: list[dict[str, str]]) -> dict[int, list[float]]:
+    passes = sorted({int(row["recurrence"]) for row in rows})
+    return {r: [float(row["miou"]) for row in rows if int(row["recurrence"]) == r] for r in passes}
+
+
+def table(rows: list[dict[str, str]]) -> str:
+    lines = ["| R | mIoU of each seed | mean | range |", "|---|---|---|---|"]
+    for recurrence, scores in by_recurrence(rows).items():
+        each = ", ".join(f"{score:.3f}" for score in scores)
+        mean, spread = statistics.mean(scores), max(scores) - min(scores)
+        lines.append(f"| {recurrence} | {each} | **{mean:.3f}** | {spread:.3f} |")
+    return "\n".join(lines)
+
+
+def plot(rows: list[dict[str, str]], path: Path) -> None:
+    scores = by_recurrence(rows)
+    figure = Figure(figsize=(5, 3), layout="constrained")
+    axis = figure.subplots()
+    axis.plot(list(scores), [statistics.mean(values) for values in scores.values()], color="grey")
+    for recurrence, values in scores.items():
+        axis.plot([recurrence] * len(values), values, "o", color="tab:blue")
+    axis.set(xlabel="passes of criss-cross attention, R", ylabel="mIoU, held-out scenes")
+    axis.set(ylim=(0, 1.03), xticks=list(scores))
+    axis.grid(alpha=0.3)
+    save(figure, path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--passes", type=int, nargs="+", default=[0, 1, 2, 3])
+    parser.add_argument("--plot-only", action="store_true", help="table and plot of the CSV")
+    arguments = parser.parse_args()
+    path = RESULTS / "recurrence.csv"
+    if not arguments.plot_only:
+        done = {(int(row["recurrence"]), int(row["seed"])) for row in read(path)}
+        for seed in range(arguments.seeds):
+            for recurrence in arguments.passes:
+                if (recurrence, seed) not in done:
+                    append(path, run(recurrence, seed))
+    plot(read(path), path.with_suffix(".png"))
+    print(table(read(path)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""The commands end to end, on a folder of real files made from the scenes."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from ccnet.cli import main
+from ccnet.datasets import Scenes
+
+TRAIN = """
+data: {name: folder, augment: {crop_size: [48, 48], scale: [0.8, 1.2]}}
+model: {backbone: tiny, channels: 16, kernel_size: 1, auxiliary_channels: null}
+optimizer: {name: adamw, lr: 1.0e-3, schedule: one_cycle}
+steps: 4
+batch_size: 2
+validate_every: 2
+log_every: 1
+device: cpu
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A data set as a user has it: photographs and palette PNGs beside a dataset.yaml."""
+    root = tmp_path_factory.mktemp("data")
+    for split, number in (("train", 6), ("val", 3)):
+        scenes = Scenes(split, num_images=number)
+        for index in range(number):
+            image, label = scenes[index]
+            for kind, array in (("images", image), ("labels", label)):
+                path = root / split / kind / f"{index}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(array).save(path)
+    description = {"classes": list(Scenes.classes), "palette": [list(c) for c in Scenes.palette]}
+    (root / "dataset.yaml").write_text(yaml.safe_dump(description))
+    return root
+
+
+def status(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    return stop.value.code  # pyright: ignore[reportReturnType]
+
+
+@pytest.fixture(scope="module")
+def run(folder, tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "run"
+    config = path.parent / "config.yaml"
+    config.write_text(TRAIN)
+    arguments = ("--data.root", folder, "--run", path, "--num-workers", 0)
+    assert status("train", "--config", config, *arguments) == 0
+    return path
+
+
+def test_train_writes_a_model_its_configuration_and_curves(run, folder):
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["data"]["root"] == str(folder)
+    assert config["num_workers"] == 0
+    assert config["steps"] == 4
+    assert (run / "model" / "model.safetensors").exists()
+    Image.open(run / "curves.png").verify()
+
+
+def test_train_resumes_by_the_folder_alone(run, capsys):
+    assert status("train", "--resume", run) == 0
+    assert "trained to the end already" in capsys.readouterr().out
+
+
+def test_evaluate_prints_and_writes_scores(run, folder, tmp_path, capsys):
+    output = tmp_path / "scores.json"
+    assert status("evaluate", run / "model", "--root", folder, "--output", output) == 0
+    scores = json.loads(output.read_text())
+    assert 0 <= scores["miou"] <= 1
+    assert list(scores["iou"]) == list(Scenes.classes)
+    assert scores["images"] == 3
+    assert "mIoU" in capsys.readouterr().out
+
+
+def test_predict_writes_label_maps_and_reports_a_bad_file(run, folder, tmp_path, capsys):
+    images = tmp_path / "images"
+    images.mkdir()
+    Image.open(folder / "val" / "images" / "0.png").save(images / "good.png")
+    (images / "bad.jpg").write_bytes(b"no image")
+    output = tmp_path / "labels"
+    arguments = (run / "model", images, "--output", output, "--color", "--overlay")
+    assert status("predict", *arguments, "--device", "cpu") == 1
+    assert "bad.jpg" in capsys.readouterr().err
+    assert sorted(path.name for path in output.iterdir()) == [
+        "good.color.png",
+        "good.overlay.png",
+        "good.png",
+    ]
+    labels = np.array(Image.open(output / "good.png"))
+    assert labels.shape == (64, 64)
+    assert labels.max() < 4
+    (images / "bad.jpg").unlink()
+    assert status("predict", *arguments, "--device", "cpu") == 0
+
+
+def test_check_data_says_by_its_status_whether_data_are_fit(folder, tmp_path, capsys):
+    report = tmp_path / "report.json"
+    assert status("check-data", folder, "--output", report) == 0
+    assert "fit for training" in capsys.readouterr().out
+    assert json.loads(report.read_text())
+    broken = tmp_path / "broken"
+    for kind, value in (("images", 0), ("labels", 9)):
+        (broken / "train" / kind).mkdir(parents=True)
+        Image.fromarray(np.full((8, 8), value, np.uint8)).save(broken / "train" / kind / "0.png")
+    (broken / "dataset.yaml").write_text("classes: [a, b]")
+    assert status("check-data", broken) == 1
+    assert "9" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("evaluate", "nowhere", "--data", "scenes"), "no model folder at nowhere"),
+        (("predict", "nowhere", "nothing.jpg"), "no images at nothing.jpg"),
+        (("check-data", "nowhere"), "nowhere"),
+        (("train", "--resume", "nowhere"), "no run to resume"),
+        (("train", "--data.name", "camvid"), "needs the folder"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_errors_are_one_clear_line(arguments, words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert status(*arguments) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert "Traceback" not in error
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [("train", "--stepz", "3"), ("train", "--steps", "many")])
+def test_wrong_flags_are_refused(arguments, capsys):
+    assert status(*arguments) == 2
+    assert "steps" in capsys.readouterr().err or "stepz" in arguments
+
+
+def test_help_teaches_every_command(capsys):
+    assert status("--help") == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in ("train", "evaluate", "predict", "check-data", "demo"))
+    assert status("train", "--help") == 0
+    assert "passes of criss-cross attention" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_demo_trains_evaluates_predicts_and_shows(tmp_path, monkeypatch, capsys):
+    from dataclasses import replace
+
+    from ccnet import demo
+
+    monkeypatch.setattr(demo, "SCENES", replace(demo.SCENES, steps=4, validate_every=4))
+    run = tmp_path / "demo"
+    assert status("demo", "--run", run) == 0
+    for name in ("held_out.png", "attention.png", "curves.png"):
+        Image.open(run / name).verify()
+    assert 0 <= json.loads((run / "metrics.json").read_text())["miou"] <= 1
+    assert len(list((run / "predictions").glob("*.color.png"))) == demo.NUM_SHOWN
+    assert "Try next" in capsys.readouterr().out

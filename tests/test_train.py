@@ -1,0 +1,159 @@
+"""Training: reproducible, resumable, and clear about what doesn't fit."""
+
+import csv
+import os
+import signal
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ccnet.config import DataConfig, LossConfig, OptimizerConfig, TrainConfig
+from ccnet.demo import SCENES
+from ccnet.models import CCNet
+from ccnet.train import build_optimizer, build_scheduler, train
+
+SMALL = replace(
+    SCENES,
+    data=DataConfig(num_images=40),
+    model=replace(SCENES.model, channels=16, dropout=0.1, auxiliary_channels=8),
+    steps=6,
+    batch_size=4,
+    validate_every=3,
+    log_every=2,
+)
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "last" / "model.safetensors")
+
+
+def assert_same_weights(first: Path, second: Path) -> None:
+    for (name, a), b in zip(weights(first).items(), weights(second).values(), strict=True):
+        assert torch.equal(a, b), name
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    train(SMALL, run)
+    return run
+
+
+def test_a_run_leaves_models_logs_and_what_made_it(uninterrupted):
+    names = {path.name for path in uninterrupted.iterdir()}
+    assert names == {"model", "last", "log.csv", "logs", "config.yaml", "run.json", "checkpoint.pt"}
+    assert any((uninterrupted / "logs").glob("events.*"))
+    with (uninterrupted / "log.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows if row["loss"]] == [2, 4, 6]
+    assert [int(row["step"]) for row in rows if row["miou"]] == [3, 6]
+    model = CCNet.from_pretrained(uninterrupted / "model")
+    assert model.classes == ("ground", "red", "green", "blue")
+    assert model.palette is not None
+
+
+def test_loader_workers_change_nothing(uninterrupted, tmp_path):
+    train(replace(SMALL, num_workers=2), tmp_path / "run")
+    assert_same_weights(uninterrupted, tmp_path / "run")
+
+
+def test_another_seed_gives_other_weights(uninterrupted, tmp_path):
+    train(replace(SMALL, seed=1), tmp_path / "run")
+    first, second = weights(uninterrupted), weights(tmp_path / "run")
+    assert any(not torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_an_interrupted_run_saves_and_resumes_to_the_same_weights(
+    uninterrupted, tmp_path, number
+):
+    calls = count(1)
+
+    def interrupt_in_the_fifth_step(image, label):
+        if next(calls) == 4 * 4 + 1:
+            os.kill(os.getpid(), number)
+        return image, label
+
+    run = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train(SMALL, run, transform=interrupt_in_the_fifth_step)
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    assert handlers == (signal.default_int_handler, signal.SIG_DFL)
+    train(SMALL, run, resume=True)
+    assert_same_weights(uninterrupted, run)
+    steps = [row.split(",")[0] for row in (run / "log.csv").read_text().splitlines()[1:]]
+    assert steps == ["2", "3", "4", "6", "6"]
+
+
+def test_a_finished_run_resumes_to_nothing(uninterrupted):
+    before = (uninterrupted / "log.csv").read_text()
+    assert train(SMALL, uninterrupted, resume=True) is None
+    assert (uninterrupted / "log.csv").read_text() == before
+
+
+def test_a_used_folder_is_refused(uninterrupted):
+    with pytest.raises(FileExistsError, match="not empty"):
+        train(SMALL, uninterrupted)
+
+
+def test_training_starts_from_given_weights(uninterrupted, tmp_path):
+    still = replace(SMALL, steps=1, optimizer=OptimizerConfig(name="sgd", lr=0.0))
+    train(still, tmp_path / "run", init=uninterrupted / "last")
+    started = weights(tmp_path / "run")
+    for name, value in weights(uninterrupted).items():
+        if "running" not in name and "num_batches" not in name:
+            assert torch.equal(started[name], value), name
+    other = replace(still, model=replace(still.model, channels=24))
+    with pytest.raises(ValueError, match="don't fit this network"):
+        train(other, tmp_path / "other", init=uninterrupted / "last")
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    wild = replace(SMALL, optimizer=OptimizerConfig(name="sgd", lr=1e30))
+    with pytest.raises(FloatingPointError, match=r"the loss is \S+ at step \d"):
+        train(wild, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"precision": "bfloat16"},
+        {"channels_last": False},
+        {"optimizer": OptimizerConfig(clip_norm=1.0)},
+        {"model": replace(SMALL.model, recurrence=0, auxiliary_channels=None)},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_other_settings_train(changes, tmp_path):
+    scores = train(replace(SMALL, steps=2, validate_every=2, **changes), tmp_path / "run")
+    assert scores is not None
+    assert 0 <= scores.miou <= 1
+
+
+def test_class_weights_must_be_one_a_class(tmp_path):
+    config = replace(SMALL, loss=LossConfig(class_weights=[1.0, 2.0]))
+    with pytest.raises(ValueError, match="2 class weights for 4 classes"):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_poly_schedule_is_the_paper_s():
+    model = CCNet(2, "tiny", channels=8, kernel_size=1, auxiliary_channels=None)
+    config = OptimizerConfig()
+    optimizer = build_optimizer(config, model)
+    scheduler = build_scheduler(config, optimizer, 10)
+    rates = []
+    for _ in range(10):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert rates == pytest.approx([1e-2 * (1 - step / 10) ** 0.9 for step in range(10)])
+
+
+def test_settings_out_of_range_are_refused():
+    with pytest.raises(ValueError, match="steps must be ≥ 1, got 0"):
+        TrainConfig(steps=0)
