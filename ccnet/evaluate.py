@@ -58,4 +58,5 @@ class Indexed(Dataset):
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        return self.dataset[index]
+        image, label = self.dataset[index]  # as tensors, which are never read-only
+        return np.require(image, requirements="W"), np.require(label, requirements="W")

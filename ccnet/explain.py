@@ -57,9 +57,10 @@ def attention_of_passes(
 
     def note(module: CrissCrossAttention, inputs: tuple[Tensor]) -> None:
         query, key = module.query_conv(inputs[0]), module.key_conv(inputs[0])
-        weights = reference.attention_weights(
-            query.float().movedim(1, -1), key.float().movedim(1, -1)
-        )
+        with torch.autocast(query.device.type, enabled=False):
+            weights = reference.attention_weights(
+                query.float().movedim(1, -1), key.float().movedim(1, -1)
+            )
         passes.append(tuple(w[0].cpu() for w in weights))
 
     recurrent: RecurrentCrissCrossAttention = predictor.model.head.attention

@@ -75,7 +75,7 @@ def to_batch(
             raise ValueError(
                 f"expected an RGB array (H, W, 3) of uint8, got {image.shape} of {image.dtype}"
             )
-        image = torch.from_numpy(np.ascontiguousarray(image)).movedim(-1, 0)
+        image = torch.from_numpy(np.require(image, requirements=("C", "W"))).movedim(-1, 0)
     if image.ndim != 3 or image.shape[0] != 3 or image.dtype != torch.uint8:
         raise ValueError(
             f"expected an RGB tensor (3, H, W) of uint8, got {tuple(image.shape)} of {image.dtype}"

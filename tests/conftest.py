@@ -20,6 +20,14 @@ def _fixed_seed():
     torch.manual_seed(0)
 
 
+@pytest.fixture
+def _every_warning():
+    """torch gives some of its warnings only once in a process."""
+    torch.set_warn_always(True)
+    yield
+    torch.set_warn_always(False)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     if not (SHARED / "data").is_dir():

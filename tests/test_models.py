@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import new_tiny_model
 from safetensors.torch import load_file, save_file
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -98,6 +99,24 @@ def test_the_head_takes_any_features(kernel_size):
         (kernel_size, kernel_size)
     }
     assert len(head.attention.passes) == 3
+
+
+def test_the_fusion_sees_the_features_and_after_them_their_context():
+    head, features = CCNetHead(12, 5, 8).eval(), torch.randn(1, 12, 4, 4)
+    seen = []
+    head.fusion.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    head(features)
+    assert torch.equal(seen[0][:, :12], features)
+    assert seen[0].shape == (1, 12 + 8, 4, 4)
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_logits_are_upsampled_as_asked(align_corners):
+    model, images = small(align_corners=align_corners), torch.randn(1, 3, 33, 47)
+    with torch.no_grad():
+        coarse = model.head(model.backbone(images)[-1])
+        expected = F.interpolate(coarse, (33, 47), mode="bilinear", align_corners=align_corners)
+        assert torch.equal(model(images), expected)
 
 
 def test_normalize_takes_the_mean_off_and_divides_by_the_deviation():
@@ -228,9 +247,7 @@ def test_a_deep_copy_is_equal_and_its_own(tmp_path):
 
 def test_an_exported_model_takes_other_sizes(tiny_model):
     size = {2: torch.export.Dim("height", min=32), 3: torch.export.Dim("width", min=32)}
-    program = torch.export.export(
-        tiny_model, (torch.randn(1, 3, 48, 64),), dynamic_shapes={"images": size, "auxiliary": None}
-    )
+    program = torch.export.export(tiny_model, (torch.randn(1, 3, 48, 64),), dynamic_shapes=(size,))
     images = torch.randn(1, 3, 65, 41)
     torch.testing.assert_close(program.module()(images), tiny_model(images))
 
@@ -268,5 +285,3 @@ def test_every_pixel_sees_every_other_after_two_passes():
 
     jacobian = torch.autograd.functional.jacobian(logits, images)  # [8, 8, 1, 3, 32, 32]
     assert (jacobian.abs().sum((2, 3)) > 0).all()
-
-

@@ -1,17 +1,13 @@
 import dataclasses
-import random
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
+from conftest import noise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from torch.utils.data import DataLoader
 
-from ccnet.datasets.augmented import AugmentedDataset
-from ccnet.datasets.dataset import DataError
 from ccnet.transforms import RandomTransform, largest_share
 
 FILL = (1, 2, 3)
@@ -21,29 +17,6 @@ def ramps(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     """Red and green hold the position x and y; the label holds x."""
     y, x = np.mgrid[:height, :width].astype(np.uint8)
     return np.dstack([x, y, np.zeros_like(x)]), x
-
-
-def noise(height: int, width: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    image = rng.integers(0, 256, (height, width, 3), np.uint8)
-    return image, rng.integers(0, 5, (height, width), np.uint8)
-
-
-class Scenes:
-    """Six random scenes of different sizes; the last can't be read."""
-
-    classes = ("a", "b", "c", "d", "e")
-
-    def __len__(self) -> int:
-        return 6
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        if index == 5:
-            raise DataError("scene5.png: cannot be read")
-        return noise(30 + index, 40 - index, seed=index)
-
-    def name(self, index: int) -> str:
-        return f"scene{index}.png"
 
 
 @pytest.mark.parametrize("scale", [0.43, 0.61, 1.0, 1.37, 2.2])
@@ -208,136 +181,3 @@ def test_image_and_label_of_different_size_are_refused():
     image, label = noise(10, 12)
     with pytest.raises(ValueError, match=r"image \(10, 12\) and label \(10, 11\) differ"):
         RandomTransform((4, 4))(image, label[:, :11], np.random.default_rng(0))
-
-
-def test_sample_without_transform_is_the_data_as_tensors():
-    image, label = AugmentedDataset(Scenes(), None)[0, 1]
-    expected, target = Scenes()[1]
-    assert (image.dtype, label.dtype) == (torch.uint8, torch.int64)
-    assert image.is_contiguous()
-    np.testing.assert_array_equal(image.permute(1, 2, 0), expected)
-    np.testing.assert_array_equal(label, target)
-
-
-def test_read_only_arrays_are_taken():
-    class Frozen(Scenes):
-        def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-            image, label = super().__getitem__(index)
-            image.setflags(write=False)
-            label.setflags(write=False)
-            return image, label
-
-    for transform in (None, RandomTransform((8, 8))):
-        AugmentedDataset(Frozen(), transform)[0, 0]
-
-
-def shaky(image: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Draws from all three global generators."""
-    x = random.randrange(8) + np.random.randint(8) + int(torch.randint(8, ()))
-    return image[:10, x : x + 10], label[:10, x : x + 10]
-
-
-TRANSFORMS = [RandomTransform((16, 16), brightness=0.2, hue=0.1), shaky]
-
-
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-@pytest.mark.parametrize("transform", TRANSFORMS, ids=["own", "callable"])
-def test_samples_do_not_depend_on_the_number_of_workers(transform: Any):
-    dataset = AugmentedDataset(Scenes(), transform, seed=3)
-    keys: Any = [(epoch, index) for epoch in range(2) for index in range(5)]
-    alone, shared = (
-        list(DataLoader(dataset, sampler=keys, batch_size=3, num_workers=workers))
-        for workers in (0, 2)
-    )
-    for (image, label), (other_image, other_label) in zip(alone, shared, strict=True):
-        assert torch.equal(image, other_image)
-        assert torch.equal(label, other_label)
-
-
-@pytest.mark.parametrize("transform", TRANSFORMS, ids=["own", "callable"])
-def test_sample_follows_from_seed_epoch_and_index_alone(transform: Any):
-    dataset = AugmentedDataset(Scenes(), transform, seed=3)
-    first = dataset[4, 1][0]
-    random.seed(5)
-    np.random.seed(6)
-    torch.manual_seed(7)
-    dataset[0, 2]
-    assert torch.equal(dataset[4, 1][0], first)
-    others = [dataset[epoch, 1][0] for epoch in range(5, 10)]
-    others += [AugmentedDataset(Scenes(), transform, seed)[4, 1][0] for seed in range(4, 9)]
-    assert sum(torch.equal(first, other) for other in others) < 4
-
-
-@pytest.mark.parametrize("fails", [False, True])
-def test_global_generators_are_put_back_after_a_callable(fails: bool):
-    def transform(image: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        if fails:
-            raise RuntimeError("no")
-        return shaky(image, label)
-
-    def draws() -> tuple[float, float, float]:
-        return random.random(), np.random.rand(), torch.rand(()).item()
-
-    random.seed(0), np.random.seed(0), torch.manual_seed(0)
-    expected = draws()
-    random.seed(0), np.random.seed(0), torch.manual_seed(0)
-    try:
-        AugmentedDataset(Scenes(), transform)[0, 0]
-    except RuntimeError:
-        assert fails
-    assert draws() == expected
-
-
-GOOD_IMAGE, GOOD_LABEL = np.zeros((4, 5, 3), np.uint8), np.zeros((4, 5), np.int64)
-
-
-@pytest.mark.parametrize(
-    ("result", "message"),
-    [
-        (None, r"must return \(image, label\), got .*NoneType"),
-        ((GOOD_IMAGE,), r"must return \(image, label\)"),
-        ((torch.zeros(3, 4, 5), GOOD_LABEL), "image must be an array, got .*Tensor"),
-        ((GOOD_IMAGE, [[0]]), "label must be an array, got .*list"),
-        ((GOOD_IMAGE / 255, GOOD_LABEL), r"uint8 \(h, w, 3\), 0–255, got float64 \(4, 5, 3\)"),
-        ((GOOD_IMAGE[..., 0], GOOD_LABEL), r"got uint8 \(4, 5\)"),
-        ((GOOD_IMAGE.transpose(2, 0, 1), GOOD_LABEL), r"got uint8 \(3, 4, 5\)"),
-        ((GOOD_IMAGE, GOOD_LABEL.astype(float)), r"integer \(4, 5\), got float64 \(4, 5\)"),
-        ((GOOD_IMAGE, GOOD_LABEL[:3]), r"integer \(4, 5\), got int64 \(3, 5\)"),
-        ((GOOD_IMAGE, GOOD_LABEL - 1), "label holds -1; it may hold 0–4 and 255"),
-        ((GOOD_IMAGE, GOOD_LABEL + 7), "label holds 7; it may hold 0–4 and 255"),
-    ],
-)  # fmt: skip
-def test_callable_that_returns_something_else_is_told(result: Any, message: str):
-    dataset = AugmentedDataset(Scenes(), lambda image, label: result)
-    with pytest.raises(ValueError, match=rf"scene2\.png: .*{message}"):
-        dataset[0, 2]
-
-
-def test_callable_may_return_any_integer_label():
-    result = GOOD_IMAGE, np.full((4, 5), 255, np.int32)
-    _, label = AugmentedDataset(Scenes(), lambda image, label: result)[0, 2]
-    assert label.unique().tolist() == [255]
-
-
-def test_errors_name_the_sample():
-    def transform(image: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        raise KeyError("colour")
-
-    with pytest.raises(KeyError) as caught:
-        AugmentedDataset(Scenes(), transform)[3, 2]
-    assert caught.value.__notes__ == ["in sample 2 (scene2.png), epoch 3"]
-
-
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-def test_data_error_comes_through_a_worker():
-    keys: Any = [(0, 5), (0, 1)]
-    dataset = AugmentedDataset(Scenes(), RandomTransform((8, 8)))
-    batches = iter(DataLoader(dataset, sampler=keys, num_workers=1))
-    with pytest.raises(DataError, match=r"(?s)scene5\.png: cannot be read.*in sample 5"):
-        next(batches)
-    assert len(list(batches)) == 1
-
-
-def test_negative_seed_is_refused():
-    with pytest.raises(ValueError, match="seed must be 0 or more, got -1"):
-        AugmentedDataset(Scenes(), None, seed=-1)

@@ -1,0 +1,85 @@
+"""Scores of a predictor, against those counted by hand from its labels."""
+
+import numpy as np
+import pytest
+
+from ccnet.datasets import Scenes
+from ccnet.evaluate import evaluate
+
+
+class Photos:
+    """Images of different sizes, in a memory that can't be written to."""
+
+    classes = Scenes.classes
+    palette = Scenes.palette
+    ignore_index = 255
+
+    def __init__(self, label: int | None = None, classes: tuple[str, ...] = classes):
+        self.label = label
+        self.classes = classes
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        image, label = (array[: 40 + index, 5 * index :] for array in Scenes()[index])
+        if self.label is not None:
+            label = np.full_like(label, self.label)
+        image.setflags(write=False)
+        label.setflags(write=False)
+        return image, label
+
+    def name(self, index: int) -> str:
+        return f"photo {index}"
+
+
+def counted_by_hand(predictor, dataset) -> np.ndarray:
+    counts = np.zeros((4, 4))
+    for index in range(len(dataset)):
+        image, label = dataset[index]
+        prediction = predictor.predict(image)
+        seen = label != 255
+        np.add.at(counts, (label[seen], prediction[seen]), 1)
+    return counts
+
+
+@pytest.mark.usefixtures("_every_warning")
+@pytest.mark.parametrize("dataset", [Scenes("val", num_images=5), Photos()], ids=["scenes", "own"])
+def test_scores_are_those_counted_by_hand(predictor, dataset):
+    counts = counted_by_hand(predictor, dataset)
+    right = counts.diagonal()
+    iou = right / (counts.sum(0) + counts.sum(1) - right)
+    labelled = counts.sum(1) > 0
+    scores = evaluate(predictor, dataset)
+    assert list(scores.iou) == ["ground", "red", "green", "blue"]
+    np.testing.assert_allclose(list(scores.iou.values()), iou)
+    assert scores.miou == pytest.approx(iou.mean())
+    assert scores.pixel_accuracy == pytest.approx(right.sum() / counts.sum())
+    assert scores.mean_accuracy == pytest.approx((right / counts.sum(1).clip(1))[labelled].mean())
+    assert 0 < scores.miou < 1
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+@pytest.mark.parametrize("dataset", [Scenes("val", num_images=3), Photos()], ids=["scenes", "own"])
+def test_a_worker_gives_the_same_scores(predictor, dataset):
+    assert evaluate(predictor, dataset, num_workers=1) == evaluate(predictor, dataset)
+
+
+def test_progress_counts_the_images(predictor):
+    seen = []
+    evaluate(predictor, Scenes("val", num_images=3), progress=lambda *counts: seen.append(counts))
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "words"),
+    [
+        (Photos(classes=("a", "b")), r"model has 4 classes \(ground, .*data set 2 \(a, b"),
+        (Scenes(num_images=0), "no images to evaluate on"),
+        (Photos(label=255), "no pixel has a label"),
+    ],
+    ids=["classes", "empty", "unlabelled"],
+)
+def test_data_that_do_not_fit_are_an_error(predictor, dataset, words):
+    with pytest.raises(ValueError, match=words):
+        evaluate(predictor, dataset)
