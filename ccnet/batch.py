@@ -10,10 +10,9 @@ import numpy as np
 from PIL import Image
 
 from ccnet.datasets import DataError, read_image
+from ccnet.datasets.pairs import IMAGE_SUFFIXES
 from ccnet.predict import Predictor
 from ccnet.visualize import colorize, overlay
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
 @dataclass(frozen=True)
@@ -37,18 +36,14 @@ def find_jobs(inputs: Sequence[str | Path], output: Path) -> list[Job]:
     for given in map(str, inputs):
         path = Path(given)
         if path.is_dir():
-            found = [
-                (p, p.relative_to(path))
-                for p in sorted(path.rglob("*"))
-                if p.suffix.lower() in SUFFIXES and p.is_file()
-            ]
+            found = [(p, p.relative_to(path)) for p in sorted(path.rglob("*")) if is_image(p)]
         elif path.is_file():
             found = [(path, Path(path.name))]
         else:
             matches = sorted(map(Path, glob.glob(given, recursive=True)))  # noqa: PTH207 - absolute patterns
             found = [(p, Path(p.name)) for p in matches if p.is_file()]
         if not found:
-            raise FileNotFoundError(f"no images at {given}; known are {', '.join(SUFFIXES)}")
+            raise FileNotFoundError(f"no images at {given}; known are {', '.join(IMAGE_SUFFIXES)}")
         for image, relative in found:
             by_image[image.resolve()] = Job(image, output / relative.with_suffix(".png"))
     jobs = list(by_image.values())
@@ -61,6 +56,12 @@ def find_jobs(inputs: Sequence[str | Path], output: Path) -> list[Job]:
         if over_itself or job.labels.resolve() in by_image:
             raise ValueError(f"the labels of {job.image} would be written over {job.labels}")
     return jobs
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file has an image's suffix and isn't hidden."""
+    hidden = path.name.startswith(".")
+    return not hidden and path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
 
 
 def predict_files(

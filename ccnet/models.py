@@ -54,8 +54,8 @@ class CCNetHead(nn.Module):
         backend: str | None = None,
     ) -> None:
         super().__init__()
-        if num_classes < 2:
-            raise ValueError(f"num_classes must be ≥ 2, got {num_classes}")
+        if not 2 <= num_classes <= 255:  # labels are bytes, and 255 is no class
+            raise ValueError(f"num_classes must be 2 to 255, got {num_classes}")
         if kernel_size not in (1, 3):
             raise ValueError(f"kernel_size must be 1 or 3, got {kernel_size}")
         self.reduction = conv_norm_activation(in_channels, channels, kernel_size, activation)
@@ -90,7 +90,7 @@ class CCNet(
     weights needs beside them (normalisation, names, colours) is stored with them.
 
     Args:
-        num_classes: number of classes.
+        num_classes: number of classes, 2 to 255.
         backbone: a name of `ccnet.backbones.BACKBONES`.
         recurrence, channels, reduction, shared, kernel_size, activation, dropout, backend: of
             `CCNetHead`.

@@ -54,7 +54,7 @@ class Predictor:
     @torch.inference_mode()
     def logits(self, images: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b classes h w"]:
         """Logits of RGB images of one size, 0–255, float32."""
-        training = self.model.training
+        modes = {module: module.training for module in self.model.modules()}
         self.model.eval()
         images = images.to(self.device, memory_format=torch.channels_last)
         try:
@@ -62,7 +62,8 @@ class Predictor:
             with torch.autocast(self.device.type, self.dtype, enabled=autocast):
                 return self.model(self.model.normalize(images)).float()
         finally:
-            self.model.train(training)
+            for module, training in modes.items():
+                module.training = training
 
 
 def to_batch(
@@ -93,9 +94,16 @@ def load_model(folder: str | Path) -> CCNet:
                     f"{path} is no model folder: it has no {name}; a training run keeps its best "
                     "model in the folder `model` inside it"
                 )
-    elif path.exists() or not re.fullmatch(HUB_ID, str(folder)):
+        return CCNet.from_pretrained(str(folder))
+    could_be_hub_id = re.fullmatch(HUB_ID, str(folder)) and not path.parent.exists()
+    if path.exists() or not could_be_hub_id:
         raise FileNotFoundError(f"no model folder at {path}")
-    return CCNet.from_pretrained(str(folder))
+    try:
+        return CCNet.from_pretrained(str(folder))
+    except OSError as error:  # what the hub's library raises for no such id and for no network
+        raise FileNotFoundError(
+            f"no model folder at {path}, and none of that name from the hub: {error}"
+        ) from error
 
 
 def pick_device(device: str) -> str:

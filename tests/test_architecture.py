@@ -1,4 +1,4 @@
-"""The house rules that a program can check: arrows between rooms, what an import costs, one config."""
+"""House rules that a program can check: arrows between rooms, the cost of imports, one config."""
 
 import ast
 import inspect

@@ -205,7 +205,7 @@ def test_weights_that_do_not_fit_are_an_error(tmp_path, change, words):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"num_classes": 1}, "num_classes must be ≥ 2, got 1"),
+        ({"num_classes": 1}, "num_classes must be 2 to 255, got 1"),
         ({"kernel_size": 5}, "kernel_size must be 1 or 3, got 5"),
         ({"classes": ("a", "b")}, "classes has 2 entries for 3 classes"),
         ({"classes": ()}, "classes has 0 entries for 3 classes"),

@@ -181,3 +181,19 @@ def test_the_fastest_device_is_picked(monkeypatch, cuda, mps, expected):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
     assert pick_device("auto") == expected
     assert pick_device("cpu") == "cpu"
+
+
+def test_a_missing_folder_below_one_that_is_there_is_no_hub_id(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"no model folder at runs/model$"):
+        Predictor("runs/model")
+
+
+def test_a_hub_id_that_cannot_be_fetched_is_one_clear_error(monkeypatch):
+    def fail(*_, **__):
+        raise OSError("no network")
+
+    monkeypatch.setattr("ccnet.predict.CCNet.from_pretrained", fail)
+    with pytest.raises(FileNotFoundError, match=r"owner/name.*from the hub: no network"):
+        Predictor("owner/name")

@@ -68,9 +68,7 @@ def test_another_seed_gives_other_weights(uninterrupted, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
-def test_an_interrupted_run_saves_and_resumes_to_the_same_weights(
-    uninterrupted, tmp_path, number
-):
+def test_an_interrupted_run_saves_and_resumes_to_the_same_weights(uninterrupted, tmp_path, number):
     calls = count(1)
 
     def interrupt_in_the_fifth_step(image, label):
