@@ -24,7 +24,7 @@ from ccnet.datasets import (
     TrainingBatches,
     open_dataset,
 )
-from ccnet.datasets.augmented import Callback
+from ccnet.datasets.augmented import Callback, collate
 from ccnet.evaluate import evaluate
 from ccnet.losses import segmentation_loss
 from ccnet.metrics import Scores
@@ -71,14 +71,13 @@ def train(
     model = build_model(config, data, init)
     optimizer = build_optimizer(config.optimizer, model)
     scheduler = build_scheduler(config.optimizer, optimizer, config.steps)
-    state = State(model, optimizer, scheduler)
-    if checkpoint is not None:
-        state.load(checkpoint)
-
     fabric = Fabric(
         accelerator=device.type, devices=1, precision=cast(Any, FABRIC_PRECISION[precision])
     )
     network, fabric_optimizer = fabric.setup(model, optimizer)
+    state = State(model, optimizer, scheduler)
+    if checkpoint is not None:
+        state.load(checkpoint)
     samples = AugmentedDataset(data, transform or config.data.augment, config.seed)
     batches = TrainingBatches(
         len(data), config.batch_size, config.steps, config.seed, start=state.step
@@ -86,6 +85,7 @@ def train(
     loader = DataLoader(
         samples,
         batch_sampler=batches,
+        collate_fn=collate,
         num_workers=config.num_workers,
         generator=torch.Generator(),  # its own: the global one belongs to dropout
         worker_init_fn=leave_interrupts_to_the_main_process,
@@ -98,11 +98,12 @@ def train(
     scores = None
     if checkpoint is None:
         folder.create(config)
+        folder.save(state.to_dict())
     folder.start_log(state.step)
 
+    network.train()
     with TrainingProgress(config, folder, state.step, len(data)) as progress, StopSignals() as stop:
         for images, labels in loader:
-            network.train()
             if config.channels_last:
                 images = images.to(memory_format=torch.channels_last)
             logits = network(model.normalize(images), auxiliary=True)

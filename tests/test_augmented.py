@@ -11,6 +11,7 @@ from conftest import noise
 from torch.utils.data import DataLoader
 
 from ccnet.datasets import AugmentedDataset, DataError, TrainingBatches
+from ccnet.datasets.augmented import collate
 from ccnet.transforms import RandomTransform
 
 
@@ -223,3 +224,14 @@ def test_workers_give_the_same_batches():
     assert len(alone) == len(shared) == 5
     for batch, other in zip(alone, shared, strict=True):
         assert all(map(torch.equal, batch, other))
+
+
+def test_a_batch_of_different_sizes_says_what_would_work():
+    def sample(height: int, width: int):
+        return torch.zeros(3, height, width, dtype=torch.uint8), torch.zeros(height, width)
+
+    images, labels = collate([sample(4, 5), sample(4, 5)])
+    assert images.shape == (2, 3, 4, 5)
+    assert labels.shape == (2, 4, 5)
+    with pytest.raises(ValueError, match=r"5×4, 6×4.*crop_size"):
+        collate([sample(4, 5), sample(4, 6)])

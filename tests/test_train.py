@@ -87,6 +87,21 @@ def test_an_interrupted_run_saves_and_resumes_to_the_same_weights(uninterrupted,
     assert steps == ["2", "3", "4", "6", "6"]
 
 
+def test_a_run_killed_before_its_first_validation_resumes(uninterrupted, tmp_path):
+    calls = count(1)
+
+    def die_in_the_second_step(image, label):
+        if next(calls) == 5:
+            raise MemoryError
+        return image, label
+
+    run = tmp_path / "run"
+    with pytest.raises(MemoryError):
+        train(SMALL, run, transform=die_in_the_second_step)
+    train(SMALL, run, resume=True)
+    assert_same_weights(uninterrupted, run)
+
+
 def test_a_finished_run_resumes_to_nothing(uninterrupted):
     before = (uninterrupted / "log.csv").read_text()
     assert train(SMALL, uninterrupted, resume=True) is None
@@ -121,15 +136,17 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     [
         {"precision": "bfloat16"},
         {"channels_last": False},
-        {"optimizer": OptimizerConfig(clip_norm=1.0)},
+        {"optimizer": OptimizerConfig(clip_norm=1.0)},  # and the poly schedule
         {"model": replace(SMALL.model, recurrence=0, auxiliary_channels=None)},
     ],
     ids=lambda changes: next(iter(changes)),
 )
 def test_other_settings_train(changes, tmp_path):
-    scores = train(replace(SMALL, steps=2, validate_every=2, **changes), tmp_path / "run")
+    config = replace(SMALL, steps=2, validate_every=2, **changes)
+    scores = train(config, tmp_path / "run")
     assert scores is not None
     assert 0 <= scores.miou <= 1
+    assert train(config, tmp_path / "run", resume=True) is None
 
 
 def test_class_weights_must_be_one_a_class(tmp_path):

@@ -108,6 +108,19 @@ class AugmentedDataset(Dataset[tuple[Tensor, Tensor]]):
         return result
 
 
+def collate(samples: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """A batch of samples. Raises ValueError where their sizes differ."""
+    sizes = {tuple(label.shape) for _, label in samples}
+    if len(sizes) > 1:
+        given = ", ".join(f"{width}×{height}" for height, width in sorted(sizes))
+        raise ValueError(
+            f"the images of a batch differ in size ({given}); crops of one size "
+            "(data.augment.crop_size) or batch_size 1 would work"
+        )
+    images, labels = zip(*samples, strict=True)
+    return torch.stack(images), torch.stack(labels)
+
+
 @contextmanager
 def seeded_globals(seed: int) -> Iterator[None]:
     """Seeds the CPU generators of `random`, numpy and torch inside the block, 0 to 2³²-1."""
