@@ -8,7 +8,7 @@ import torch
 from conftest import attention_inputs
 from torch.utils.flop_counter import FlopCounterMode
 
-from ccnet.ops import criss_cross_attention, fused_available
+from ccnet.ops import cpu, criss_cross_attention, fused_available
 
 SIZES = [(7,), (5, 4), (1, 6), (6, 1), (1, 1), (3, 2, 4), (1, 2, 1)]
 
@@ -172,6 +172,28 @@ def test_what_is_kept_for_backward_does_not_grow_with_height_plus_width():
     ):
         out = criss_cross_attention(*inputs, backend="fused")
     assert sum(kept) == 4 * (sum(x.numel() for x in inputs) + out.numel() + 2 * 2 * 40 * 50)
+
+
+@pytest.mark.parametrize("spatial", [(300,), (1, 90), (90, 1), (70, 30), (3, 50, 2)], ids=str)
+def test_the_working_set_is_a_tile_however_long_a_line(spatial, monkeypatch):
+    sizes: list[int] = []
+    tile_scores = cpu.tile_scores
+
+    def measured(*arguments):
+        scores = tile_scores(*arguments)
+        sizes.append(scores.numel())
+        return scores
+
+    monkeypatch.setattr(cpu, "TILE_SCORES", 1000)
+    monkeypatch.setattr(cpu, "tile_scores", measured)
+    inputs = attention_inputs(*spatial, dtype=torch.float64)
+    results = []
+    for backend in ("fused", "reference"):
+        out = criss_cross_attention(*inputs, backend=backend)
+        results.append((out, *torch.autograd.grad(out.square().sum(), inputs)))
+    assert max(sizes) <= 1000
+    for got, expected in zip(*results, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-10)
 
 
 def test_the_paper_s_cost_of_the_products_is_counted():

@@ -1,12 +1,12 @@
 """Criss-cross attention on the CPU, tile by tile: no tensor of size N·(H+W) is made or kept.
 
 Tensors are contiguous (B, *spatial, channels). Seen along one axis such a tensor is
-(outer, L, inner, channels) without a copy; a tile is a group of its lines, each an L × channels
-matrix whose rows lie `inner · channels` apart. DESIGN.md derives the merge and the gradient.
+(outer, L, inner, channels) without a copy. A tile is a group of its lines, or some rows of one
+line where a line alone is too long; DESIGN.md derives the merge and the gradient.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -21,13 +21,13 @@ def forward(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, 
     total = torch.empty_like(peak)
     for axis in reversed(range(1, query.ndim - 1)):
         itself = axis == query.ndim - 2  # the last axis comes first and counts the pixel itself
-        for q, k, v, o, m, z in tiles(axis, query, key, value, out, peak, total):
-            scores = line_scores(q, k, itself, m.dtype)
-            new_peak = scores.amax(-1, keepdim=True)  # [lines, L, 1]
+        for start, (q, o, m, z), (k, v) in tiles(axis, (query, out, peak, total), (key, value)):
+            scores = tile_scores(q, k, None if itself else start, m.dtype)
+            new_peak = scores.amax(-1, keepdim=True)  # [lines, rows, 1]
             if not itself:
                 new_peak = torch.maximum(m, new_peak)
                 z.mul_((m - new_peak).exp_())
-            weights = scores.sub_(new_peak).exp_()  # [lines, L, L]
+            weights = scores.sub_(new_peak).exp_()  # [lines, rows, L]
             new_total = weights.sum(-1, keepdim=True)
             if not itself:
                 new_total += z
@@ -53,11 +53,13 @@ def backward(
     """Gradients of query, key and value; every axis adds its own from the joint statistics."""
     delta = (grad * out).sum(-1, dtype=peak.dtype)
     grads = (torch.zeros_like(query), torch.zeros_like(key), torch.zeros_like(value))
-    tensors = (query, key, value, grad, peak, total, delta, *grads)
+    query_side = (query, grad, peak, total, delta, grads[0])
+    key_side = (key, value, *grads[1:])
     for axis in range(1, query.ndim - 1):
         itself = axis == query.ndim - 2
-        for q, k, v, g, m, z, d, dq, dk, dv in tiles(axis, *tensors):
-            weights = line_scores(q, k, itself, m.dtype).sub_(m).exp_().div_(z)  # [lines, L, L]
+        for start, (q, g, m, z, d, dq), (k, v, dk, dv) in tiles(axis, query_side, key_side):
+            scores = tile_scores(q, k, None if itself else start, m.dtype)
+            weights = scores.sub_(m).exp_().div_(z)  # [lines, rows, L]
             dv += torch.bmm(weights.to(g.dtype).mT, g)
             slope = torch.bmm(g, v.mT).to(m.dtype).sub_(d).mul_(weights).to(q.dtype)
             dq += torch.bmm(slope, k)
@@ -65,11 +67,11 @@ def backward(
     return grads
 
 
-def line_scores(q: Tensor, k: Tensor, itself: bool, dtype: torch.dtype) -> Tensor:
-    """q · k within each line, [lines, L, L]; −∞ on the diagonal unless `itself` counts."""
+def tile_scores(q: Tensor, k: Tensor, itself: int | None, dtype: torch.dtype) -> Tensor:
+    """q · k within each line, [lines, rows, L]; −∞ at the pixel itself, `itself` on in row 0."""
     scores = torch.bmm(q.to(dtype), k.to(dtype).mT)
-    if not itself:
-        scores.diagonal(dim1=-2, dim2=-1).fill_(-math.inf)
+    if itself is not None:
+        scores.diagonal(itself, dim1=-2, dim2=-1).fill_(-math.inf)
     return scores
 
 
@@ -78,16 +80,30 @@ def statistics_dtype(tensor: Tensor) -> torch.dtype:
     return torch.float64 if tensor.dtype == torch.float64 else torch.float32
 
 
-def tiles(axis: int, *tensors: Tensor) -> Iterator[list[Tensor]]:
-    """Views [lines, L, channels] of the same group of lines along `axis` in every tensor.
+def tiles(
+    axis: int, query_side: Sequence[Tensor], key_side: Sequence[Tensor]
+) -> Iterator[tuple[int, list[Tensor], list[Tensor]]]:
+    """Tiles along `axis`: the first row, [lines, rows, channels] and [lines, L, channels] views.
 
-    The first tensor has channels; one that is a number a pixel comes as one channel.
+    The first key-side tensor has channels; one that is a number a pixel comes as one channel.
     """
-    shape = tensors[0].shape[:-1]
+    shape = key_side[0].shape[:-1]
     length = shape[axis]
     outer, inner = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
-    lines = max(1, TILE_SCORES // (length * length))
-    views = [x.view(outer, length, inner, *x.shape[len(shape) :] or (1,)) for x in tensors]
+    rows = min(length, max(1, TILE_SCORES // length))
+    lines = max(1, TILE_SCORES // (rows * length))
+    views = [
+        x.view(outer, length, inner, *x.shape[len(shape) :] or (1,))
+        for x in (*query_side, *key_side)
+    ]
+    for group in line_groups(views, outer, inner, lines):
+        for start in range(0, length, rows):
+            of_rows = [x[:, start : start + rows] for x in group[: len(query_side)]]
+            yield start, of_rows, group[len(query_side) :]
+
+
+def line_groups(views: list[Tensor], outer: int, inner: int, lines: int) -> Iterator[list[Tensor]]:
+    """The lines of (outer, L, inner, channels) views, at most `lines` at a time, [lines, L, C]."""
     if inner == 1:
         for start in range(0, outer, lines):
             yield [x[start : start + lines, :, 0] for x in views]
