@@ -1,7 +1,7 @@
 """Label maps of many image files: files in, PNG files out, one bad file doesn't stop the rest."""
 
 import glob
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,14 @@ class Job:
 
     image: Path
     labels: Path
+
+    @property
+    def color(self) -> Path:
+        return self.labels.with_suffix(".color.png")
+
+    @property
+    def overlay(self) -> Path:
+        return self.labels.with_suffix(".overlay.png")
 
 
 def find_jobs(inputs: Sequence[str | Path], output: Path) -> list[Job]:
@@ -47,11 +55,14 @@ def find_jobs(inputs: Sequence[str | Path], output: Path) -> list[Job]:
         for image, relative in found:
             by_image[image.resolve()] = Job(image, output / relative.with_suffix(".png"))
     jobs = list(by_image.values())
-    targets = Counter(job.labels for job in jobs)
+    writers = defaultdict(list)
     for job in jobs:
-        if targets[job.labels] > 1:
-            same = [str(other.image) for other in jobs if other.labels == job.labels]
-            raise ValueError(f"{' and '.join(same)} would both be written to {job.labels}")
+        for target in (job.labels, job.color, job.overlay):
+            writers[target].append(str(job.image))
+    for target, images in writers.items():
+        if len(images) > 1:
+            raise ValueError(f"{' and '.join(images)} would both be written to {target}")
+    for job in jobs:
         over_itself = job.labels.exists() and job.labels.samefile(job.image)
         if over_itself or job.labels.resolve() in by_image:
             raise ValueError(f"the labels of {job.image} would be written over {job.labels}")
@@ -87,13 +98,14 @@ def predict_files(
             labels = predictor.predict(image)
         except DataError as error:
             failures.append((job.image, str(error)))
+        except RuntimeError as error:  # such as out of memory, for one huge image
+            failures.append((job.image, f"{job.image}: {error}"))
         else:
             write_png(job.labels, labels)
             if color and palette is not None:
-                write_png(job.labels.with_suffix(".color.png"), colorize(labels, palette))
+                write_png(job.color, colorize(labels, palette))
             if overlays and palette is not None:
-                mixed = overlay(image, labels, palette)
-                write_png(job.labels.with_suffix(".overlay.png"), mixed)
+                write_png(job.overlay, overlay(image, labels, palette))
         if progress is not None:
             progress(index + 1, len(jobs))
     return failures

@@ -272,7 +272,7 @@ def _class_table(report: DataReport) -> Table:
     for i, name in enumerate(report.classes):
         weight = "–" if weights[i] is None else f"{weights[i]:.4f}"
         pixels, images = f"{report.class_pixels[i]:,}", str(report.class_images[i])
-        table.add_row(f"{i} {name}", pixels, f"{frequencies[i]:.2%}", images, weight)
+        table.add_row(Text(f"{i} {name}"), pixels, f"{frequencies[i]:.2%}", images, weight)
     table.add_row("ignored", f"{report.ignored_pixels:,}", f"({report.ignored_share:.2%} of all)")
     return table
 

@@ -9,6 +9,7 @@ import csv
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -60,7 +61,7 @@ class RunFolder:
 
     def create(self, config: TrainConfig) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        write_whole(self.config, lambda file: file.write_text(to_yaml(config)))
+        write_text(self.config, to_yaml(config))
         facts = {
             "command": sys.argv,
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -92,47 +93,57 @@ class RunFolder:
             folder.with_name(f".{folder.name}.new"),
             folder.with_name(f".{folder.name}.old"),
         )
+        if old.exists() and not folder.exists():  # killed between the two renames below
+            old.rename(folder)
         for leftover in (fresh, old):
-            remove_folder(leftover)
+            shutil.rmtree(leftover, ignore_errors=True)
         model.save_pretrained(fresh)
+        for file in fresh.iterdir():
+            flush(file)
         if folder.exists():
             folder.rename(old)
         fresh.rename(folder)
-        remove_folder(old)
+        shutil.rmtree(old, ignore_errors=True)
 
     def start_log(self, step: int) -> None:
         """Keep the rows up to a step, so that a resumed run writes none of them twice."""
-        rows = []
+        lines = [",".join(COLUMNS)]
         if self.log.exists():
-            with self.log.open(newline="") as file:
-                rows = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
-        with self.log.open("w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            writer.writerows(rows)
+            rows = self.log.read_text(encoding="utf-8").splitlines()[1:]
+            whole = [row for row in rows if row.count(",") == len(COLUMNS) - 1]
+            lines += [row for row in whole if int(row.split(",")[0]) <= step]
+        write_text(self.log, "".join(f"{line}\n" for line in lines))
 
     def add_to_log(self, **row: float) -> None:
         with self.log.open("a", newline="") as file:
-            csv.DictWriter(file, COLUMNS).writerow(
+            csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(
                 {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()}
             )
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Write beside the path, flush to disk, then rename: the file is the old or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.new")
     try:
         write(fresh)
-        with fresh.open("rb+") as file:
-            os.fsync(file.fileno())
+        flush(fresh)
         fresh.replace(path)
     finally:
         fresh.unlink(missing_ok=True)
 
 
+def flush(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def write_text(path: Path, text: str) -> None:
+    write_whole(path, lambda file: file.write_text(text, encoding="utf-8"))
+
+
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    write_whole(path, lambda file: file.write_text(text))
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def to_yaml(config: TrainConfig) -> str:
@@ -140,22 +151,12 @@ def to_yaml(config: TrainConfig) -> str:
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
 
 
-def remove_folder(folder: Path) -> None:
-    if folder.exists():
-        for file in folder.iterdir():
-            file.unlink()
-        folder.rmdir()
-
-
 def source_commit() -> str | None:
-    """Commit of the project's checkout, None where it was installed from a package."""
+    """Commit of the project's checkout; None for an installed package or without git."""
     root = Path(__file__).parents[1]
-    if not (root / ".git").exists():
+    if not (root / ".git").exists() or (git := shutil.which("git")) is None:
         return None
-    result = subprocess.run(
-        ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    describe = ["describe", "--always", "--dirty", "--abbrev=12"]
+    command = [git, "-C", str(root), *describe]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
     return result.stdout.strip() or None

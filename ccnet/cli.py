@@ -6,6 +6,7 @@ Nothing heavy is imported before a command runs, so that --help answers at once.
 import inspect
 import sys
 import time
+from argparse import ArgumentError
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -30,21 +31,25 @@ def train(
 
     Args:
         run: New folder for models, logs and saves; runs/NAME-DATE unless given.
-        init: Model folder whose weights to start from.
-        resume: Folder of a run to go on with, by its own configuration.
+        init: Model folder whose weights to start from; its classes must be the data's.
+        resume: Folder of a run to go on with, by its own configuration and no other flags.
     """
     from ccnet.checkpoint import RunFolder
     from ccnet.train import train
     from ccnet.visualize import save_curves
 
     if resume is not None:
+        if (config, run, init) != (TrainConfig(), None, None):
+            raise ValueError("--resume goes on by the run's own configuration, with no other flags")
         run, config = resume, read_config(RunFolder(resume).config)
     elif run is None:
         run = Path("runs") / f"{config.data.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     try:
         scores = train(config, run, init=init, resume=resume is not None)
     except KeyboardInterrupt:
-        print(f"\nstopped and saved; to go on: ccnet train --resume {run}", file=sys.stderr)
+        if not RunFolder(run).checkpoint.is_file():
+            raise
+        print(f"\nstopped; to go on: ccnet train --resume {run}", file=sys.stderr)
         return 130
     save_curves(run / "curves.png", run / "log.csv")
     if scores is None:
@@ -80,6 +85,7 @@ def evaluate(
     """
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from ccnet.checkpoint import write_json
     from ccnet.datasets import open_dataset
@@ -91,9 +97,10 @@ def evaluate(
     predictor = Predictor(model, device=device, precision=precision)
     with CountProgress("evaluating") as progress:
         scores = evaluate(predictor, dataset, num_workers=num_workers, progress=progress)
-    table = Table("class", "IoU %", title=f"{model} on {data} {split}, {len(dataset)} images")
+    title = Text(f"{model} on {data} {split}, {len(dataset)} images")
+    table = Table("class", "IoU %", title=title)
     for name, iou in scores.iou.items():
-        table.add_row(name, "not there" if iou is None else f"{100 * iou:.2f}")
+        table.add_row(Text(name), "not there" if iou is None else f"{100 * iou:.2f}")
     table.add_section()
     table.add_row("mean (mIoU)", f"{100 * scores.miou:.2f}")
     table.add_row("pixel accuracy", f"{100 * scores.pixel_accuracy:.2f}")
@@ -182,11 +189,7 @@ def demo(run: Path = Path("runs/demo"), seed: int = 0) -> int:
     """
     from ccnet.demo import demo, report
 
-    try:
-        demo(run, seed)
-    except KeyboardInterrupt:
-        print("\nstopped", file=sys.stderr)
-        return 130
+    demo(run, seed)
     print(report(run))
     return 0
 
@@ -205,18 +208,30 @@ def main(arguments: list[str] | None = None) -> None:
     given = sys.argv[1:] if arguments is None else arguments
     parsed = parser.parse_args([with_underscores(argument) for argument in given])
     name = parsed.subcommand
-    flags = dict(vars(parser.instantiate(parsed)[name]))
-    if name == "train":
-        flags.pop("config")
-        own = {key: flags.pop(key) for key in ("run", "init", "resume")}
-        flags = {"config": TrainConfig(**flags), **own}
     try:
+        flags = dict(vars(parser.instantiate(parsed)[name]))
+        if name == "train":
+            flags.pop("config")
+            own = {key: flags.pop(key) for key in ("run", "init", "resume")}
+            flags = {"config": TrainConfig(**flags), **own}
         status = COMMANDS[name](**flags)
     except (ValueError, OSError, FloatingPointError, NotImplementedError) as error:
         notes = "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()))
-        print(f"ccnet {name}: {error}{notes}", file=sys.stderr)
+        print(f"ccnet {name}: {without_traceback(str(error))}{notes}", file=sys.stderr)
         status = 2
+    except KeyboardInterrupt:
+        print(f"\nccnet {name}: stopped", file=sys.stderr)
+        status = 130
     sys.exit(status)
+
+
+def without_traceback(message: str) -> str:
+    """The error itself of one that a loader's worker process handed on with its traceback."""
+    if "Original Traceback" not in message:
+        return message
+    lines = message.rstrip().split("\n")
+    last_frame = max(index for index, line in enumerate(lines) if line.startswith("  "))
+    return "\n".join(lines[last_frame + 1 :])
 
 
 def with_underscores(argument: str) -> str:
@@ -264,4 +279,7 @@ def read_config(path: Path) -> TrainConfig:
         raise FileNotFoundError(f"no run to resume: there is no {path}")
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(TrainConfig)
-    return TrainConfig(**vars(parser.instantiate(parser.parse_path(path))))
+    try:
+        return TrainConfig(**vars(parser.instantiate(parser.parse_path(path))))
+    except ArgumentError as error:
+        raise ValueError(f"{path}: {error}") from error

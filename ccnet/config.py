@@ -59,7 +59,7 @@ class OptimizerConfig:
     lr: float = 1e-2
     """Peak learning rate."""
     momentum: float = 0.9
-    """Of SGD."""
+    """Of SGD; one_cycle moves it between 0.95 and 0.85 instead (and AdamW's first beta)."""
     weight_decay: float = 1e-4
     """L2 penalty of SGD, decoupled decay of AdamW."""
     schedule: Literal["poly", "one_cycle"] = "poly"

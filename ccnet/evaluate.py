@@ -7,8 +7,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from ccnet.datasets import SegmentationDataset
+from ccnet.datasets.augmented import leave_signals_to_the_main_process
 from ccnet.metrics import ConfusionMatrix, Scores
-from ccnet.predict import Predictor
+from ccnet.predict import Predictor, require_same_classes
 
 
 def evaluate(
@@ -28,16 +29,13 @@ def evaluate(
     """
     if len(dataset) == 0:
         raise ValueError("the data set has no images to evaluate on")
-    if len(dataset.classes) != len(predictor.classes):
-        raise ValueError(
-            f"the model has {len(predictor.classes)} classes ({', '.join(predictor.classes[:4])}, "
-            f"...), the data set {len(dataset.classes)} ({', '.join(dataset.classes[:4])}, ...)"
-        )
+    require_same_classes(predictor.model, dataset.classes)
     confusion = ConfusionMatrix(len(dataset.classes))
     loader = DataLoader(
         Indexed(dataset),
         batch_size=None,
         num_workers=num_workers,
+        worker_init_fn=leave_signals_to_the_main_process,
         generator=torch.Generator(),  # its own, so that a validation changes no training run
     )
     for index, (image, label) in enumerate(loader):

@@ -23,10 +23,11 @@ def cross_entropy(
     total = F.cross_entropy(
         logits, labels, class_weights, ignore_index=IGNORE_INDEX, reduction="sum"
     )
-    valid = labels[labels != IGNORE_INDEX]
     if class_weights is None:
-        return total / max(1, valid.numel())
-    return total / class_weights[valid].sum().clamp(min=torch.finfo(torch.float32).tiny)
+        return total / (labels != IGNORE_INDEX).sum().clamp(min=1)
+    weight_of = logits.new_zeros(IGNORE_INDEX + 1)  # by label; 0 for 255
+    weight_of[: len(class_weights)] = class_weights
+    return total / weight_of[labels].sum().clamp(min=torch.finfo(torch.float32).tiny)
 
 
 def segmentation_loss(

@@ -7,8 +7,10 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from PIL import Image
+from safetensors import SafetensorError
 from torch import Tensor
 
+from ccnet.datasets.dataset import to_rgb
 from ccnet.models import CCNet
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -19,8 +21,8 @@ class Predictor:
     """Labels for images by a trained CCNet, at each image's own size.
 
     Args:
-        model: a CCNet, or the folder or hub id of a saved one. The model is used as it is, in
-            evaluation mode during a call.
+        model: a CCNet, or the folder or hub id of a saved one. A CCNet is moved to the device, and
+            is in evaluation mode during a call only.
         device: "auto" takes CUDA, else Apple's GPU, else the CPU.
         precision: "float32", "bfloat16" or "float16" (autocast), or "auto": bfloat16 where the
             hardware multiplies it faster, else float32.
@@ -32,7 +34,7 @@ class Predictor:
     def __init__(
         self, model: CCNet | str | Path, *, device: str = "auto", precision: str = "float32"
     ) -> None:
-        self.device = torch.device(pick_device(device))
+        self.device = pick_device(device)
         self.dtype = PRECISIONS[pick_precision(precision, self.device)]
         self.model = (model if isinstance(model, CCNet) else load_model(model)).to(self.device)
 
@@ -47,7 +49,11 @@ class Predictor:
     def predict(
         self, image: UInt8[np.ndarray, "h w 3"] | UInt8[Tensor, "3 h w"] | Image.Image
     ) -> UInt8[np.ndarray, "h w"]:
-        """The most likely class of each pixel of an RGB image, 0–255 in."""
+        """The most likely class of each pixel of an RGB image, 0–255.
+
+        A PIL image may have any mode; it is taken in its stored orientation, whatever its EXIF says
+        (`ccnet.datasets.read_image` turns a file's image upright).
+        """
         batch = to_batch(image).to(self.device)
         return self.logits(batch)[0].argmax(0).to(torch.uint8).cpu().numpy()
 
@@ -70,7 +76,7 @@ def to_batch(
     image: UInt8[np.ndarray, "h w 3"] | UInt8[Tensor, "3 h w"] | Image.Image,
 ) -> UInt8[Tensor, "1 3 h w"]:
     if isinstance(image, Image.Image):
-        image = np.array(image.convert("RGB"))
+        image = to_rgb(image)
     if isinstance(image, np.ndarray):
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise ValueError(
@@ -94,7 +100,10 @@ def load_model(folder: str | Path) -> CCNet:
                     f"{path} is no model folder: it has no {name}; a training run keeps its best "
                     "model in the folder `model` inside it"
                 )
-        return CCNet.from_pretrained(str(folder))
+        try:
+            return CCNet.from_pretrained(str(folder))
+        except (SafetensorError, RuntimeError, TypeError) as error:
+            raise ValueError(f"{path} holds no usable model: {error}") from error
     could_be_hub_id = re.fullmatch(HUB_ID, str(folder)) and not path.parent.exists()
     if path.exists() or not could_be_hub_id:
         raise FileNotFoundError(f"no model folder at {path}")
@@ -106,12 +115,27 @@ def load_model(folder: str | Path) -> CCNet:
         ) from error
 
 
-def pick_device(device: str) -> str:
-    if device != "auto":
-        return device
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+def require_same_classes(model: CCNet, classes: tuple[str, ...]) -> None:
+    """Raises ValueError where a data set's classes aren't the model's, in number, name or order."""
+    if len(model.classes) != len(classes):
+        raise ValueError(f"the model has {len(model.classes)} classes, the data {len(classes)}")
+    for index, (own, other) in enumerate(zip(model.classes, classes, strict=True)):
+        if own not in (other, f"class {index}"):  # the latter is a model without names
+            raise ValueError(f"class {index} of the model is {own!r}, of the data {other!r}")
+
+
+def pick_device(device: str) -> torch.device:
+    """Raises ValueError for a device that there isn't."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device == "auto":
+        return torch.device(next((name for name, there in available.items() if there), "cpu"))
+    try:
+        picked = torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"device must be auto, cpu, cuda, cuda:N or mps, got {device!r}") from None
+    if not available.get(picked.type, True):
+        raise ValueError(f"there is no {picked.type} device here; auto or cpu would work")
+    return picked
 
 
 def pick_precision(precision: str, device: torch.device) -> str:

@@ -113,6 +113,9 @@ class TrainingProgress:
             left = (now - self.start) / (step - self.first_step) * (self.config.steps - step)
             self.say(f"step {step}/{self.config.steps}  {status}  {left:.0f} s left")
 
+    def validating(self, done: int, total: int) -> None:
+        self.bar.update(self.task, status=f"validating {done}/{total}")
+
     def validated(self, step: int, scores: Scores) -> None:
         row = {
             "miou": scores.miou,

@@ -3,6 +3,7 @@
 import math
 import signal
 import threading
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self, cast
@@ -24,12 +25,22 @@ from ccnet.datasets import (
     TrainingBatches,
     open_dataset,
 )
-from ccnet.datasets.augmented import Callback, collate
+from ccnet.datasets.augmented import (
+    Callback,
+    collate,
+    leave_signals_to_the_main_process,
+)
 from ccnet.evaluate import evaluate
 from ccnet.losses import segmentation_loss
 from ccnet.metrics import Scores
 from ccnet.models import CCNet
-from ccnet.predict import Predictor, load_model, pick_device, pick_precision
+from ccnet.predict import (
+    Predictor,
+    load_model,
+    pick_device,
+    pick_precision,
+    require_same_classes,
+)
 from ccnet.progress import TrainingProgress
 
 FABRIC_PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed"}
@@ -48,9 +59,10 @@ def train(
     SIGINT (Ctrl-C) and SIGTERM save after the step in hand, then raise KeyboardInterrupt.
 
     Args:
-        config: of the run.
+        config: of the run; to resume, the run's own.
         run: folder for everything the run leaves (see `ccnet.checkpoint`).
-        init: model folder whose weights to start from.
+        init: model folder whose weights and normalisation to start from; its classes must be the
+            data's.
         resume: go on with the run in this folder from its last save.
         transform: callable(image, label) → (image, label) on uint8 arrays (H, W, 3) and (H, W), in
             place of `config.data.augment`.
@@ -64,21 +76,29 @@ def train(
     checkpoint = folder.load() if resume else None
     if checkpoint is None:
         folder.require_empty()
-    device = torch.device(pick_device(config.device))
+    device = pick_device(config.device)
     precision = pick_precision(config.precision, device)
     data, validation_data = open_data(config.data)
     seed_everything(config.seed, verbose=False)
-    model = build_model(config, data, init)
+    if checkpoint is not None:  # all weights are in it
+        model = build_model(config, data, pretrained=None, **checkpoint["normalisation"])
+    elif init is not None:
+        model = build_model_from(load_model(init), config, data)
+    else:
+        model = build_model(config, data)
     optimizer = build_optimizer(config.optimizer, model)
     scheduler = build_scheduler(config.optimizer, optimizer, config.steps)
     fabric = Fabric(
-        accelerator=device.type, devices=1, precision=cast(Any, FABRIC_PRECISION[precision])
+        accelerator=device.type,
+        devices=1 if device.index is None else [device.index],
+        precision=cast(Any, FABRIC_PRECISION[precision]),
     )
     network, fabric_optimizer = fabric.setup(model, optimizer)
     state = State(model, optimizer, scheduler)
     if checkpoint is not None:
         state.load(checkpoint)
-    samples = AugmentedDataset(data, transform or config.data.augment, config.seed)
+    augment = config.data.augment if transform is None else transform
+    samples = AugmentedDataset(data, augment, config.seed)
     batches = TrainingBatches(
         len(data), config.batch_size, config.steps, config.seed, start=state.step
     )
@@ -88,7 +108,8 @@ def train(
         collate_fn=collate,
         num_workers=config.num_workers,
         generator=torch.Generator(),  # its own: the global one belongs to dropout
-        worker_init_fn=leave_interrupts_to_the_main_process,
+        worker_init_fn=leave_signals_to_the_main_process,
+        pin_memory=device.type == "cuda",
     )
     loader = fabric.setup_dataloaders(loader, use_distributed_sampler=False)
     class_weights = None
@@ -103,7 +124,7 @@ def train(
 
     network.train()
     with TrainingProgress(config, folder, state.step, len(data)) as progress, StopSignals() as stop:
-        for images, labels in loader:
+        for images, labels in saving_on_failure(loader, folder, state):
             if config.channels_last:
                 images = images.to(memory_format=torch.channels_last)
             logits = network(model.normalize(images), auxiliary=True)
@@ -126,7 +147,12 @@ def train(
             state.step += 1
 
             if state.step % config.validate_every == 0 or state.step == config.steps:
-                scores = evaluate(predictor, validation_data, num_workers=config.num_workers)
+                scores = evaluate(
+                    predictor,
+                    validation_data,
+                    num_workers=config.num_workers,
+                    progress=progress.validating,
+                )
                 progress.validated(state.step, scores)
                 if scores.miou > state.best_miou:
                     state.best_miou = scores.miou
@@ -143,6 +169,7 @@ class State:
     """What changes from step to step and a resumed run needs."""
 
     def __init__(self, model: CCNet, optimizer: Optimizer, scheduler: LRScheduler) -> None:
+        self.normalisation = normalisation(model)
         self.parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
         self.step = 0
         self.best_miou = -math.inf
@@ -151,9 +178,11 @@ class State:
         states = {name: part.state_dict() for name, part in self.parts.items()}
         return {
             **states,
+            "normalisation": self.normalisation,
             "step": self.step,
             "best_miou": self.best_miou,
             "random_state": torch.get_rng_state(),
+            "cuda_random_states": torch.cuda.get_rng_state_all(),
         }
 
     def load(self, checkpoint: dict[str, Any]) -> None:
@@ -162,6 +191,19 @@ class State:
         self.step = checkpoint["step"]
         self.best_miou = checkpoint["best_miou"]
         torch.set_rng_state(checkpoint["random_state"])
+        if len(checkpoint["cuda_random_states"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(checkpoint["cuda_random_states"])
+
+
+def saving_on_failure(
+    loader: Iterable[Any], folder: RunFolder, state: State
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The loader's batches; where one can't be read, what was learned so far is saved first."""
+    try:
+        yield from loader
+    except Exception:
+        folder.save(state.to_dict())
+        raise
 
 
 class StopSignals:
@@ -187,10 +229,6 @@ class StopSignals:
         self.requested = True
 
 
-def leave_interrupts_to_the_main_process(_: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
 def open_data(config: DataConfig) -> tuple[SegmentationDataset, SegmentationDataset]:
     """Training and validation data."""
     if config.name == "scenes":
@@ -199,22 +237,31 @@ def open_data(config: DataConfig) -> tuple[SegmentationDataset, SegmentationData
     return training, open_dataset(config.name, config.root, config.val_split)
 
 
-def build_model(config: TrainConfig, data: SegmentationDataset, init: str | Path | None) -> CCNet:
-    """A new network for the data's classes, with the weights of `init` if given."""
+def build_model(config: TrainConfig, data: SegmentationDataset, **changes: Any) -> CCNet:
+    """A network for the data's classes; `changes` go before the configuration."""
     weights = config.loss.class_weights
     if weights is not None and len(weights) != len(data.classes):
         raise ValueError(f"{len(weights)} class weights for {len(data.classes)} classes")
-    model = CCNet(
-        len(data.classes), classes=data.classes, palette=data.palette, **asdict(config.model)
-    )
-    if init is not None:
-        try:
-            model.load_state_dict(load_model(init).state_dict())
-        except RuntimeError as error:
-            raise ValueError(f"the weights of {init} don't fit this network: {error}") from error
+    arguments = {**asdict(config.model), **changes}
+    model = CCNet(len(data.classes), classes=data.classes, palette=data.palette, **arguments)
     if config.channels_last:
         model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     return model
+
+
+def build_model_from(source: CCNet, config: TrainConfig, data: SegmentationDataset) -> CCNet:
+    """The same with the weights and the normalisation of another model of the same classes."""
+    require_same_classes(source, data.classes)
+    model = build_model(config, data, pretrained=None, **normalisation(source))
+    try:
+        model.load_state_dict(source.state_dict())
+    except RuntimeError as error:
+        raise ValueError(f"the weights to start from don't fit the network: {error}") from error
+    return model
+
+
+def normalisation(model: CCNet) -> dict[str, list[float]]:
+    return {"mean": model.mean.flatten().tolist(), "std": model.std.flatten().tolist()}
 
 
 def build_optimizer(config: OptimizerConfig, model: CCNet) -> Optimizer:

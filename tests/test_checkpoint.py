@@ -90,3 +90,28 @@ def test_the_configuration_comes_back_from_yaml():
     plain = yaml.safe_load(to_yaml(TrainConfig()))
     assert plain["model"]["recurrence"] == 2
     assert list(plain)[:2] == ["data", "model"]
+
+
+def test_a_model_folder_of_a_run_killed_while_replacing_it_is_put_back(tmp_path):
+    folder = RunFolder(tmp_path)
+    model = CCNet(2, "tiny", channels=8, kernel_size=1, auxiliary_channels=None)
+    folder.save_model(model, folder.best_model)
+    folder.best_model.rename(tmp_path / ".model.old")
+
+    def full_disk(*_, **__):
+        raise OSError("No space left on device")
+
+    model.save_pretrained = full_disk
+    with pytest.raises(OSError, match="No space left"):
+        folder.save_model(model, folder.best_model)
+    CCNet.from_pretrained(folder.best_model)
+
+
+def test_a_torn_last_row_of_the_log_is_left_out(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.start_log(0)
+    folder.add_to_log(step=1, loss=0.5)
+    with folder.log.open("a") as file:
+        file.write("12")
+    folder.start_log(20)
+    assert len(folder.log.read_text().splitlines()) == 2

@@ -122,6 +122,10 @@ def test_check_data_says_by_its_status_whether_data_are_fit(folder, tmp_path, ca
         (("check-data", "nowhere"), "nowhere"),
         (("train", "--resume", "nowhere"), "no run to resume"),
         (("train", "--data.name", "camvid"), "needs the folder"),
+        (("train", "--steps", "0"), "steps must be ≥ 1, got 0"),
+        (("train", "--device", "foo"), "got 'foo'"),
+        (("train", "--device", "cuda"), "no cuda device"),
+        (("train", "--resume", "runs/x", "--steps", "5"), "no other flags"),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )

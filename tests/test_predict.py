@@ -179,8 +179,15 @@ def test_an_unknown_precision_is_named(tiny_model):
 def test_the_fastest_device_is_picked(monkeypatch, cuda, mps, expected):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
-    assert pick_device("auto") == expected
-    assert pick_device("cpu") == "cpu"
+    assert pick_device("auto").type == expected
+    assert pick_device("cpu").type == "cpu"
+
+
+@pytest.mark.parametrize(("device", "words"), [("foo", "got 'foo'"), ("cuda", "no cuda device")])
+def test_a_device_that_there_is_not_is_an_error(monkeypatch, device, words):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=words):
+        pick_device(device)
 
 
 def test_a_missing_folder_below_one_that_is_there_is_no_hub_id(tmp_path, monkeypatch):

@@ -3,6 +3,8 @@
 import csv
 import os
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -11,10 +13,20 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from ccnet.checkpoint import RunFolder
 from ccnet.config import DataConfig, LossConfig, OptimizerConfig, TrainConfig
+from ccnet.datasets import DataError, Scenes
 from ccnet.demo import SCENES
 from ccnet.models import CCNet
-from ccnet.train import build_optimizer, build_scheduler, train
+from ccnet.train import (
+    build_model,
+    build_model_from,
+    build_optimizer,
+    build_scheduler,
+    train,
+)
+
+ROOT = Path(__file__).parents[1]
 
 SMALL = replace(
     SCENES,
@@ -34,6 +46,18 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 def assert_same_weights(first: Path, second: Path) -> None:
     for (name, a), b in zip(weights(first).items(), weights(second).values(), strict=True):
         assert torch.equal(a, b), name
+
+
+def failing_at(call: int):
+    """A transform that changes nothing and fails at one of its calls, counted from 1."""
+    calls = count(1)
+
+    def transform(image, label):
+        if next(calls) == call:
+            raise DataError("photo.jpg: cannot be read")
+        return image, label
+
+    return transform
 
 
 @pytest.fixture(scope="module")
@@ -87,17 +111,10 @@ def test_an_interrupted_run_saves_and_resumes_to_the_same_weights(uninterrupted,
     assert steps == ["2", "3", "4", "6", "6"]
 
 
-def test_a_run_killed_before_its_first_validation_resumes(uninterrupted, tmp_path):
-    calls = count(1)
-
-    def die_in_the_second_step(image, label):
-        if next(calls) == 5:
-            raise MemoryError
-        return image, label
-
+def test_a_run_that_failed_before_its_first_validation_resumes(uninterrupted, tmp_path):
     run = tmp_path / "run"
-    with pytest.raises(MemoryError):
-        train(SMALL, run, transform=die_in_the_second_step)
+    with pytest.raises(DataError):
+        train(SMALL, run, transform=failing_at(5))
     train(SMALL, run, resume=True)
     assert_same_weights(uninterrupted, run)
 
@@ -121,7 +138,7 @@ def test_training_starts_from_given_weights(uninterrupted, tmp_path):
         if "running" not in name and "num_batches" not in name:
             assert torch.equal(started[name], value), name
     other = replace(still, model=replace(still.model, channels=24))
-    with pytest.raises(ValueError, match="don't fit this network"):
+    with pytest.raises(ValueError, match="don't fit the network"):
         train(other, tmp_path / "other", init=uninterrupted / "last")
 
 
@@ -172,3 +189,51 @@ def test_the_poly_schedule_is_the_paper_s():
 def test_settings_out_of_range_are_refused():
     with pytest.raises(ValueError, match="steps must be ≥ 1, got 0"):
         TrainConfig(steps=0)
+
+
+def test_a_start_from_other_classes_is_refused(uninterrupted, tmp_path):
+    model = CCNet.from_pretrained(uninterrupted / "last")
+    model.classes = ("ground", "green", "red", "blue")
+    with pytest.raises(ValueError, match="class 1 of the model is 'green', of the data 'red'"):
+        build_model_from(model, SMALL, Scenes())
+
+
+def test_a_start_takes_the_normalisation_along_and_a_resumed_run_keeps_it(tmp_path):
+    source = build_model(SMALL, Scenes(), mean=[0.0] * 3, std=[255.0] * 3)
+    source.save_pretrained(tmp_path / "source")
+    run = tmp_path / "run"
+    with pytest.raises(DataError):
+        train(SMALL, run, init=tmp_path / "source", transform=failing_at(1))
+    train(SMALL, run, resume=True)
+    assert CCNet.from_pretrained(run / "last").std.flatten().tolist() == [255.0] * 3
+
+
+def test_an_unreadable_sample_saves_what_was_learned(uninterrupted, tmp_path):
+    run = tmp_path / "run"
+    with pytest.raises(DataError, match=r"photo\.jpg"):
+        train(SMALL, run, transform=failing_at(4 * 4 + 1))
+    assert RunFolder(run).load()["step"] == 4
+    train(SMALL, run, resume=True)
+    assert_same_weights(uninterrupted, run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_a_signal_to_the_whole_group_saves_with_loader_workers_too(tmp_path, number):
+    run = tmp_path / "run"
+    flags = "--model.backbone=tiny --model.channels=16 --steps=100000 --validate-every=5 "
+    flags += "--model.auxiliary_channels=null --num-workers=2 --device=cpu --precision=float32"
+    command = [sys.executable, "-m", "ccnet", "train", "--run", str(run), *flags.split()]
+    with subprocess.Popen(
+        command, start_new_session=True, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "step 10 " in line:
+                break
+        os.killpg(process.pid, number)
+        errors = process.stderr.read()
+    assert process.returncode == 130, errors
+    assert "ccnet train --resume" in errors
+    assert "Traceback" not in errors
+    assert RunFolder(run).load()["step"] >= 10

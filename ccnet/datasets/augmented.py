@@ -1,6 +1,7 @@
 """The samples of a training run: which, in what order, how transformed, from (seed, step) alone."""
 
 import random
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -119,6 +120,12 @@ def collate(samples: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         )
     images, labels = zip(*samples, strict=True)
     return torch.stack(images), torch.stack(labels)
+
+
+def leave_signals_to_the_main_process(_: int) -> None:
+    """Start of a loader's worker: Ctrl-C and SIGTERM reach the whole process group."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager

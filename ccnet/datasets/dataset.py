@@ -82,13 +82,23 @@ def read_image(path: Path | str) -> UInt8[np.ndarray, "h w 3"]:
     """
     path = Path(path)
     picture = open_picture(path)
+    try:
+        return to_rgb(picture)
+    except ValueError as error:
+        raise DataError(f"{path}: {error}", path=path) from None
+
+
+def to_rgb(picture: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
+    """A decoded picture of any mode as RGB, 0–255, in its own orientation.
+
+    Raises ValueError for floats and 32-bit integers.
+    """
     if picture.mode.startswith("I;16"):
         grey = np.asarray(picture).astype(np.float32) / 257
         return np.repeat(np.rint(grey).astype(np.uint8)[:, :, None], 3, axis=2)
     if picture.mode in ("I", "F"):
-        raise DataError(
-            f"{path}: an image of mode {picture.mode!r} has no known range; "
-            "save it with 8 or 16 bits a channel.",
-            path=path,
+        raise ValueError(
+            f"an image of mode {picture.mode!r} has no known range; "
+            "save it with 8 or 16 bits a channel."
         )
     return np.array(picture.convert("RGB"))
