@@ -19,7 +19,7 @@ from ccnet.progress import CountProgress
 from ccnet.train import train
 from ccnet.visualize import save_attention, save_comparison, save_curves
 
-STEPS, BATCH = 900, 32
+STEPS, BATCH = 800, 32
 SCENES = TrainConfig(
     data=DataConfig(num_images=STEPS * BATCH),
     model=ModelConfig(
@@ -29,7 +29,7 @@ SCENES = TrainConfig(
     loss=LossConfig(class_weights=[0.1, 1.0, 1.0, 1.0]),
     steps=STEPS,
     batch_size=BATCH,
-    validate_every=150,
+    validate_every=200,
     num_workers=0,
     precision="float32",
     device="cpu",

@@ -76,13 +76,11 @@ class Scenes:
         image = grey[..., None] + rng.normal(0, 6, (side, side, 3))
         colour = rng.integers(len(COLOURS))
         label = np.where(shapes, colour + 1, 0).astype(np.uint8)
-        label[border(shapes)] = self.ignore_index
+        label[surroundings(shapes, 2)] = self.ignore_index
 
-        small = cell * 3 // 4  # the beacon's side; it lies anywhere in its cell
-        corner = cell * np.array(divmod(places[0], cells))
-        corner += rng.integers(cell - small + 1, size=2)
-        beacon = tuple(slice(start, start + small) for start in corner)
-        image[beacon] = self.palette[colour + 1] + rng.normal(0, 10, (small, small, 3))
+        top, left = cell * (places[0] // cells), cell * (places[0] % cells)
+        beacon = np.s_[top : top + cell, left : left + cell]
+        image[beacon] = self.palette[colour + 1] + rng.normal(0, 10, (cell, cell, 3))
         label[beacon] = self.ignore_index
         return image.clip(0, 255).astype(np.uint8), label
 
@@ -101,8 +99,11 @@ def shape_masks(side: int) -> np.ndarray:
     )
 
 
-def border(mask: np.ndarray) -> np.ndarray:
-    """The pixels of a mask (h, w) that touch its outside, and those outside that touch it."""
-    padded = np.pad(mask, 1, mode="edge")
-    neighbours = padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]
-    return np.any([mask != neighbour for neighbour in neighbours], axis=0)
+def surroundings(mask: np.ndarray, width: int) -> np.ndarray:
+    """The pixels within `width` steps, up, down or sideways, of a mask (h, w), but not in it."""
+    grown = mask
+    for _ in range(width):
+        padded = np.pad(grown, 1)
+        neighbours = padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]
+        grown = np.any([grown, *neighbours], axis=0)
+    return grown & ~mask
