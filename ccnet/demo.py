@@ -94,6 +94,7 @@ In {run}:
 Try next:
   ccnet predict {run}/model IMAGES --output runs/labels --overlay
   ccnet evaluate {run}/model --data scenes --split val
-  ccnet train --help       train on your own images: --data.name folder --data.root FOLDER
+  ccnet train --data.name folder --data.root FOLDER --data.augment.crop_size '[512, 512]'
+                           your own images; ccnet train --help tells the rest
   ccnet check-data FOLDER  what is wrong with them, first
 """

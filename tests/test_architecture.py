@@ -1,6 +1,7 @@
 """House rules that a program can check: arrows between rooms, the cost of imports, one config."""
 
 import ast
+import csv
 import inspect
 import subprocess
 import sys
@@ -123,3 +124,14 @@ def test_model_flags_are_the_model_s_arguments():
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.name)
 def test_every_shipped_config_is_read(path):
     build_parser().parse_args(["train", "--config", str(path)])
+
+
+def test_the_ablation_s_gaps_are_clear():
+    scores: dict[str, list[float]] = {}
+    with (ROOT / "benchmarks" / "results" / "recurrence.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            scores.setdefault(row["recurrence"], []).append(float(row["miou"]))
+    assert [len(scores[passes]) for passes in "0123"] == [3] * 4
+    assert max(scores["0"]) + 0.1 < min(scores["1"])
+    assert max(scores["1"]) + 0.3 < min(scores["2"])
+    assert min(scores["2"] + scores["3"]) > 0.95

@@ -17,10 +17,6 @@ from ccnet.backbones import (
     load_pretrained,
 )
 
-IMAGENET_FILE = (
-    Path(__file__).parents[2] / "shared" / "data" / "weights" / "mobilenet_v2_imagenet.safetensors"
-)
-
 
 @pytest.fixture
 def on_meta():
@@ -504,9 +500,9 @@ def test_hostile_pickle_is_refused_unrun(tmp_path, save):
     assert trace.exists(), "the file above was harmless"
 
 
-@pytest.mark.skipif(not IMAGENET_FILE.exists(), reason=f"no weights at {IMAGENET_FILE}")
-def test_published_imagenet_weights_load():
-    backbone = create_backbone("mobilenet_v2", pretrained=IMAGENET_FILE).eval()
+def test_published_imagenet_weights_load(shared_data):
+    file = shared_data / "weights" / "mobilenet_v2_imagenet.safetensors"
+    backbone = create_backbone("mobilenet_v2", pretrained=file).eval()
     assert backbone.get_buffer("features.0.1.running_var").std() > 0
     with torch.no_grad():
         maps = backbone(torch.randn(1, 3, 64, 64))

@@ -8,9 +8,6 @@ from ccnet.check import check_dataset
 from ccnet.datasets.camvid import CamVid
 from ccnet.datasets.dataset import DataError
 
-DATA = Path(__file__).parents[2] / "shared/data/camvid"
-needs_camvid = pytest.mark.skipif(not DATA.is_dir(), reason="CamVid is not at ../shared/data")
-
 PUBLISHED_WEIGHTS = np.array(
     [0.2595, 0.1826, 4.564, 0.1417, 0.9051, 0.3826, 9.6446, 1.8418, 0.6823, 6.2478, 7.3614]
 )
@@ -39,18 +36,16 @@ def test_missing_split_names_the_layouts(tmp_path: Path):
         CamVid(tmp_path, "val")
 
 
-@needs_camvid
 @pytest.mark.parametrize(("split", "count"), [("train", 367), ("val", 101)])
-def test_camvid_has_its_pairs(split: str, count: int):
-    dataset = CamVid(DATA, split)
+def test_camvid_has_its_pairs(shared_data: Path, split: str, count: int):
+    dataset = CamVid(shared_data / "camvid", split)
     image, label = dataset[count - 1]
     assert len(dataset) == count
     assert (image.shape, label.shape) == ((360, 480, 3), (360, 480))
 
 
-@needs_camvid
-def test_camvid_statistics_agree_with_the_published_ones():
-    report = check_dataset(CamVid(DATA, "train", strict=False))
+def test_camvid_statistics_agree_with_the_published_ones(shared_data: Path):
+    report = check_dataset(CamVid(shared_data / "camvid", "train", strict=False))
     assert report.fit
     assert report.warnings == []
     total = sum(report.class_pixels) + report.ignored_pixels

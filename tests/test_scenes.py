@@ -49,8 +49,8 @@ def test_all_shapes_of_a_scene_have_the_class_of_the_beacons_colour():
     for image, label in scenes:
         beacon = np.ptp(image.astype(int), axis=2) > COLOURFUL
         rows, columns = beacon.nonzero()
-        assert beacon.sum() == 36
-        assert (np.ptp(rows), np.ptp(columns)) == (5, 5)
+        assert beacon.sum() == 64
+        assert (np.ptp(rows), np.ptp(columns)) == (7, 7)
         assert (label[beacon] == 255).all()
         distance = np.abs(image[beacon].mean(axis=0) - np.array(scenes.palette[1:])).sum(axis=1)
         assert classes_in(label) == {distance.argmin() + 1}
@@ -85,7 +85,7 @@ def test_another_colour_changes_only_the_beacon():
     ):
         np.testing.assert_array_equal(label, other_label)
         rows, columns = (image != other).any(axis=2).nonzero()
-        assert max(np.ptp(rows), np.ptp(columns)) <= 5
+        assert max(np.ptp(rows), np.ptp(columns)) <= 7
 
 
 def test_borders_between_shapes_and_ground_are_ignored():
