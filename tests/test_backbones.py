@@ -338,6 +338,7 @@ def test_exported_depthwise_convolution_is_an_ordinary_one():
 
 # The compiler itself makes an instance of the autograd function's base class
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.slow
 def test_depthwise_convolution_compiles_with_free_sizes():
     torch.compiler.reset()
     layer = dilated_depthwise(2)

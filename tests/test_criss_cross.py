@@ -24,8 +24,17 @@ def test_gradcheck_passes_for_first_and_second_derivatives(spatial):
     assert torch.autograd.gradgradcheck(attend, inputs)
 
 
-@pytest.mark.parametrize("spatial", [(7,), (5, 4), (1, 6), (2, 3, 2)], ids=str)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(
+    ("spatial", "dtype"),
+    [
+        ((7,), torch.float32),
+        pytest.param((5, 4), torch.bfloat16, marks=pytest.mark.slow),
+        pytest.param((1, 6), torch.float32, marks=pytest.mark.slow),
+        pytest.param((2, 3, 2), torch.float32, marks=pytest.mark.slow),
+        pytest.param((2, 3, 2), torch.bfloat16, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
 def test_opcheck_passes_for_both_operators(spatial, dtype):
     inputs = [
         x.detach().movedim(1, -1).contiguous().requires_grad_()

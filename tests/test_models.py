@@ -252,6 +252,7 @@ def test_an_exported_model_takes_other_sizes(tiny_model):
     torch.testing.assert_close(program.module()(images), tiny_model(images))
 
 
+@pytest.mark.slow
 def test_a_model_compiles_to_one_graph(tiny_model):
     torch.compiler.reset()
     compiled = torch.compile(tiny_model, fullgraph=True, backend="aot_eager")

@@ -80,6 +80,7 @@ def test_a_run_leaves_models_logs_and_what_made_it(uninterrupted):
     assert model.palette is not None
 
 
+@pytest.mark.slow
 def test_loader_workers_change_nothing(uninterrupted, tmp_path):
     train(replace(SMALL, num_workers=2), tmp_path / "run")
     assert_same_weights(uninterrupted, tmp_path / "run")
