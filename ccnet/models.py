@@ -70,9 +70,27 @@ class CCNetHead(nn.Module):
         self.classifier = nn.Conv2d(channels, num_classes, 1)
 
     def forward(self, features: Float[Tensor, "b x h w"]) -> Float[Tensor, "b classes h w"]:
-        context = self.smoothing(self.attention(self.reduction(features)))
-        fused = self.fusion(torch.cat([features, context], dim=1))
+        reduced = self.reduction(features)  # X → H
+        context = self.attention(reduced)  # H → H' → H''
+        fused = self.fusion(torch.cat([features, self.smoothing(context)], dim=1))
         return self.classifier(self.dropout(fused))
+
+
+def auxiliary_head(
+    in_channels: int,
+    num_classes: int,
+    channels: int,
+    *,
+    activation: str,
+    dropout: float,
+    bias: bool,
+) -> nn.Sequential:
+    """From the third stage's features to class logits at their size, for training only."""
+    return nn.Sequential(
+        *conv_norm_activation(in_channels, channels, 3, activation, bias=bias),
+        nn.Dropout2d(dropout),
+        nn.Conv2d(channels, num_classes, 1),
+    )
 
 
 class CCNet(
@@ -164,16 +182,13 @@ class CCNet(
         )
         self.auxiliary_head = None
         if auxiliary_channels is not None:
-            self.auxiliary_head = nn.Sequential(
-                *conv_norm_activation(
-                    self.backbone.out_channels[-2],
-                    auxiliary_channels,
-                    3,
-                    activation,
-                    bias=auxiliary_bias,
-                ),
-                nn.Dropout2d(dropout),
-                nn.Conv2d(auxiliary_channels, num_classes, 1),
+            self.auxiliary_head = auxiliary_head(
+                self.backbone.out_channels[-2],
+                num_classes,
+                auxiliary_channels,
+                activation=activation,
+                dropout=dropout,
+                bias=auxiliary_bias,
             )
         mean, std = list(map(float, mean)), list(map(float, std))
         self.mean: Tensor
