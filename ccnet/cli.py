@@ -151,7 +151,7 @@ def predict(
 def check_data(
     root: Path,
     data: Data = "folder",
-    split: str = "train",
+    split: str | None = None,
     output: Path | None = None,
 ) -> int:
     """Say what is wrong with a data set before it is trained on; exit status 1 if it isn't fit.
@@ -162,8 +162,8 @@ def check_data(
     Args:
         root: Folder of the data set.
         data: Kind of data set; a folder has a dataset.yaml.
-        split: Part of the data set.
-        output: JSON file for the report.
+        split: Part of the data set; train and val unless given, since training needs both.
+        output: JSON file for the reports, by split.
     """
     import rich
 
@@ -172,12 +172,15 @@ def check_data(
     from ccnet.datasets import open_dataset
     from ccnet.progress import CountProgress
 
-    with CountProgress("checking") as progress:
-        report = check_dataset(open_dataset(data, root, split, strict=False), progress=progress)
-    rich.print(report)
+    reports = {}
+    for part in ("train", "val") if split is None else (split,):
+        dataset = open_dataset(data, root, part, strict=False)
+        with CountProgress(f"checking {part}") as progress:
+            reports[part] = check_dataset(dataset, part, progress=progress)
+        rich.print(reports[part])
     if output is not None:
-        write_json(output, report.to_dict())
-    return 0 if report.fit else 1
+        write_json(output, {part: report.to_dict() for part, report in reports.items()})
+    return 0 if all(report.fit for report in reports.values()) else 1
 
 
 def demo(run: Path = Path("runs/demo"), seed: int = 0) -> int:

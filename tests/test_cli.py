@@ -103,15 +103,17 @@ def test_predict_writes_label_maps_and_reports_a_bad_file(run, folder, tmp_path,
 def test_check_data_says_by_its_status_whether_data_are_fit(folder, tmp_path, capsys):
     report = tmp_path / "report.json"
     assert status("check-data", folder, "--output", report) == 0
-    assert "fit for training" in capsys.readouterr().out
-    assert json.loads(report.read_text())
+    assert capsys.readouterr().out.count("fit for training") == 2
+    assert set(json.loads(report.read_text())) == {"train", "val"}
     broken = tmp_path / "broken"
     for kind, value in (("images", 0), ("labels", 9)):
         (broken / "train" / kind).mkdir(parents=True)
         Image.fromarray(np.full((8, 8), value, np.uint8)).save(broken / "train" / kind / "0.png")
     (broken / "dataset.yaml").write_text("classes: [a, b]")
-    assert status("check-data", broken) == 1
+    assert status("check-data", broken, "--split", "train") == 1
     assert "9" in capsys.readouterr().out
+    assert status("check-data", broken) == 2
+    assert "no split 'val'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
