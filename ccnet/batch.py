@@ -34,7 +34,8 @@ class Job:
 def find_jobs(inputs: Sequence[str | Path], output: Path) -> list[Job]:
     """Files, folders (with all below them) or glob patterns, each with where its labels go.
 
-    The labels of a file in a given folder keep its path below it.
+    The labels of a file in a given folder keep its path below it; an output folder in there is
+    passed over.
 
     Raises:
         FileNotFoundError: an input matches nothing.
@@ -44,7 +45,10 @@ def find_jobs(inputs: Sequence[str | Path], output: Path) -> list[Job]:
     for given in map(str, inputs):
         path = Path(given)
         if path.is_dir():
-            found = [(p, p.relative_to(path)) for p in sorted(path.rglob("*")) if is_image(p)]
+            files = [p for p in sorted(path.rglob("*")) if is_image(p)]
+            if path.resolve() in output.resolve().parents:  # what an earlier call wrote is no input
+                files = [p for p in files if output.resolve() not in p.resolve().parents]
+            found = [(p, p.relative_to(path)) for p in files]
         elif path.is_file():
             found = [(path, Path(path.name))]
         else:

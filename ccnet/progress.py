@@ -17,7 +17,8 @@ LINE_SECONDS = 5.0  # without a terminal, a line at most this often
 
 
 def bar(*fields: str) -> Progress:
-    """A progress bar on standard error, with elapsed and remaining time and `fields`."""
+    """A bar on standard error with elapsed and remaining time and `fields`; none off a terminal."""
+    console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -26,7 +27,8 @@ def bar(*fields: str) -> Progress:
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=console,
+        disable=not console.is_terminal,
     )
 
 
@@ -35,23 +37,21 @@ class CountProgress:
 
     def __init__(self, description: str) -> None:
         self.bar = bar()
-        self.task = self.bar.add_task(description, total=None, start=True)
+        self.task = self.bar.add_task(description, total=None)
         self.description = description
         self.last_line = time.monotonic()
 
     def __enter__(self) -> Self:
-        if self.bar.console.is_terminal:
-            self.bar.start()
+        self.bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.bar.console.is_terminal:
-            self.bar.stop()
+        self.bar.stop()
 
     def __call__(self, done: int, total: int) -> None:
         self.bar.update(self.task, completed=done, total=total)
         due = time.monotonic() - self.last_line > LINE_SECONDS
-        if not self.bar.console.is_terminal and (due or done == total):
+        if self.bar.disable and (due or done == total):
             self.last_line = time.monotonic()
             print(f"{self.description}: {done}/{total}", file=sys.stderr, flush=True)
 
@@ -77,13 +77,11 @@ class TrainingProgress:
         self.last_line = 0.0
 
     def __enter__(self) -> Self:
-        if self.bar.console.is_terminal:
-            self.bar.start()
+        self.bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.bar.console.is_terminal:
-            self.bar.stop()
+        self.bar.stop()
         self.tensorboard.close()
 
     def step(self, step: int, loss: Tensor, lr: float) -> None:
@@ -108,7 +106,7 @@ class TrainingProgress:
         )
         self.bar.update(self.task, status=status)
         due = now - self.last_line > LINE_SECONDS or step == self.config.steps
-        if not self.bar.console.is_terminal and due:
+        if self.bar.disable and due:
             self.last_line = now
             left = (now - self.start) / (step - self.first_step) * (self.config.steps - step)
             self.say(f"step {step}/{self.config.steps}  {status}  {left:.0f} s left")
@@ -133,7 +131,7 @@ class TrainingProgress:
             self.tensorboard.add_scalar(name, value, step)
 
     def say(self, line: str) -> None:
-        if self.bar.console.is_terminal:
-            self.bar.console.print(line, highlight=False)
-        else:
+        if self.bar.disable:
             print(line, file=sys.stderr, flush=True)
+        else:
+            self.bar.console.print(line, highlight=False)

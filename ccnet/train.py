@@ -122,8 +122,26 @@ def train(
         folder.save(state.to_dict())
     folder.start_log(state.step)
 
+    def validate() -> Scores:
+        scores = evaluate(
+            predictor,
+            validation_data,
+            num_workers=config.num_workers,
+            progress=progress.validating,
+        )
+        if scores.miou > state.best_miou:
+            state.best_miou = scores.miou
+            folder.save_model(model, folder.best_model)
+        folder.save_model(model, folder.last_model)
+        state.validated = state.step
+        folder.save(state.to_dict())
+        progress.validated(state.step, scores)
+        return scores
+
     network.train()
     with TrainingProgress(config, folder, state.step, len(data)) as progress, StopSignals() as stop:
+        if state.validation_is_due(config):  # the run was stopped in one
+            scores = validate()
         for images, labels in saving_on_failure(loader, folder, state):
             if config.channels_last:
                 images = images.to(memory_format=torch.channels_last)
@@ -146,19 +164,9 @@ def train(
             scheduler.step()
             state.step += 1
 
-            if state.step % config.validate_every == 0 or state.step == config.steps:
-                scores = evaluate(
-                    predictor,
-                    validation_data,
-                    num_workers=config.num_workers,
-                    progress=progress.validating,
-                )
-                progress.validated(state.step, scores)
-                if scores.miou > state.best_miou:
-                    state.best_miou = scores.miou
-                    folder.save_model(model, folder.best_model)
-                folder.save_model(model, folder.last_model)
-                folder.save(state.to_dict())
+            if state.validation_is_due(config):
+                folder.save(state.to_dict())  # whatever becomes of the validation
+                scores = validate()
             if stop.requested:
                 folder.save(state.to_dict())
                 raise KeyboardInterrupt
@@ -172,7 +180,12 @@ class State:
         self.normalisation = normalisation(model)
         self.parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
         self.step = 0
+        self.validated = 0  # step of the last validation
         self.best_miou = -math.inf
+
+    def validation_is_due(self, config: TrainConfig) -> bool:
+        at_end = self.step == config.steps
+        return self.step > self.validated and (at_end or self.step % config.validate_every == 0)
 
     def to_dict(self) -> dict[str, Any]:
         states = {name: part.state_dict() for name, part in self.parts.items()}
@@ -180,6 +193,7 @@ class State:
             **states,
             "normalisation": self.normalisation,
             "step": self.step,
+            "validated": self.validated,
             "best_miou": self.best_miou,
             "random_state": torch.get_rng_state(),
             "cuda_random_states": torch.cuda.get_rng_state_all(),
@@ -189,6 +203,7 @@ class State:
         for name, part in self.parts.items():
             part.load_state_dict(checkpoint[name])
         self.step = checkpoint["step"]
+        self.validated = checkpoint["validated"]
         self.best_miou = checkpoint["best_miou"]
         torch.set_rng_state(checkpoint["random_state"])
         if len(checkpoint["cuda_random_states"]) == torch.cuda.device_count():

@@ -144,3 +144,11 @@ def test_a_model_without_palette_cannot_colour(tiny_model, tmp_path, option):
     tiny_model.palette = None
     with pytest.raises(ValueError, match="no palette"):
         predict_files(Predictor(tiny_model, device="cpu"), [], **{option: True})
+
+
+def test_labels_in_a_folder_within_the_images_are_no_images_next_time(predictor, tmp_path):
+    write_images(tmp_path / "in", "a.png")
+    for _ in range(2):
+        jobs = find_jobs([tmp_path / "in"], tmp_path / "in" / "labels")
+        assert [job.image.name for job in jobs] == ["a.png"]
+        predict_files(predictor, jobs)

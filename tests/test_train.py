@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -216,6 +217,21 @@ def test_an_unreadable_sample_saves_what_was_learned(uninterrupted, tmp_path):
     assert RunFolder(run).load()["step"] == 4
     train(SMALL, run, resume=True)
     assert_same_weights(uninterrupted, run)
+
+
+def test_a_run_stopped_in_its_last_validation_resumes_with_it(uninterrupted, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    once = replace(SMALL, validate_every=SMALL.steps)
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "ccnet.train.evaluate", Mock(side_effect=DataError("val.jpg: cannot be read"))
+        )
+        with pytest.raises(DataError, match=r"val\.jpg"):
+            train(once, run)
+    assert RunFolder(run).load()["step"] == SMALL.steps
+    assert train(once, run, resume=True) is not None
+    assert_same_weights(uninterrupted, run)
+    assert (run / "model" / "model.safetensors").exists()
 
 
 @pytest.mark.slow
