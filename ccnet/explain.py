@@ -56,7 +56,7 @@ def attention_of_passes(
     passes = []
 
     def note(module: CrissCrossAttention, inputs: tuple[Tensor]) -> None:
-        query, key = module.query_conv(inputs[0]), module.key_conv(inputs[0])
+        query, key, _ = module.project(inputs[0])
         with torch.autocast(query.device.type, enabled=False):
             weights = reference.attention_weights(
                 query.float().movedim(1, -1), key.float().movedim(1, -1)

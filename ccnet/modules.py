@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -20,7 +21,8 @@ class CrissCrossAttention(nn.Module):
     """One pass: every pixel gathers from its row and column, H'_u = γ Σ_i A_{i,u} v_i + H_u.
 
     query, key and value are 1×1 convolutions with bias, to max(1, channels // reduction) channels
-    for query and key. γ is learned and starts at 0, so that a new module is the identity.
+    for query and key; their weights are applied as one matrix product (`project`). γ is learned and
+    starts at 0, so that a new module is the identity.
 
     Args:
         channels: C of the input and output, (B, C, *spatial).
@@ -46,13 +48,22 @@ class CrissCrossAttention(nn.Module):
         self.backend = backend
 
     def forward(self, features: Float[Tensor, "b c *spatial"]) -> Float[Tensor, "b c *spatial"]:
-        context = criss_cross_attention(
-            self.query_conv(features),
-            self.key_conv(features),
-            self.value_conv(features),
-            backend=self.backend,
-        )
-        return self.gamma.to(context.dtype) * context + features
+        query, key, value = self.project(features)
+        context = criss_cross_attention(query, key, value, backend=self.backend)
+        return context + features
+
+    def project(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """query, key (B, D, *spatial) and γ value (B, C, *spatial), parts of one tensor.
+
+        Attention is linear in the values: γ costs nothing in the weights and two passes behind it.
+        """
+        convs = (self.query_conv, self.key_conv, self.value_conv)
+        weights, biases = zip(*((conv.weight.flatten(1), conv.bias) for conv in convs), strict=True)
+        weight = torch.cat([*weights[:2], self.gamma * weights[2]])  # [2D + C, C]
+        bias = torch.cat([*biases[:2], self.gamma * biases[2]])
+        projected = F.linear(features.movedim(1, -1), weight, bias).movedim(-1, 1)
+        query, key, value = projected.split([conv.out_channels for conv in convs], dim=1)
+        return query, key, value
 
     def extra_repr(self) -> str:
         return f"backend={self.backend!r}"

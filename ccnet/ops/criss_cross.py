@@ -51,7 +51,7 @@ def criss_cross_attention(
             )
     channels_last = (query.movedim(1, -1), key.movedim(1, -1), value.movedim(1, -1))
     if use_fused(backend, query):
-        out, *_ = torch.ops.ccnet.criss_cross_attention(*(x.contiguous() for x in channels_last))
+        out, *_ = torch.ops.ccnet.criss_cross_attention(*channels_last)
     else:
         from ccnet.ops import reference
 
@@ -100,11 +100,22 @@ def validate(query: Tensor, key: Tensor, value: Tensor) -> None:
         )
 
 
+def pixel_rows(tensor: Tensor) -> Tensor:
+    """(B, *spatial, C) as a matrix with a row a pixel, as slices of a projection are; else a copy.
+
+    Its strides are those of a contiguous tensor with at least C channels.
+    """
+    rows = tensor.flatten(0, -2)
+    if rows.stride(-1) != 1 or rows.stride(0) < rows.shape[-1]:
+        rows = rows.contiguous()
+    return rows.view(tensor.shape)
+
+
 @torch.library.custom_op("ccnet::criss_cross_attention", mutates_args=(), device_types="cpu")
 def fused_forward(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     from ccnet.ops import cpu
 
-    return cpu.forward(query.contiguous(), key.contiguous(), value.contiguous())
+    return cpu.forward(pixel_rows(query), pixel_rows(key), pixel_rows(value))
 
 
 @torch.library.custom_op(
@@ -121,8 +132,8 @@ def fused_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     from ccnet.ops import cpu
 
-    tensors = (grad, query, key, value, out, peak, total)
-    return cpu.backward(*(x.contiguous() for x in tensors))
+    query, key, value = pixel_rows(query), pixel_rows(key), pixel_rows(value)
+    return cpu.backward(pixel_rows(grad), query, key, value, out, peak, total)
 
 
 @fused_forward.register_fake
