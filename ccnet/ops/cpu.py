@@ -2,8 +2,8 @@
 
 Tensors are (B, *spatial, channels), contiguous or some channels of a contiguous tensor. Seen along
 one axis such a tensor is (outer, L, inner, channels) without a copy. A tile is a group of its
-lines, or some rows of one line where a line alone is too long; DESIGN.md derives the merge and the
-gradient.
+lines, [outers, lines, L, channels], or some rows of one line where a line alone is too long.
+DESIGN.md derives the merge and the gradient.
 """
 
 import itertools
@@ -26,20 +26,20 @@ def forward(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, 
         itself = axis == query.ndim - 2  # the last axis comes first and counts the pixel itself
         for start, (q, o, m, z), (k, v) in tiles(axis, (query, out, peak, total), (key, value)):
             scores = tile_scores(q, k, None if itself else start, m.dtype)
-            new_peak = scores.amax(-1, keepdim=True)  # [lines, rows, 1]
+            new_peak = scores.amax(-1, keepdim=True)  # [outers, lines, rows, 1]
             if not itself:
                 new_peak = torch.maximum(m, new_peak)
                 z.mul_((m - new_peak).exp_())
-            weights = scores.sub_(new_peak).exp_()  # [lines, rows, L]
+            weights = scores.sub_(new_peak).exp_()  # [outers, lines, rows, L]
             new_total = weights.sum(-1, keepdim=True)
             if not itself:
                 new_total += z
             weights = weights.div_(new_total).to(v.dtype)
             if itself:
-                torch.bmm(weights, v, out=o)
+                add_product(o, weights, v, first=True)
             else:
                 kept = z.div_(new_total).to(o.dtype)
-                torch.addcmul(torch.bmm(weights, v), o, kept, out=o)
+                torch.addcmul(product(weights, v), o, kept, out=o)
             m.copy_(new_peak)
             z.copy_(new_total)
     return out, peak, total
@@ -56,20 +56,20 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of query, key and value; every axis adds its own from the joint statistics."""
     delta = inner_products(grad, out, peak.dtype)
-    grads = tuple(x.new_empty(x.shape) for x in (query, key, value))
+    grads = [x.new_empty(x.shape) for x in (query, key, value)]
     query_side = (query, grad, peak, total, delta, grads[0])
     key_side = (key, value, *grads[1:])
     for axis in reversed(range(1, query.ndim - 1)):
         itself = axis == query.ndim - 2
         for start, (q, g, m, z, d, dq), (k, v, dk, dv) in tiles(axis, query_side, key_side):
             scores = tile_scores(q, k, None if itself else start, m.dtype)
-            weights = scores.sub_(m).exp_().div_(z)  # [lines, rows, L]
+            weights = scores.sub_(m).exp_().div_(z)  # [outers, lines, rows, L]
             g, v = gemm_operands(g, v)
-            slope = torch.bmm(g, v.mT).to(m.dtype).sub_(d).mul_(weights).to(q.dtype)
+            slope = product(g, v.mT).to(m.dtype).sub_(d).mul_(weights).to(q.dtype)
             add_product(dv, weights.to(g.dtype).mT, g, first=itself and start == 0)
             add_product(dq, slope, k, first=itself)
             add_product(dk, slope.mT, q, first=itself and start == 0)
-    return grads
+    return grads[0], grads[1], grads[2]
 
 
 def inner_products(left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
@@ -84,19 +84,26 @@ def gemm_operands(*lines: Tensor) -> Iterator[Tensor]:
     return (x.contiguous() if x.element_size() == 2 else x for x in lines)
 
 
+def product(left: Tensor, right: Tensor) -> Tensor:
+    """Matrix products of [outers, lines, ...], without a copy of lines that lie apart for one."""
+    return torch.bmm(left[0], right[0])[None] if left.shape[0] == 1 else left @ right
+
+
 def add_product(target: Tensor, left: Tensor, right: Tensor, *, first: bool) -> None:
     """target += left @ right, or target = left @ right where it is the first of the sum."""
-    if first:
-        torch.bmm(left, right, out=target)
+    if target.shape[0] != 1:
+        target.copy_(left @ right) if first else target.add_(left @ right)
+    elif first:
+        torch.bmm(left[0], right[0], out=target[0])
     elif target.element_size() == 2:
-        target.baddbmm_(left, right)
+        target[0].baddbmm_(left[0], right[0])
     else:  # in float32 an in-place product on strided lines goes line by line
-        target.add_(torch.bmm(left, right))
+        target.add_(product(left, right))
 
 
 def tile_scores(q: Tensor, k: Tensor, itself: int | None, dtype: torch.dtype) -> Tensor:
-    """q · k within each line, [lines, rows, L]; −∞ at the pixel itself, `itself` on in row 0."""
-    scores = torch.bmm(q.to(dtype), k.to(dtype).mT)
+    """q · k, [outers, lines, rows, L]; −∞ at the pixel itself, which is `itself` on in row 0."""
+    scores = product(q.to(dtype), k.to(dtype).mT)
     if itself is not None:
         scores.diagonal(itself, dim1=-2, dim2=-1).fill_(-math.inf)
     return scores
@@ -110,7 +117,7 @@ def statistics_dtype(tensor: Tensor) -> torch.dtype:
 def tiles(
     axis: int, query_side: Sequence[Tensor], key_side: Sequence[Tensor]
 ) -> Iterator[tuple[int, list[Tensor], list[Tensor]]]:
-    """Tiles along `axis`: the first row, [lines, rows, channels] and [lines, L, channels] views.
+    """Tiles along `axis`: the first row, views of its rows and views of its whole lines.
 
     The first key-side tensor has channels; one that is a number a pixel comes as one channel.
     """
@@ -125,19 +132,22 @@ def tiles(
     ]
     for group in line_groups(views, outer, inner, lines):
         for start in range(0, length, rows):
-            of_rows = [x[:, start : start + rows] for x in group[: len(query_side)]]
+            of_rows = [x[:, :, start : start + rows] for x in group[: len(query_side)]]
             yield start, of_rows, group[len(query_side) :]
 
 
 def line_groups(views: list[Tensor], outer: int, inner: int, lines: int) -> Iterator[list[Tensor]]:
-    """The lines of (outer, L, inner, channels) views, at most `lines` at a time, [lines, L, C]."""
+    """Lines of (outer, L, inner, C) views, at most `lines` at a time, [outers, lines, L, C]."""
     if inner == 1:
         for group in even_slices(outer, lines):
-            yield [x[group, :, 0] for x in views]
+            yield [x[group].movedim(2, 0) for x in views]
+    elif inner <= lines:
+        for group in even_slices(outer, lines // inner):
+            yield [x[group].transpose(1, 2) for x in views]
     else:
         for row in range(outer):
             for group in even_slices(inner, lines):
-                yield [x[row, :, group].transpose(0, 1) for x in views]
+                yield [x[row : row + 1, :, group].transpose(1, 2) for x in views]
 
 
 def even_slices(count: int, most: int) -> list[slice]:

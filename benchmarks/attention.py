@@ -1,0 +1,249 @@
+"""Criss-cross attention against the usual form, dense attention and the hardware's floors.
+
+Each result is first checked against float64; what fails isn't timed. Forms are called in turns on
+the same numbers. Appends to results/attention.csv, of which attention_report.py makes tables and a
+plot.
+
+    python benchmarks/attention.py                               CPU, everything: an hour
+    python benchmarks/attention.py --shapes 1x512x97x97 --dtypes float32
+    python benchmarks/attention.py --device cuda --compile all --minutes 9
+
+On Linux the C library is told to keep freed memory: else each large temporary, of which the usual
+form has many, costs page faults, and the comparison flatters ours.
+"""
+
+import argparse
+import csv
+import gc
+import math
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from attention_forms import Job, Problem, matrix_products, moved_bytes, non_local_flops
+from attention_memory import extra_peak, process_peak, saved_for_backward
+from torch import Tensor
+
+from ccnet.checkpoint import source_commit
+
+RESULTS = Path(__file__).parent / "results" / "attention.csv"
+COLUMNS = ("date", "commit", "device", "threads", "torch", "triton", "level", "shape", "dtype")
+COLUMNS += ("form", "passes", "status", "milliseconds", "spread", "calls", "error_over_plain")
+COLUMNS += ("extra_peak_mib", "process_peak_mib", "saved_mib")
+SHAPES = ["1x512x97x97", "8x512x97x97", "8x512x64x64", "1x512x128x256", "1x512x256x512"]
+SHAPES += ["2x64x97x97", "1x256x8x60x80", "1x96x61x83"]
+SQUARES = [f"1x512x{side}x{side}" for side in (48, 96, 192, 384)]  # for the exponents
+PASSES = {"forward": Job.forward, "forward+backward": Job.forward_backward}
+LIMIT = 60  # seconds that a call may be predicted to take
+KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 34)}
+
+
+class Table:
+    """The CSV file, with the machine's facts in each row, echoed to the terminal."""
+
+    def __init__(self, device: str) -> None:
+        self.facts = {
+            "date": time.strftime("%Y-%m-%d"),
+            "commit": source_commit(),
+            "device": torch.cuda.get_device_name() if device == "cuda" else processor(),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "triton": triton_version() if device == "cuda" else None,
+        }
+
+    def add(self, **row: object) -> None:
+        is_new = not RESULTS.exists()
+        with RESULTS.open("a", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            if is_new:
+                writer.writeheader()
+            writer.writerow({**self.facts, "status": "timed", **row})
+        keys = ("level", "shape", "dtype", "form", "passes", "milliseconds", "status")
+        print(*(str(row[key]).ljust(16) for key in keys if row.get(key)), flush=True)
+
+
+def measure(
+    problem: Problem, level: str, forms: list[str], table: Table, arguments: argparse.Namespace
+) -> None:
+    """Rows of one level on one problem: every form, both passes, and the floor."""
+    shape, dtype = "x".join(map(str, problem.shape)), str(problem.dtype).removeprefix("torch.")
+    common = {"level": level, "shape": shape, "dtype": dtype}
+    exact = Job(level, "reference", replace(problem, exact=True)).results()
+    yardstick = errors(Job(level, "plain", problem), exact)
+    jobs, ratios = {}, {}
+    for form in forms:
+        job = Job(level, form, problem)
+        if form != "non-local":  # which is another function
+            got = errors(job, exact)
+            ratios[form] = max(error / most for error, most in zip(got, yardstick, strict=True))
+            if not within_budget(got, yardstick, exact, problem.dtype):
+                status = f"not timed: {ratios[form]:.2f} times the plain form's error"
+                table.add(**common, form=form, status=status)
+                continue
+        jobs[form] = job
+    del exact
+    floor, flops = matrix_products(problem, level, backward=True)
+    rate = flops / min(timed(floor, problem.device) for _ in range(2))
+    for passes, run in PASSES.items():
+        backward = passes == "forward+backward"
+        calls: dict[str, Callable[[], object]] = {}
+        for form, job in jobs.items():
+            seconds = non_local_flops(problem, backward) / rate if form == "non-local" else 0
+            if seconds > LIMIT:
+                status = f"skipped: predicted {seconds:.0f} s a call"
+                table.add(**common, form=form, passes=passes, status=status)
+            else:
+                calls[form] = lambda run=run, job=job: run(job)
+        calls["matrix products"] = matrix_products(problem, level, backward)[0]
+        for form, times in in_turns(calls, problem.device, arguments.seconds).items():
+            row = {**common, "form": form, "passes": passes, **summary(times)}
+            if form in ratios:
+                row["error_over_plain"] = f"{ratios[form]:.2f}"
+            if form in jobs:
+                row["extra_peak_mib"] = mib(extra_peak(calls[form], problem.device))
+            if form in jobs and backward:
+                row["saved_mib"] = mib(saved_for_backward(jobs[form]))
+                if shape in arguments.process_peaks and "compiled" not in form:
+                    row["process_peak_mib"] = mib(process_peak(level, form, shape, dtype))
+            table.add(**row)
+        if problem.device == "cuda" and level == "operator":
+            once, a_pass_an_axis = moved_bytes(problem, backward)
+            for name, moved in (("bytes once", once), ("bytes, a pass an axis", a_pass_an_axis)):
+                seconds = [moved / arguments.bandwidth]
+                table.add(**common, form=name, passes=passes, **summary(seconds))
+
+
+def errors(job: Job, exact: list[Tensor]) -> list[float]:
+    """Root-mean-square errors of output and gradients."""
+    return [rms(got.sub_(e)) for got, e in zip(job.results(), exact, strict=True)]
+
+
+def within_budget(
+    got: list[float], plain: list[float], exact: list[Tensor], dtype: torch.dtype
+) -> bool:
+    """At most twice the plain form's error and one rounding."""
+    rounding = torch.finfo(dtype).eps
+    budgets = [2 * error + rounding * rms(e) for error, e in zip(plain, exact, strict=True)]
+    return all(error <= budget for error, budget in zip(got, budgets, strict=True))
+
+
+def rms(tensor: Tensor) -> float:
+    return tensor.square().mean().sqrt().item()
+
+
+def timed(call: Callable[[], object], device: str) -> float:
+    """Seconds that one call takes."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    call()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def in_turns(
+    calls: dict[str, Callable[[], object]], device: str, seconds: float
+) -> dict[str, list[float]]:
+    """Times of calls in turns, 3 to 30 of each, about `seconds` in all after two to warm up."""
+    for call in calls.values():
+        timed(call, device)
+    once = sum(timed(call, device) for call in calls.values())
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(min(30, max(3, round(seconds / once)))):
+        for name, call in calls.items():
+            times[name].append(timed(call, device))
+    return times
+
+
+def summary(seconds: list[float]) -> dict[str, object]:
+    """Median, and the distance between the quartiles."""
+    low, middle, high = statistics.quantiles(seconds * 2, n=4, method="inclusive")
+    return {
+        "milliseconds": f"{1e3 * middle:.4g}",
+        "spread": f"{1e3 * (high - low):.2g}",
+        "calls": len(seconds),
+    }
+
+
+def mib(size: int) -> str:
+    return f"{size / 2**20:.1f}"
+
+
+def copy_bandwidth() -> float:
+    """Bytes a second that a copy on the GPU reads and writes."""
+    source = torch.empty(1 << 30, dtype=torch.uint8, device="cuda")
+    target = torch.empty_like(source)
+    times = in_turns({"copy": lambda: target.copy_(source)}, "cuda", 0.5)["copy"]
+    return 2 * source.numel() / statistics.median(times)
+
+
+def processor() -> str:
+    facts = Path("/proc/cpuinfo")
+    lines = facts.read_text().splitlines() if facts.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def triton_version() -> str:
+    import triton
+
+    return triton.__version__
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--shapes", nargs="+", default=[*SHAPES, *SQUARES], help="BxCxHxW ...")
+    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16", "float16"])
+    parser.add_argument("--levels", nargs="+", default=["operator", "module"])
+    parser.add_argument(
+        "--compile",
+        choices=("none", "first", "all"),
+        default="first",
+        help="compile the plain form for no shape, for the first (half a minute), or for all",
+    )
+    parser.add_argument("--seconds", type=float, default=6, help="to time a group of forms for")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="to start groups within")
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse()
+    on_linux_cpu = arguments.device == "cpu" and platform.system() == "Linux"
+    if on_linux_cpu and not KEEP_MEMORY.items() <= os.environ.items():
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **KEEP_MEMORY})
+    arguments.process_peaks = SHAPES[:1] if on_linux_cpu else []
+    arguments.bandwidth = copy_bandwidth() if arguments.device == "cuda" else None
+    table = Table(arguments.device)
+    end = time.monotonic() + 60 * arguments.minutes
+    for shape in arguments.shapes:
+        for dtype in arguments.dtypes:
+            for level in arguments.levels:
+                forms = ["fused", "plain"]
+                forms += ["recomputed"] if level == "module" else ["reference", "non-local"]
+                if arguments.compile == "all" or (
+                    arguments.compile == "first" and shape == SHAPES[0]
+                ):
+                    forms.append("plain compiled")
+                if time.monotonic() > end:
+                    status = "not run: the minutes given were over"
+                    table.add(level=level, shape=shape, dtype=dtype, status=status)
+                    continue
+                sizes = tuple(map(int, shape.split("x")))
+                problem = Problem(sizes, getattr(torch, dtype), arguments.device)
+                measure(problem, level, forms, table, arguments)
+                torch.compiler.reset()
+                gc.collect()
+
+
+if __name__ == "__main__":
+    main()

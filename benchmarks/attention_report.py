@@ -1,0 +1,162 @@
+"""The README's tables and plot of results/attention.csv: each goal beside what was reached.
+
+python benchmarks/attention_report.py
+"""
+
+import csv
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+from attention import RESULTS, SHAPES, SQUARES
+from matplotlib.figure import Figure
+
+from ccnet.visualize import save
+
+DTYPES = ("float32", "bfloat16", "float16")
+SHORT = {"forward": "forward", "forward+backward": "both"}
+BIG = "8x512x97x97"
+
+
+class Rows:
+    """The newest row of each (level, shape, dtype, form, passes) of one kind of device."""
+
+    def __init__(self, path: Path, *, gpu: bool) -> None:
+        self.rows: dict[tuple[str, ...], dict[str, str]] = {}
+        with path.open(newline="") as file:
+            for row in csv.DictReader(file):
+                if bool(row["triton"]) == gpu:
+                    keys = ("level", "shape", "dtype", "form", "passes")
+                    self.rows[tuple(row[key] for key in keys)] = row
+
+    def value(self, column: str, *key: str) -> float:
+        """Of a (level, shape, dtype, form, passes); nan where it wasn't measured."""
+        return float(self.rows.get(key, {}).get(column) or math.nan)
+
+    def ms(self, *key: str) -> float:
+        return self.value("milliseconds", *key)
+
+    def mib(self, column: str, *key: str) -> float:
+        return self.value(column, *key, "forward+backward")
+
+    def exponent(self, column: str, level: str, dtype: str, passes: str) -> float:
+        """Least squares of log(column) over log(pixels) of the squares."""
+        points = []
+        for shape in SQUARES:
+            y = self.value(column, level, shape, dtype, "fused", passes)
+            points.append((math.log(pixels(shape)), math.log(y)))
+        mean_x, mean_y = (sum(values) / len(points) for values in zip(*points, strict=True))
+        slope = sum((x - mean_x) * (y - mean_y) for x, y in points)
+        return slope / sum((x - mean_x) ** 2 for x, _ in points)
+
+
+def pixels(shape: str) -> int:
+    batch, _, *spatial = map(int, shape.split("x"))
+    return batch * math.prod(spatial)
+
+
+def cpu_goals(rows: Rows) -> Iterator[tuple[str, str, float, float]]:
+    """What, relation, goal, reached."""
+    shape = SHAPES[0]
+    for passes, short in SHORT.items():
+        ours = rows.ms("operator", shape, "float32", "fused", passes)
+        for form, relation, goal in (("plain", "≥", 2.5), ("matrix products", "≤", 1.6)):
+            other = rows.ms("operator", shape, "float32", form, passes)
+            ratio = other / ours if form == "plain" else ours / other
+            what = "plain / ours" if form == "plain" else "ours / its matrix products"
+            yield f"operator, float32, {short}: {what}", relation, goal, ratio
+        ours = rows.ms("module", shape, "float32", "fused", passes)
+        floor = rows.ms("module", shape, "float32", "matrix products", passes)
+        yield f"module (R=2), float32, {short}: ours / its matrix products", "≤", 1.2, ours / floor
+        plain = rows.ms("module", shape, "float32", "plain", passes)
+        yield f"module, float32, {short}: plain / ours", "≥", 1.4, plain / ours
+        for level in ("operator", "module"):
+            times = [rows.ms(level, shape, dtype, "fused", passes) for dtype in DTYPES]
+            what = f"{level}, {short}: our float32 / our bfloat16"
+            yield what, "≥", 1.5, times[0] / times[1]
+    for dtype in DTYPES[:2]:
+        time = rows.exponent("milliseconds", "operator", dtype, "forward+backward")
+        yield f"exponent of time in N, {dtype}", "≤", 1.6, time
+        memory = rows.exponent("saved_mib", "operator", dtype, "forward+backward")
+        yield f"exponent of memory kept in N, {dtype}", "≤", 1.05, memory
+    saved = rows.mib("saved_mib", "module", shape, "float32", "fused")
+    yield "MiB kept by a module's pass, float32", "≤", 60, saved / 2
+    saved = rows.mib("saved_mib", "module", shape, "float32", "recomputed")
+    yield "MiB kept by the recomputed recurrence, float32", "≤", 20, saved
+
+
+def gpu_goals(rows: Rows) -> Iterator[tuple[str, str, float, float]]:
+    def ratio(form: str, passes: str, shape: str = BIG) -> float:
+        key = ("operator", shape, "bfloat16")
+        return rows.ms(*key, form, passes) / rows.ms(*key, "fused", passes)
+
+    floor = 1 / ratio("bytes, a pass an axis", "forward")
+    yield "forward: ours / bytes, a pass an axis", "≤", 2, floor
+    yield "both: plain / ours", "≥", 6, ratio("plain", "forward+backward")
+    yield "both: compiled plain / ours", "≥", 3, ratio("plain compiled", "forward+backward")
+    key = ("operator", BIG, "bfloat16")
+    peaks = [rows.mib("extra_peak_mib", *key, form) for form in ("plain", "fused")]
+    yield "extra peak memory: plain / ours", "≥", 5, peaks[0] / peaks[1]
+    yield "forward: non-local / ours", "≥", 8, ratio("non-local", "forward")
+    yield "both: non-local / ours", "≥", 8, ratio("non-local", "forward+backward")
+    wide = "1x512x256x512"
+    yield f"forward at {wide}: non-local / ours", "≥", 25, ratio("non-local", "forward", wide)
+
+
+def goals_table(goals: Iterator[tuple[str, str, float, float]]) -> Iterator[str]:
+    yield from ("| | goal | reached |", "|---|---|---|")
+    for what, relation, goal, reached in goals:
+        met = reached >= goal if relation == "≥" else reached <= goal
+        value = "not measured" if math.isnan(reached) else f"{reached:.3g}"
+        yield f"| {what} | {relation} {goal:g} | {f'**{value}**' if met else value} |"
+
+
+def times_table(rows: Rows, dtype: str) -> Iterator[str]:
+    """One row a shape: milliseconds of both passes, memory beside."""
+    forms = ("plain", "plain compiled", "reference", "non-local", "fused", "matrix products")
+    header = " | ".join("ours" if form == "fused" else form for form in forms)
+    yield f"| {dtype}, both passes, ms | {header} | extra MiB: plain | ours | kept: plain | ours |"
+    yield "|---" * (len(forms) + 5) + "|"
+    for shape in SHAPES:
+        key = ("operator", shape, dtype)
+        cells = [number(rows.ms(*key, form, "forward+backward")) for form in forms]
+        for column in ("extra_peak_mib", "saved_mib"):
+            cells += [number(rows.mib(column, *key, form)) for form in ("plain", "fused")]
+        yield f"| {shape.replace('x', '×')} | {' | '.join(cells)} |"
+
+
+def number(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.3g}" if value < 1000 else f"{value:.0f}"
+
+
+def plot(rows: Rows, dtype: str, path: Path) -> None:
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    time, memory = figure.subplots(1, 2)
+    sizes = [pixels(shape) for shape in SQUARES]
+    labels = {"non-local": "dense (non-local)", "plain": "usual form", "fused": "ours"}
+    for form, label in labels.items():
+        keys = [("operator", shape, dtype, form) for shape in SQUARES]
+        time.plot(sizes, [rows.ms(*key, "forward+backward") for key in keys], "o-", label=label)
+        memory.plot(sizes, [rows.mib("extra_peak_mib", *key) for key in keys], "o-", label=label)
+    time.set(ylabel="ms, forward and backward", title=f"512 channels, {dtype}")
+    memory.set(ylabel="extra peak memory, MiB", title="inputs, output and gradients not counted")
+    for axis in (time, memory):
+        axis.set(xscale="log", yscale="log", xlabel="pixels N")
+        axis.grid(alpha=0.3, which="both")
+        axis.legend(frameon=False)
+    save(figure, path)
+
+
+def main() -> None:
+    for gpu, goals in ((False, cpu_goals), (True, gpu_goals)):
+        rows = Rows(RESULTS, gpu=gpu)
+        if rows.rows:
+            print(*goals_table(goals(rows)), "", sep="\n")
+            for dtype in DTYPES[:2]:
+                print(*times_table(rows, dtype), "", sep="\n")
+            suffix = ".cuda.png" if gpu else ".png"
+            plot(rows, "bfloat16" if gpu else "float32", RESULTS.with_suffix(suffix))
+
+
+if __name__ == "__main__":
+    main()
