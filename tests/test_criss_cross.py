@@ -9,6 +9,7 @@ from conftest import attention_inputs
 from torch.utils.flop_counter import FlopCounterMode
 
 from ccnet.ops import cpu, criss_cross_attention, fused_available
+from ccnet.ops.criss_cross import pixel_rows
 
 SIZES = [(7,), (5, 4), (1, 6), (6, 1), (1, 1), (3, 2, 4), (1, 2, 1)]
 
@@ -119,6 +120,21 @@ def test_any_strides_give_the_same_result(backend):
     torch.testing.assert_close(criss_cross_attention(*strided, backend=backend), expected)
 
 
+@pytest.mark.parametrize("spatial", [(9,), (6, 5), (2, 3, 4)], ids=str)
+def test_slices_of_one_tensor_are_taken_as_they_are(spatial):
+    projected = torch.randn(2, *spatial, 12).movedim(-1, 1)
+    parts = projected.split([3, 3, 6], dim=1)
+    for part in parts:
+        assert pixel_rows(part.movedim(1, -1)).data_ptr() == part.data_ptr()
+    results = []
+    for inputs in (parts, [part.contiguous() for part in parts]):
+        inputs = [x.detach().requires_grad_() for x in inputs]
+        out = criss_cross_attention(*inputs, backend="fused")
+        results.append((out, *torch.autograd.grad(out.square().sum(), inputs)))
+    for got, expected in zip(*results, strict=True):
+        assert torch.equal(got, expected)
+
+
 def test_expanded_inputs_and_gradients_are_taken():
     query, key, value = attention_inputs(4, 4, dtype=torch.float64)
     row = query[:, :, :1].expand_as(query)
@@ -201,6 +217,29 @@ def test_the_working_set_is_a_tile_however_long_a_line(spatial, monkeypatch):
         out = criss_cross_attention(*inputs, backend=backend)
         results.append((out, *torch.autograd.grad(out.square().sum(), inputs)))
     assert max(sizes) <= 1000
+    for got, expected in zip(*results, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("spatial", [(60,), (30, 2), (2, 30), (2, 3, 5)], ids=str)
+def test_products_with_the_values_are_tiles_too(spatial, monkeypatch):
+    sizes: list[int] = []
+    product = cpu.product
+
+    def measured(*operands):
+        result = product(*operands)
+        if result.shape[-1] == 20:  # scores have a limit of their own
+            sizes.append(result.numel())
+        return result
+
+    monkeypatch.setattr(cpu, "TILE_VALUES", 1500)
+    monkeypatch.setattr(cpu, "product", measured)
+    inputs = attention_inputs(*spatial, batch=5, dtype=torch.float64, channels=20)
+    results = []
+    for backend in ("fused", "reference"):
+        out = criss_cross_attention(*inputs, backend=backend)
+        results.append((out, *torch.autograd.grad(out.square().sum(), inputs)))
+    assert max(sizes, default=0) <= 1500
     for got, expected in zip(*results, strict=True):
         torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-10)
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ccnet import CrissCrossAttention, RecurrentCrissCrossAttention
+from ccnet import CrissCrossAttention, RecurrentCrissCrossAttention, criss_cross_attention
 from ccnet.modules import conv_norm_activation
 
 SIZES = {1: (9,), 2: (6, 7), 3: (3, 4, 5)}
@@ -36,6 +36,23 @@ def test_parameters_have_the_published_names_and_shapes():
         "value_conv.bias": (512,),
     }
     assert CrissCrossAttention(4).query_conv.out_channels == 1
+
+
+@pytest.mark.parametrize("backend", ["fused", "reference"])
+@pytest.mark.parametrize("dims", [1, 2, 3])
+def test_one_product_for_three_projections_changes_no_result(dims, backend):
+    module = with_gamma(CrissCrossAttention(16, dims=dims, backend=backend).double())
+    features = torch.randn(2, 16, *SIZES[dims], dtype=torch.float64, requires_grad=True)
+    query, key, value = (
+        conv(features) for conv in (module.query_conv, module.key_conv, module.value_conv)
+    )
+    defined = module.gamma * criss_cross_attention(query, key, value) + features
+    leaves = [features, *module.parameters()]
+    expected = (defined, *torch.autograd.grad(defined.square().sum(), leaves))
+    out = module(features)
+    got = (out, *torch.autograd.grad(out.square().sum(), leaves))
+    for ours, definition in zip(got, expected, strict=True):
+        torch.testing.assert_close(ours, definition, rtol=1e-10, atol=1e-10)
 
 
 def reached_from(module: torch.nn.Module, pixel: tuple[int, ...], dims: int) -> torch.Tensor:
