@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
-import triton
 from torch import Tensor
 
 from ccnet.ops import triton_kernels as kernels
 
 LONG = 1 << 31  # the entry for all longer lines
+MUCH = 160 << 10  # bytes of shared memory for one program: 227 KiB on H100 and B200, 99 to 163 else
 
 
 class Tile(NamedTuple):
@@ -28,34 +28,41 @@ class Tile(NamedTuple):
 
 
 class Tiles(NamedTuple):
-    """Longest line → tile. Lines longer than `line` knows take `values` and `scores` instead.
+    """Longest line → tile, for one way to multiply.
 
+    Lines longer than any in `line` take `values` and `scores` (own queries or keys × others).
     Chosen so that nothing spills: benchmarks/results/kernel_resources.csv has what each takes.
     """
 
     forward: dict[int, Tile]
     line: dict[int, Tile]
     values: Tile
-    scores: Tile  # rows are a program's own queries or keys, keys the others
+    scores: Tile
 
 
+HALF = Tiles(
+    forward={
+        16: Tile(16, 16, 128, 1, 2),
+        32: Tile(32, 32, 128, 2, 2),
+        64: Tile(64, 64, 64, 4, 3),
+        128: Tile(128, 128, 64, 8, 3),
+        LONG: Tile(128, 32, 128, 8, 2),
+    },
+    line={
+        16: Tile(16, 16, 64, 1, 2),
+        32: Tile(32, 32, 64, 2, 2),
+        64: Tile(64, 64, 64, 8, 2),
+        128: Tile(128, 128, 32, 8, 3),
+    },
+    values=Tile(64, 128, 128, 8, 2),
+    scores=Tile(64, 64, 64, 8, 2),
+)
 TILES = {
-    "half": Tiles(
-        forward={
-            16: Tile(16, 16, 128, 1, 2),
-            32: Tile(32, 32, 128, 2, 2),
-            64: Tile(64, 64, 64, 4, 3),
-            128: Tile(128, 128, 64, 8, 3),
-            LONG: Tile(128, 32, 128, 8, 2),
-        },
-        line={
-            16: Tile(16, 16, 64, 1, 2),
-            32: Tile(32, 32, 64, 2, 2),
-            64: Tile(64, 64, 64, 8, 2),
-            128: Tile(128, 128, 32, 8, 3),
-        },
-        values=Tile(64, 128, 128, 8, 2),
-        scores=Tile(64, 64, 64, 8, 2),
+    "half": HALF,
+    "half, much shared memory": HALF._replace(
+        forward=HALF.forward | {LONG: Tile(128, 64, 128, 8, 2)},
+        line=HALF.line | {64: Tile(64, 64, 64, 4, 2), 128: Tile(128, 128, 64, 8, 2)},
+        scores=Tile(128, 64, 64, 8, 2),
     ),
     "tf32": Tiles(
         forward={
@@ -67,7 +74,7 @@ TILES = {
         },
         line={
             16: Tile(16, 16, 32, 1, 2),
-            32: Tile(32, 32, 32, 2, 2),
+            32: Tile(32, 32, 32, 4, 2),
             64: Tile(64, 64, 32, 8, 2),
         },
         values=Tile(32, 64, 64, 8, 2),
@@ -77,11 +84,11 @@ TILES = {
         forward={
             16: Tile(16, 16, 32, 1, 1),
             32: Tile(32, 32, 32, 4, 2),
-            LONG: Tile(32, 32, 32, 4, 2),
+            LONG: Tile(64, 32, 64, 8, 2),
         },
-        line={16: Tile(16, 16, 32, 1, 1), 32: Tile(32, 32, 32, 4, 1)},
-        values=Tile(32, 32, 32, 4, 2),
-        scores=Tile(32, 32, 32, 4, 2),
+        line={16: Tile(16, 16, 32, 2, 1)},
+        values=Tile(32, 64, 32, 8, 2),
+        scores=Tile(32, 32, 32, 8, 2),
     ),
 }
 DELTA = Tile(16, 16, 128, 4, 2)
@@ -99,35 +106,37 @@ class Axis(NamedTuple):
 def forward(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The attention (B, *spatial, C); of each pixel's scores the peak and Σ exp(score − peak)."""
     out = value.new_empty(value.shape)
-    old, new = (
-        [query.new_empty(query.shape[:-1], dtype=torch.float32) for _ in ("peak", "total")]
-        for _ in ("old", "new")
+    peak, total, new_peak, new_total = (
+        query.new_empty(query.shape[:-1], dtype=torch.float32) for _ in range(4)
     )
     if out.numel() == 0:
-        return out, *new
-    tiles, constants = TILES[products(query)], constants_of(query, value)
+        return out, peak, total
+    tiles, constants = tiles_of(query), constants_of(query, value)
     with torch.cuda.device_of(query):
         for axis in axes(value):
             tile = fitting(tiles.forward, axis.length)
-            channels, blocks = tile_channels(tile, value), triton.cdiv(axis.length, tile.rows)
-            chunks = triton.cdiv(value.shape[-1], channels)
+            channels, blocks = tile_channels(tile, value), ceiling(axis.length, tile.rows)
+            chunks = ceiling(value.shape[-1], channels)
             programs = axis.lines * blocks
             # few lines: their channels are split among programs, so that every processor has two
             group_chunks = max(1, min(chunks, chunks * programs // (2 * processors(query))))
-            groups = triton.cdiv(chunks, group_chunks)
-            kernels.forward_axis[(programs * groups,)](
-                *(query, key, value, out, *old, *new, axis.length, axis.inner),
-                *(pitch(query), pitch(key), pitch(value), blocks, groups, group_chunks),
+            groups = ceiling(chunks, group_chunks)
+            launch(
+                kernels.forward_axis,
+                programs * groups,
+                tile,
+                *(query, key, value, out, peak, total, new_peak, new_total),
+                *(axis.length, axis.inner, pitch(query), pitch(key), pitch(value)),
+                *(blocks, groups, group_chunks),
                 FIRST=axis.first,
                 WHOLE=axis.length <= tile.keys,
                 ROWS=tile.rows,
                 KEYS=tile.keys,
                 CHANNELS=channels,
                 **constants,
-                **schedule(tile),
             )
-            old, new = new, old
-    return out, *old
+            peak, total, new_peak, new_total = new_peak, new_total, peak, total
+    return out, peak, total
 
 
 def backward(
@@ -143,7 +152,7 @@ def backward(
     grads = [x.new_empty(x.shape) for x in (query, key, value)]
     statistics = [peak, total, torch.empty_like(peak)]
     if out.numel() > 0:
-        line_tiles = TILES[products(query)].line
+        line_tiles = tiles_of(query).line
         with torch.cuda.device_of(query):
             for axis in axes(value):
                 if axis.length <= max(line_tiles):
@@ -168,26 +177,30 @@ def short_lines(
     grads: list[Tensor],
 ) -> None:
     """The gradients along an axis whose lines fit a tile; along the first one also delta."""
-    kernels.backward_line[(axis.lines,)](
+    launch(
+        kernels.backward_line,
+        axis.lines,
+        tile,
         *(grad, query, key, value, out, *statistics, *grads),
         *(axis.length, axis.inner, pitch(query), pitch(key), pitch(value)),
         FIRST=axis.first,
         KEYS=tile.keys,
         CHANNELS=tile_channels(tile, value),
         **constants_of(query, value),
-        **schedule(tile),
     )
 
 
 def delta(grad: Tensor, out: Tensor, result: Tensor) -> None:
     """⟨grad, out⟩ of every pixel, where the first axis is too long to make it on the way."""
     pixels, channels = result.numel(), out.shape[-1]
-    kernels.backward_delta[(triton.cdiv(pixels, DELTA.rows),)](
+    launch(
+        kernels.backward_delta,
+        ceiling(pixels, DELTA.rows),
+        DELTA,
         *(grad, out, result, pixels),
         C=channels,
         ROWS=DELTA.rows,
         CHANNELS=tile_channels(DELTA, out),
-        **schedule(DELTA),
     )
 
 
@@ -201,12 +214,15 @@ def long_lines(
     grads: list[Tensor],
 ) -> None:
     """The gradients along an axis whose lines are several tiles long, one by one."""
-    tiles, constants = TILES[products(query)], constants_of(query, value)
+    tiles, constants = tiles_of(query), constants_of(query, value)
     query_grad, key_grad, value_grad = grads
     tile = tiles.values
-    channels, blocks = tile_channels(tile, value), triton.cdiv(axis.length, tile.keys)
-    groups = triton.cdiv(value.shape[-1], channels)
-    kernels.backward_values[(axis.lines * blocks * groups,)](
+    channels, blocks = tile_channels(tile, value), ceiling(axis.length, tile.keys)
+    groups = ceiling(value.shape[-1], channels)
+    launch(
+        kernels.backward_values,
+        axis.lines * blocks * groups,
+        tile,
         *(grad, query, key, *statistics[:2], value_grad, axis.length, axis.inner),
         *(pitch(query), pitch(key), blocks, groups),
         FIRST=axis.first,
@@ -214,14 +230,16 @@ def long_lines(
         ROWS=tile.rows,
         CHANNELS=channels,
         **constants,
-        **schedule(tile),
     )
     tile = tiles.scores
     sides = (query, grad), (key, value)
     for of_keys, own_grad in enumerate((query_grad, key_grad)):
         own, other = sides[of_keys], sides[1 - of_keys]
-        blocks = triton.cdiv(axis.length, tile.rows)
-        kernels.backward_scores[(axis.lines * blocks,)](
+        blocks = ceiling(axis.length, tile.rows)
+        launch(
+            kernels.backward_scores,
+            axis.lines * blocks,
+            tile,
             *(*own, *other, *statistics, own_grad, axis.length, axis.inner),
             *(pitch(x) for x in (*own, *other)),
             blocks,
@@ -231,8 +249,11 @@ def long_lines(
             OTHERS=tile.keys,
             CHANNELS=tile_channels(tile, value),
             **constants,
-            **schedule(tile),
         )
+
+
+def launch(kernel: Any, programs: int, tile: Tile, *arguments: Any, **constants: Any) -> None:
+    kernel[(programs,)](*arguments, **constants, num_warps=tile.warps, num_stages=tile.stages)
 
 
 def axes(tensor: Tensor) -> Iterator[Axis]:
@@ -256,17 +277,24 @@ def pitch(tensor: Tensor) -> int:
     return tensor.shape[-1]
 
 
-def products(tensor: Tensor) -> str:
-    """How torch multiplies matrices of this dtype; float32's precision is the user's setting."""
-    if tensor.dtype != torch.float32:
-        return "half"
+def tiles_of(tensor: Tensor) -> Tiles:
+    if tensor.dtype == torch.float32:
+        return TILES[float_products()]
+    much = tensor.is_cuda and properties(tensor).shared_memory_per_block_optin > MUCH
+    return TILES["half, much shared memory" if much else "half"]
+
+
+def float_products() -> str:
+    """As torch multiplies float32 matrices: the user's setting."""
     return "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "ieee"
 
 
 def processors(tensor: Tensor) -> int:
-    if not tensor.is_cuda:
-        return 1  # the interpreter
-    return torch.cuda.get_device_properties(tensor.device).multi_processor_count
+    return properties(tensor).multi_processor_count if tensor.is_cuda else 1  # the interpreter
+
+
+def properties(tensor: Tensor) -> Any:
+    return torch.cuda.get_device_properties(tensor.device)
 
 
 def fitting(tiles: dict[int, Tile], length: int) -> Tile:
@@ -278,15 +306,16 @@ def tile_channels(tile: Tile, value: Tensor) -> int:
 
 
 def padded(channels: int) -> int:
-    """The operands of a tensor core's product have at least 16 columns, a power of two."""
-    return max(16, triton.next_power_of_2(channels))
+    """A block's sides are powers of two, those of a product's at least 16."""
+    return max(16, 1 << (channels - 1).bit_length())
 
 
 def constants_of(query: Tensor, value: Tensor) -> dict[str, Any]:
-    precision = "ieee" if products(query) == "ieee" else "tf32"  # of no effect on other dtypes
+    """PRECISION tells only how float32 is multiplied."""
     depth = query.shape[-1]
+    precision = float_products()
     return {"D": depth, "C": value.shape[-1], "DEPTH": padded(depth), "PRECISION": precision}
 
 
-def schedule(tile: Tile) -> dict[str, int]:
-    return {"num_warps": tile.warps, "num_stages": tile.stages}
+def ceiling(numerator: int, denominator: int) -> int:
+    return -(-numerator // denominator)

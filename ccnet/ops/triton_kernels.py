@@ -18,7 +18,9 @@ SIZES = ["length", "inner", "blocks", "groups", "group_chunks", "pixels"]
 @triton.jit
 def line_pixels(line, position, length, inner):
     """Pixels at these positions of a line; 64 bits, for a map may have more than 2³¹ numbers."""
-    return (line // inner).to(tl.int64) * length * inner + line % inner + position * inner
+    return (
+        (line // inner).to(tl.int64) * length * inner + line % inner + position.to(tl.int64) * inner
+    )
 
 
 @triton.jit
