@@ -155,7 +155,7 @@ def backward(
         line_tiles = tiles_of(query).line
         with torch.cuda.device_of(query):
             for axis in axes(value):
-                if axis.length <= max(line_tiles):
+                if axis.length <= max(line_tiles, default=0):
                     tile = fitting(line_tiles, axis.length)
                     short_lines(axis, tile, grad, query, key, value, out, statistics, grads)
                 else:
