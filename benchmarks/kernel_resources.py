@@ -2,8 +2,8 @@
 
 Records the launches of forward and backward for every entry of the tile table, compiles exactly
 those for each target and writes registers, spills, shared memory and matrix instructions to
-results/kernel_resources.csv, one row a binary; rows of the same Triton, target and dtype are
-replaced.
+results/kernel_resources.csv, one row a binary; rows of the same Triton, target, dtype, D and C
+are replaced.
 
     python benchmarks/kernel_resources.py [--targets 90] [--dtypes bfloat16] [--lengths 128]
 """
@@ -43,17 +43,16 @@ COLUMNS += ("stages", "registers", "spilled_bytes", "spill_stores", "shared_byte
 Launch = tuple[Any, operator.Tile, tuple, dict[str, Any]]
 
 
-def launches(tiles: operator.Tiles, dtype: torch.dtype, precision: str | None, length: int):
+def launches(tiles: operator.Tiles, dtype: torch.dtype, length: int, sizes: tuple[int, int]):
     """What forward and backward launch on a (1, length, length) map: both kinds of axis."""
     seen: list[Launch] = []
     operator.tiles_of = lambda _: tiles
-    operator.float_products = lambda: precision or "ieee"
     operator.launch = lambda kernel, _, tile, *arguments, **constants: seen.append(
         (kernel, tile, arguments, constants)
     )
     query, key, value = (
         torch.empty(1, length, length, channels, dtype=dtype, device="meta")
-        for channels in (64, 64, 512)
+        for channels in (sizes[0], *sizes)
     )
     out, peak, total = operator.forward(query, key, value)
     operator.backward(torch.empty_like(out), query, key, value, out, peak, total)
@@ -103,14 +102,17 @@ def number(pattern: str, text: str) -> int:
     return int(match[1])
 
 
-def rows(target: int, dtype: str, lengths: list[int] | None) -> Iterator[dict[str, object]]:
+def rows(
+    target: int, dtype: str, lengths: list[int] | None, sizes: tuple[int, int]
+) -> Iterator[dict[str, object]]:
     """Every entry of the table that this target takes, at the longest line that takes it."""
     element, precision = DTYPES[dtype]
     tiles = operator.TILES[precision or TARGETS[target]]
+    operator.float_products = lambda: precision or "ieee"
     longest = {*tiles.forward, *tiles.line, 1000} - {operator.LONG}
     for length in sorted(longest if lengths is None else lengths):
         done = set()
-        for launch in launches(tiles, element, precision, length):
+        for launch in launches(tiles, element, length, sizes):
             kernel, tile, _, constants = launch
             name = kernel.__name__.removesuffix("_axis").removeprefix("backward_")
             if name == "scores":
@@ -126,8 +128,8 @@ def rows(target: int, dtype: str, lengths: list[int] | None) -> Iterator[dict[st
                 "kernel": name,
                 "axis": "first" if first else "later",
                 "length": length,
-                "D": constants.get("D", ""),
-                "C": constants["C"],
+                "D": sizes[0],
+                "C": sizes[1],
                 "tile": f"{tile.rows}x{tile.keys}x{constants['CHANNELS']}",
                 "warps": tile.warps,
                 "stages": tile.stages,
@@ -137,7 +139,7 @@ def rows(target: int, dtype: str, lengths: list[int] | None) -> Iterator[dict[st
 
 def write(path: Path, new: list[dict[str, object]]) -> None:
     def binaries(row: dict) -> tuple:
-        return row["triton"], row["target"], row["dtype"]
+        return tuple(str(row[name]) for name in ("triton", "target", "dtype", "D", "C"))
 
     replaced, kept = {binaries(row) for row in new}, []
     if path.exists():
@@ -154,11 +156,12 @@ def main() -> None:
     parser.add_argument("--targets", type=int, nargs="+", default=list(TARGETS), choices=TARGETS)
     parser.add_argument("--dtypes", nargs="+", default=list(DTYPES), choices=DTYPES)
     parser.add_argument("--lengths", type=int, nargs="+", help="default: every entry of the table")
+    parser.add_argument("--sizes", type=int, nargs=2, default=(64, 512), metavar=("D", "C"))
     parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     for target in arguments.targets:
         for dtype in arguments.dtypes:
-            new = list(rows(target, dtype, arguments.lengths))
+            new = list(rows(target, dtype, arguments.lengths, tuple(arguments.sizes)))
             write(arguments.output, new)
             for row in new:
                 print(*row.values(), sep=", ")

@@ -54,7 +54,7 @@ HALF = Tiles(
         64: Tile(64, 64, 64, 8, 2),
         128: Tile(128, 128, 32, 8, 3),
     },
-    values=Tile(64, 128, 128, 8, 2),
+    values=Tile(32, 128, 128, 8, 2),
     scores=Tile(64, 64, 64, 8, 2),
 )
 TILES = {
@@ -62,6 +62,7 @@ TILES = {
     "half, much shared memory": HALF._replace(
         forward=HALF.forward | {LONG: Tile(128, 64, 128, 8, 2)},
         line=HALF.line | {64: Tile(64, 64, 64, 4, 2), 128: Tile(128, 128, 64, 8, 2)},
+        values=Tile(64, 128, 128, 8, 2),
         scores=Tile(128, 64, 64, 8, 2),
     ),
     "tf32": Tiles(
@@ -73,7 +74,7 @@ TILES = {
             LONG: Tile(64, 64, 64, 8, 2),
         },
         line={
-            16: Tile(16, 16, 32, 1, 2),
+            16: Tile(16, 16, 32, 2, 2),
             32: Tile(32, 32, 32, 4, 2),
             64: Tile(64, 64, 32, 8, 2),
         },
@@ -86,7 +87,7 @@ TILES = {
             32: Tile(32, 32, 32, 4, 2),
             LONG: Tile(64, 32, 64, 8, 2),
         },
-        line={16: Tile(16, 16, 32, 2, 1)},
+        line={16: Tile(16, 16, 32, 4, 2), 32: Tile(32, 32, 16, 8, 1)},
         values=Tile(32, 64, 32, 8, 2),
         scores=Tile(32, 32, 32, 8, 2),
     ),
@@ -150,7 +151,7 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of query, key and value; every axis adds its own from the joint statistics."""
     grads = [x.new_empty(x.shape) for x in (query, key, value)]
-    statistics = [peak, total, torch.empty_like(peak)]
+    statistics = [peak, total, peak.new_empty(peak.shape)]
     if out.numel() > 0:
         line_tiles = tiles_of(query).line
         with torch.cuda.device_of(query):
@@ -232,6 +233,7 @@ def long_lines(
         **constants,
     )
     tile = tiles.scores
+    channels = tile_channels(tile, value)
     sides = (query, grad), (key, value)
     for of_keys, own_grad in enumerate((query_grad, key_grad)):
         own, other = sides[of_keys], sides[1 - of_keys]
@@ -242,12 +244,12 @@ def long_lines(
             tile,
             *(*own, *other, *statistics, own_grad, axis.length, axis.inner),
             *(pitch(x) for x in (*own, *other)),
-            blocks,
+            *(blocks, ceiling(value.shape[-1], channels)),
             FIRST=axis.first,
             OF_KEYS=bool(of_keys),
             OWN=tile.rows,
             OTHERS=tile.keys,
-            CHANNELS=tile_channels(tile, value),
+            CHANNELS=channels,
             **constants,
         )
 

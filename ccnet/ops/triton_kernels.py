@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 
 # one binary serves every size
-SIZES = ["length", "inner", "blocks", "groups", "group_chunks", "pixels"]
+SIZES = ["length", "inner", "blocks", "groups", "group_chunks", "chunks", "pixels"]
 
 
 @triton.jit
@@ -303,6 +303,7 @@ def backward_scores(
     other_pitch,
     other_values_pitch,
     blocks,
+    chunks,
     D: tl.constexpr,
     C: tl.constexpr,
     FIRST: tl.constexpr,
@@ -331,7 +332,8 @@ def backward_scores(
         to_inside = to < length
         to_pixel = line_pixels(line, to, length, inner)
         slope = tl.zeros([OWN, OTHERS], tl.float32)
-        for channel in range(0, C, CHANNELS):
+        for chunk in range(chunks):  # a bound unknown to the compiler: unrolled, it would spill
+            channel = chunk * CHANNELS
             left = load(own_values, pixel, inside, own_values_pitch, channel, C, CHANNELS)
             right = load(
                 other_values, to_pixel, to_inside, other_values_pitch, channel, C, CHANNELS
