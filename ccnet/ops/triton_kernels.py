@@ -18,9 +18,8 @@ SIZES = ["length", "inner", "blocks", "groups", "group_chunks", "chunks", "pixel
 @triton.jit
 def line_pixels(line, position, length, inner):
     """Pixels at these positions of a line; 64 bits, for a map may have more than 2³¹ numbers."""
-    return (
-        (line // inner).to(tl.int64) * length * inner + line % inner + position.to(tl.int64) * inner
-    )
+    first = (line // inner).to(tl.int64) * length * inner + line % inner
+    return first + position.to(tl.int64) * inner
 
 
 @triton.jit
@@ -175,8 +174,8 @@ def backward_line(
 ):
     """All gradients along one axis, of lines of at most KEYS pixels: every tensor is read once.
 
-    Tiles of scores are [KEYS, queries], so that the product for value_grad needs no transposition.
-    The first axis also makes delta, for itself and for the others.
+    The first axis also makes delta, for itself and for the others. value_grad is made transposed:
+    the weights are then a product's right side, which lies in shared memory and not in registers.
     """
     line = tl.program_id(0)
     at = tl.arange(0, KEYS)
@@ -189,7 +188,7 @@ def backward_line(
     scores = masked_scores(q, k, at[:, None], at[None, :], length, FIRST, PRECISION)
     weights = (tl.exp(scores - m[:, None]) * (1 / z)[:, None]).to(value.dtype.element_ty)
 
-    slope = tl.zeros([KEYS, KEYS], tl.float32)
+    slope = tl.zeros([KEYS, KEYS], tl.float32)  # [queries, KEYS], grad · vᵀ
     d = tl.zeros([KEYS], tl.float32)
     for channel in range(0, C, CHANNELS):
         g = load(grad, pixel, inside, C, channel, C, CHANNELS)  # [KEYS, CHANNELS]
@@ -207,7 +206,7 @@ def backward_line(
     else:
         d = tl.load(delta + pixel, inside, other=0.0)
 
-    # the scores again: in registers throughout the loop they would take half of them
+    # the scores again: kept through the loop they would take a third of the registers
     q = load(query, pixel, inside, query_pitch, 0, D, DEPTH)
     k = load(key, pixel, inside, key_pitch, 0, D, DEPTH)
     scores = masked_scores(q, k, at[:, None], at[None, :], length, FIRST, PRECISION)
