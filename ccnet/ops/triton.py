@@ -79,7 +79,7 @@ TILES = {
             64: Tile(64, 64, 32, 8, 2),
         },
         values=Tile(32, 64, 64, 8, 2),
-        scores=Tile(64, 64, 32, 8, 2),
+        scores=Tile(64, 32, 32, 8, 2),
     ),
     "ieee": Tiles(
         forward={
