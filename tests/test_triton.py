@@ -191,7 +191,23 @@ def test_fused_on_cuda_needs_triton_an_ampere_gpu_and_at_most_128_query_channels
     assert not fused_available("cuda", torch.bfloat16)
 
 
-def test_float32_is_multiplied_as_torch_is_told(monkeypatch):
+@pytest.mark.parametrize(
+    ("kibibytes", "tiles"), [(99, "half"), (163, "half"), (227, "half, much shared memory")]
+)
+def test_tiles_fit_the_shared_memory(kibibytes, tiles, monkeypatch):
+    properties = SimpleNamespace(shared_memory_per_block_optin=kibibytes << 10)
+    monkeypatch.setattr(operator, "properties", lambda _: properties)
+    with FakeTensorMode():
+        query = torch.empty(1, 4, 4, 8, device="cuda", dtype=torch.bfloat16)
+    assert operator.tiles_of(query) is operator.TILES[tiles]
+
+
+def test_both_directions_have_a_cuda_kernel():
+    for name in ("criss_cross_attention", "criss_cross_attention_backward"):
+        assert torch._C._dispatch_has_kernel_for_dispatch_key(f"ccnet::{name}", "CUDA")
+
+
+def test_float32_is_multiplied_as_torch_is_told():
     before = torch.get_float32_matmul_precision()
     for setting, products in (("highest", "ieee"), ("high", "tf32"), ("medium", "tf32")):
         torch.set_float32_matmul_precision(setting)
