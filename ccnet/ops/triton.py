@@ -153,7 +153,7 @@ def backward(
     grads = [x.new_empty(x.shape) for x in (query, key, value)]
     statistics = [peak, total, peak.new_empty(peak.shape)]
     if out.numel() > 0:
-        line_tiles = tiles_of(query).line
+        line_tiles = line_tiles_of(query)
         with torch.cuda.device_of(query):
             for axis in axes(value):
                 if axis.length <= max(line_tiles, default=0):
@@ -284,6 +284,14 @@ def tiles_of(tensor: Tensor) -> Tiles:
         return TILES[float_products()]
     much = tensor.is_cuda and properties(tensor).shared_memory_per_block_optin > MUCH
     return TILES["half, much shared memory" if much else "half"]
+
+
+def line_tiles_of(query: Tensor) -> dict[int, Tile]:
+    """With more than 64 query channels the longest whole lines take more than most GPUs have."""
+    tiles = tiles_of(query)
+    if query.shape[-1] <= 64 or tiles is TILES["half, much shared memory"]:
+        return tiles.line
+    return {length: tile for length, tile in tiles.line.items() if length < max(tiles.line)}
 
 
 def float_products() -> str:
