@@ -1,10 +1,18 @@
 """What several tests need: tensors as the operator takes them, random samples, a tiny model."""
 
 import os
+import sys
 from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # more threads than cores only wait
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Triton decides when it is imported, which torch does too; workers inherit the decision
+if "--device=cuda" in sys.argv or ("--device", "cuda") in zip(sys.argv, sys.argv[1:], strict=False):
+    os.environ.setdefault("TRITON_INTERPRET", "0")
+else:
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 import numpy as np
 import pytest
@@ -14,8 +22,23 @@ from torch import Tensor, nn
 from ccnet import CCNet, Predictor
 from ccnet.datasets import Scenes
 
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 SHARED = Path(__file__).parents[2] / "shared"  # real images, with licences of their own
+
+
+def pytest_addoption(parser):
+    help = "where the tests of the operator run; all others stay on the CPU"
+    parser.addoption("--device", default="cpu", choices=("cpu", "cuda"), help=help)
+
+
+@pytest.fixture
+def device(request):
+    """The device of the operator's tests, on which they also make their tensors."""
+    name = request.config.getoption("--device")
+    if name == "cpu":
+        yield name
+    else:
+        with torch.device(name):
+            yield name
 
 
 @pytest.fixture(autouse=True)

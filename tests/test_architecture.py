@@ -64,6 +64,8 @@ def test_imports_go_one_way(path):
 def test_forms_of_the_operator_do_not_import_each_other():
     for name in ("reference", "cpu", "depthwise"):
         assert imported(PACKAGE / "ops" / f"{name}.py") == set()
+    assert imported(PACKAGE / "ops" / "triton.py") == {"ccnet.ops.triton_kernels"}
+    assert imported(PACKAGE / "ops" / "triton_kernels.py") == set()
 
 
 def test_no_room_is_a_drawer_and_no_file_is_long():

@@ -3,13 +3,18 @@
 This file imports torch only; an implementation is imported when it first runs.
 """
 
+from importlib.util import find_spec
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
-FUSED = {"cpu": FLOATS}  # device type → dtypes that have a fused kernel
+# device type → dtypes that have a fused kernel
+FUSED = {"cpu": FLOATS, "cuda": (torch.float32, torch.bfloat16, torch.float16)}
+MAX_CUDA_DEPTH = 128  # query and key channels that fit the CUDA kernel's tiles
+HAS_TRITON = find_spec("triton") is not None
 
 
 def criss_cross_attention(
@@ -30,12 +35,14 @@ def criss_cross_attention(
     keeps O(N·(H+W)). Any strides are taken; channels-last ones save a copy. The result has
     channels-last strides and the dtype of `value`. Softmax statistics of the fused form are float32
     (float64 for float64). Under autocast, inputs other than float64 are cast to autocast's dtype.
+    On CUDA the fused form takes D ≤ 128; its float32 products are TF32 where torch's matrix
+    products are (`torch.set_float32_matmul_precision`).
 
     Args:
         query, key: (B, D, *spatial), float64, float32, bfloat16 or float16.
         value: (B, C, *spatial), of the same dtype and device.
         backend: "fused" or "reference" runs that form or raises; None takes the fused form where
-            `fused_available(device, dtype)` and the reference elsewhere.
+            `fused_available(device, dtype)` and the reference elsewhere, also for D > 128 on CUDA.
 
     Raises:
         ValueError: shapes, dtypes or devices that don't fit, or an unknown backend.
@@ -60,14 +67,34 @@ def criss_cross_attention(
 
 
 def fused_available(device: str | torch.device, dtype: torch.dtype) -> bool:
-    """Whether `backend=None` takes a fused kernel for tensors of this device and dtype."""
-    return dtype in FUSED.get(torch.device(device).type, ())
+    """Whether `backend=None` takes a fused kernel for tensors of this device and dtype.
+
+    On CUDA that needs Triton, an NVIDIA GPU of compute capability 8.0 or more and, beyond what is
+    asked here, at most 128 query channels.
+    """
+    device = torch.device(device)
+    if dtype not in FUSED.get(device.type, ()):
+        return False
+    return device.type != "cuda" or triton_runs(device)
+
+
+def triton_runs(device: torch.device) -> bool:
+    if not HAS_TRITON or torch.version.hip is not None or not torch.cuda.is_available():
+        return False
+    return torch.cuda.get_device_properties(device).major >= 8
 
 
 def use_fused(backend: str | None, query: Tensor) -> bool:
     if backend not in (None, "fused", "reference"):
         raise ValueError(f"backend must be None, 'fused' or 'reference', got {backend!r}")
     available = fused_available(query.device, query.dtype)
+    if available and query.is_cuda and query.shape[1] > MAX_CUDA_DEPTH:
+        if backend == "fused":
+            raise NotImplementedError(
+                f"the CUDA kernel takes at most {MAX_CUDA_DEPTH} query channels, got "
+                f"{query.shape[1]}; backend=None or backend='reference' works"
+            )
+        return False
     if backend == "fused" and not available:
         raise NotImplementedError(
             f"no fused criss-cross kernel for {query.dtype} on {query.device.type}; "
@@ -134,6 +161,29 @@ def fused_backward(
 
     query, key, value = pixel_rows(query), pixel_rows(key), pixel_rows(value)
     return cpu.backward(pixel_rows(grad), query, key, value, out, peak, total)
+
+
+@fused_forward.register_kernel("cuda")
+def _(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    from ccnet.ops import triton
+
+    return triton.forward(query.contiguous(), key.contiguous(), value.contiguous())
+
+
+@fused_backward.register_kernel("cuda")
+def _(
+    grad: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    out: Tensor,
+    peak: Tensor,
+    total: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    from ccnet.ops import triton
+
+    tensors = (grad, query, key, value, out, peak, total)
+    return triton.backward(*(x.contiguous() for x in tensors))
 
 
 @fused_forward.register_fake
