@@ -167,7 +167,7 @@ def fused_backward(
 def _(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     from ccnet.ops import triton
 
-    return triton.forward(query.contiguous(), key.contiguous(), value.contiguous())
+    return triton.forward(pixel_rows(query), pixel_rows(key), pixel_rows(value))
 
 
 @fused_backward.register_kernel("cuda")
@@ -182,8 +182,8 @@ def _(
 ) -> tuple[Tensor, Tensor, Tensor]:
     from ccnet.ops import triton
 
-    tensors = (grad, query, key, value, out, peak, total)
-    return triton.backward(*(x.contiguous() for x in tensors))
+    query, key, value = pixel_rows(query), pixel_rows(key), pixel_rows(value)
+    return triton.backward(grad.contiguous(), query, key, value, out, peak, total)
 
 
 @fused_forward.register_fake
