@@ -60,7 +60,6 @@ HALF = Tiles(
 TILES = {
     "half": HALF,
     "half, much shared memory": HALF._replace(
-        forward=HALF.forward | {LONG: Tile(128, 64, 128, 8, 2)},
         line=HALF.line | {64: Tile(64, 64, 64, 4, 2), 128: Tile(128, 128, 64, 8, 2)},
         values=Tile(64, 128, 128, 8, 2),
         scores=Tile(128, 64, 64, 8, 2),
