@@ -40,7 +40,7 @@ SHAPES = ["1x512x97x97", "8x512x97x97", "8x512x64x64", "1x512x128x256", "1x512x2
 SHAPES += ["2x64x97x97", "1x256x8x60x80", "1x96x61x83"]
 SQUARES = [f"1x512x{side}x{side}" for side in (48, 96, 192, 384)]  # for the exponents
 PASSES = {"forward": Job.forward, "forward+backward": Job.forward_backward}
-LIMIT = 60  # seconds that a call may be predicted to take
+LIMIT = 60  # seconds that a row may be predicted to take, of four calls at least
 KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 34)}
 
 
@@ -94,9 +94,9 @@ def measure(
         backward = passes == "forward+backward"
         calls: dict[str, Callable[[], object]] = {}
         for form, job in jobs.items():
-            seconds = non_local_flops(problem, backward) / rate if form == "non-local" else 0
+            seconds = 4 * non_local_flops(problem, backward) / rate if form == "non-local" else 0
             if seconds > LIMIT:
-                status = f"skipped: predicted {seconds:.0f} s a call"
+                status = f"skipped: predicted {seconds:.0f} s"
                 table.add(**common, form=form, passes=passes, status=status)
             else:
                 calls[form] = lambda run=run, job=job: run(job)
@@ -151,14 +151,14 @@ def timed(call: Callable[[], object], device: str) -> float:
 def in_turns(
     calls: dict[str, Callable[[], object]], device: str, seconds: float
 ) -> dict[str, list[float]]:
-    """Times of calls in turns, 3 to 30 of each, about `seconds` in all after two to warm up."""
-    for call in calls.values():
-        timed(call, device)
-    once = sum(timed(call, device) for call in calls.values())
+    """Times of calls in turns: `seconds` of each, but 3 to 30 calls, or one that takes long."""
+    first = {name: min(timed(call, device) for _ in range(2)) for name, call in calls.items()}
     times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(min(30, max(3, round(seconds / once)))):
+    for turn in range(30):
         for name, call in calls.items():
-            times[name].append(timed(call, device))
+            fewest = 3 if first[name] < 5 else 1
+            if turn < max(fewest, seconds / first[name]):
+                times[name].append(timed(call, device))
     return times
 
 
@@ -211,7 +211,7 @@ def parse() -> argparse.Namespace:
         default="first",
         help="compile the plain form for no shape, for the first (half a minute), or for all",
     )
-    parser.add_argument("--seconds", type=float, default=6, help="to time a group of forms for")
+    parser.add_argument("--seconds", type=float, default=2, help="to time each form for")
     parser.add_argument("--minutes", type=float, default=math.inf, help="to start groups within")
     return parser.parse_args()
 
