@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ccnet.ops import criss_cross_attention
+from ccnet.recompute import recompute
 
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -78,6 +79,8 @@ class RecurrentCrissCrossAttention(nn.Module):
         channels, reduction, dims, backend: as for `CrissCrossAttention`.
         recurrence: R ≥ 0, the number of passes; 0 is the identity and has no parameters.
         shared: whether all passes share one set of weights, as in the paper.
+        recompute: keep only the input for the backward pass, which runs all passes again: at
+            (1, 512, 97, 97) float32 18 MiB instead of 61 a pass, for the same gradient.
     """
 
     def __init__(
@@ -89,11 +92,13 @@ class RecurrentCrissCrossAttention(nn.Module):
         shared: bool = True,
         *,
         backend: str | None = None,
+        recompute: bool = False,
     ) -> None:
         super().__init__()
         if recurrence < 0:
             raise ValueError(f"recurrence must be ≥ 0, got {recurrence}")
         self.recurrence = recurrence
+        self.recompute = recompute
         num_modules = min(1, recurrence) if shared else recurrence
         self.passes = nn.ModuleList(
             CrissCrossAttention(channels, reduction, dims, backend=backend)
@@ -101,6 +106,11 @@ class RecurrentCrissCrossAttention(nn.Module):
         )
 
     def forward(self, features: Float[Tensor, "b c *spatial"]) -> Float[Tensor, "b c *spatial"]:
+        if self.recompute and self.recurrence > 0:
+            return recompute(self.all_passes, features)
+        return self.all_passes(features)
+
+    def all_passes(self, features: Tensor) -> Tensor:
         for index in range(self.recurrence):
             features = self.attention(index)(features)
         return features
@@ -110,7 +120,7 @@ class RecurrentCrissCrossAttention(nn.Module):
         return cast(CrissCrossAttention, self.passes[index % len(self.passes)])
 
     def extra_repr(self) -> str:
-        return f"recurrence={self.recurrence}"
+        return f"recurrence={self.recurrence}, recompute={self.recompute}"
 
 
 def conv_norm_activation(
