@@ -42,9 +42,10 @@ class Problem:
 
     def random(self, channels: int, seed: int, scale: float = 1.0) -> Tensor:
         """Normal random numbers (B, channels, *spatial), channels-last."""
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator(self.device).manual_seed(seed)
         shape = (self.shape[0], *self.shape[2:], channels)
-        values = torch.randn(shape, generator=generator).mul_(scale).to(self.device, self.dtype)
+        values = torch.randn(shape, generator=generator, device=self.device)
+        values = values.mul_(scale).to(self.dtype)
         return (values.double() if self.exact else values).movedim(-1, 1)
 
     def query_key_value(self) -> list[Tensor]:
@@ -216,9 +217,9 @@ def matrix_products(problem: Problem, level: str, backward: bool) -> tuple[Calla
 def moved_bytes(problem: Problem, backward: bool) -> tuple[int, int]:
     """Bytes that must move, everything once; and with a pass over the values for each axis.
 
-    An axis reads q, k and v and writes out, every axis but the first reads it too. Backward reads
-    out and its gradient once for their inner products; then an axis reads q, k, v and the gradient
-    and writes dq, dk and dv, every axis but the first reads those three too.
+    An axis reads q, k and v and writes out, every axis but the first reads it too. Backward an
+    axis reads q, k, v and the gradient and writes dq, dk and dv, the first reads out too, for its
+    inner products with the gradient, and every other one what it adds dq, dk and dv to.
     """
     one = problem.pixels * torch.finfo(problem.dtype).bits // 8
     value, small = one * problem.shape[1], 2 * one * problem.reduced
@@ -227,7 +228,7 @@ def moved_bytes(problem: Problem, backward: bool) -> tuple[int, int]:
     passes = axes * (small + 2 * value) + (axes - 1) * value
     if backward:
         once += 2 * small + 4 * value
-        passes += 2 * value + axes * (2 * small + 3 * value) + (axes - 1) * (small + value)
+        passes += value + axes * (2 * small + 3 * value) + (axes - 1) * (small + value)
     return once, passes
 
 

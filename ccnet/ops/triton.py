@@ -115,6 +115,8 @@ def forward(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, 
     with torch.cuda.device_of(query):
         for axis in axes(value):
             tile = fitting(tiles.forward, axis.length)
+            if query.shape[-1] > 64:  # three stages of values beside them are more than 99 KiB
+                tile = tile._replace(stages=min(tile.stages, 2))
             channels, blocks = tile_channels(tile, value), ceiling(axis.length, tile.rows)
             chunks = ceiling(value.shape[-1], channels)
             programs = axis.lines * blocks
@@ -320,9 +322,9 @@ def padded(channels: int) -> int:
 
 
 def constants_of(query: Tensor, value: Tensor) -> dict[str, Any]:
-    """PRECISION tells only how float32 is multiplied."""
+    """PRECISION tells how float32 is multiplied; one for all others saves compiling them twice."""
     depth = query.shape[-1]
-    precision = float_products()
+    precision = float_products() if query.dtype == torch.float32 else "ieee"
     return {"D": depth, "C": value.shape[-1], "DEPTH": padded(depth), "PRECISION": precision}
 
 
