@@ -43,7 +43,10 @@ class Rows:
         points = []
         for shape in SQUARES:
             y = self.value(column, level, shape, dtype, "fused", passes)
-            points.append((math.log(pixels(shape)), math.log(y)))
+            if not math.isnan(y):
+                points.append((math.log(pixels(shape)), math.log(y)))
+        if len(points) < 3:
+            return math.nan
         mean_x, mean_y = (sum(values) / len(points) for values in zip(*points, strict=True))
         slope = sum((x - mean_x) * (y - mean_y) for x, y in points)
         return slope / sum((x - mean_x) ** 2 for x, _ in points)
