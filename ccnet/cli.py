@@ -8,6 +8,7 @@ import sys
 import time
 from argparse import ArgumentError
 from collections.abc import Callable
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +16,7 @@ import docstring_parser
 from jsonargparse import ArgumentParser, set_parsing_settings
 
 from ccnet import __version__
-from ccnet.config import TrainConfig
+from ccnet.config import OF_THE_MACHINE, TrainConfig
 
 Data = Literal["scenes", "folder", "camvid"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
@@ -32,25 +33,38 @@ def train(
     Args:
         run: New folder for models, logs and saves; runs/NAME-DATE unless given.
         init: Model folder whose weights to start from; its classes must be the data's.
-        resume: Folder of a run to go on with, by its own configuration and no other flags.
+        resume: Folder of a run to go on with, by its own configuration; only flags of the machine
+            (device, devices, num_nodes, strategy, num_workers, save_every, save_seconds) may be
+            given with it.
     """
     from ccnet.checkpoint import RunFolder
+
+    if resume is not None:
+        if (run, init) != (None, None):
+            raise ValueError("--resume goes on with a run where it is: no --run or --init with it")
+        run, config = resume, resumed_config(read_config(RunFolder(resume).config), config)
+    elif run is None:
+        run = Path("runs") / f"{config.data.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if (config.devices or 1) * (config.num_nodes or 1) > 1:
+        from ccnet import engine
+
+        if not engine.is_launched():
+            return engine.launch(config.devices or 1, config.num_nodes or 1, sys.argv[1:])
+
+    from ccnet.engine import is_first
     from ccnet.train import train
     from ccnet.visualize import save_curves
 
-    if resume is not None:
-        if (config, run, init) != (TrainConfig(), None, None):
-            raise ValueError("--resume goes on by the run's own configuration, with no other flags")
-        run, config = resume, read_config(RunFolder(resume).config)
-    elif run is None:
-        run = Path("runs") / f"{config.data.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     try:
         scores = train(config, run, init=init, resume=resume is not None)
     except KeyboardInterrupt:
-        if not RunFolder(run).checkpoint.is_file():
+        if not RunFolder(run).can_resume():
             raise
-        print(f"\nstopped; to go on: ccnet train --resume {run}", file=sys.stderr)
+        if is_first():
+            print(f"\nstopped; to go on: ccnet train --resume {run}", file=sys.stderr)
         return 130
+    if not is_first():
+        return 0
     save_curves(run / "curves.png", run / "log.csv")
     if scores is None:
         print(f"{run} had been trained to the end already")
@@ -218,7 +232,7 @@ def main(arguments: list[str] | None = None) -> None:
             own = {key: flags.pop(key) for key in ("run", "init", "resume")}
             flags = {"config": TrainConfig(**flags), **own}
         status = COMMANDS[name](**flags)
-    except (ValueError, OSError, FloatingPointError, NotImplementedError) as error:
+    except (ValueError, OSError, ArithmeticError, MemoryError, NotImplementedError) as error:
         notes = "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()))
         print(f"ccnet {name}: {without_traceback(str(error))}{notes}", file=sys.stderr)
         status = 2
@@ -274,6 +288,25 @@ def build_parser() -> ArgumentParser:
             command.add_class_arguments(TrainConfig)
         commands.add_subcommand(name, command, help=text.short_description)
     return parser
+
+
+def resumed_config(own: TrainConfig, given: TrainConfig) -> TrainConfig:
+    """The run's own configuration with what was given of the machine.
+
+    Raises ValueError for a flag that would change what the run computes.
+    """
+    default = TrainConfig()
+    changed = {
+        field.name: getattr(given, field.name)
+        for field in fields(given)
+        if getattr(given, field.name) != getattr(default, field.name)
+    }
+    if others := [name for name in changed if name not in OF_THE_MACHINE]:
+        raise ValueError(
+            f"--resume goes on by the run's own configuration: {', '.join(others)} can't be given "
+            f"with it, only {', '.join(OF_THE_MACHINE)}"
+        )
+    return replace(own, **changed)
 
 
 def read_config(path: Path) -> TrainConfig:

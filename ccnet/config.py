@@ -57,27 +57,39 @@ class OptimizerConfig:
     name: Literal["sgd", "adamw"] = "sgd"
     """SGD with momentum, as in the paper, or AdamW."""
     lr: float = 1e-2
-    """Peak learning rate."""
+    """Peak learning rate of the backbone, and of the heads too unless head_lr_factor says more."""
+    head_lr_factor: float = 1.0
+    """How many times larger the heads' rate is; 10 is usual beside a pretrained backbone."""
     momentum: float = 0.9
     """Of SGD; one_cycle moves it between 0.95 and 0.85 instead (and AdamW's first beta)."""
     weight_decay: float = 1e-4
     """L2 penalty of SGD, decoupled decay of AdamW."""
+    decay_norms: bool = True
+    """Also of normalisation, biases and γ; false leaves those without decay."""
     schedule: Literal["poly", "one_cycle"] = "poly"
     """lr · (1 − step/steps)^power, as in the paper; or one rise and one fall by cosines."""
     power: float = 0.9
     """Of the poly schedule."""
+    final_lr: float = 0.0
+    """Where the poly schedule ends, for the backbone; 0 in the paper, 1e-4 in mmsegmentation."""
+    warmup_steps: int = 0
+    """Steps at the start of the poly schedule in which the rate rises linearly from near 0."""
     clip_norm: float | None = None
     """Largest norm of the gradient; null for no limit."""
 
 
 @dataclass(frozen=True)
 class LossConfig:
-    """What to minimise: cross-entropy over the pixels that aren't ignored."""
+    """What to minimise: cross-entropy over the pixels of a batch that aren't ignored."""
 
     auxiliary_weight: float = 0.4
     """Of the auxiliary head's cross-entropy."""
     class_weights: list[float] | None = None
     """One weight a class (`ccnet check-data` prints median-frequency ones); null for equal."""
+    ohem_threshold: float | None = None
+    """Count only pixels whose class has at most this probability (OHEM); the authors' is 0.7."""
+    ohem_min_kept: int = 100_000
+    """With ohem_threshold: the hardest pixels of a batch that count whatever their probability."""
 
 
 @dataclass(frozen=True)
@@ -91,26 +103,75 @@ class TrainConfig:
     steps: int = 60_000
     """Optimizer steps."""
     batch_size: int = 8
-    """Images a step."""
+    """Images a step, those of all devices together."""
+    accumulate: int = 1
+    """Parts in which a device takes its images of a step, for less memory; the result is the same
+    but for batch normalisation, which sees a part."""
     validate_every: int = 1000
     """Steps between validations, which also save."""
+    save_every: int = 1000
+    """Steps between saves at most; the last two are kept."""
+    save_seconds: float = 600.0
+    """Seconds between saves at most."""
     log_every: int = 10
     """Steps between rows of the log."""
     num_workers: int = 2
-    """Processes that read and transform images; 0 for none but the main one."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Processes of each device that read and transform images; 0 for none but the main one."""
+    device: str = "auto"
+    """auto, cpu, cuda or mps."""
+    devices: int | None = None
+    """Processes a node, one a device; null for what torchrun or SLURM started, else 1."""
+    num_nodes: int | None = None
+    """Machines; null for what torchrun or SLURM started, else 1."""
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    """Of several devices: each has the whole model, or a part of its weights and gradients."""
+    sync_norms: bool = True
+    """Batch normalisation sees the images of all devices (on CUDA; a CPU process sees its own)."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Autocast's; auto takes bfloat16 where the hardware multiplies it faster, else float32."""
     channels_last: bool = True
     """Keep images and features in channels-last memory, which is faster on CPUs and GPUs."""
-    device: str = "auto"
-    """auto, cpu, cuda or mps."""
+    compile: bool = False
+    """Compile the network with torch.compile, for sizes that may change."""
+    recompute: list[str] = field(default_factory=list)
+    """Parts that keep only their input for the backward pass and run again in it (activation
+    checkpointing), such as [backbone.layer3, head.attention]: less memory, more time."""
+    freeze: list[str] = field(default_factory=list)
+    """Parts that don't learn, such as [backbone.conv1, backbone.bn1, backbone.layer1]."""
+    freeze_norms: bool = False
+    """Batch normalisation keeps statistics, scale and offset as they are, in the whole network."""
+    ema_decay: float | None = None
+    """Validate and keep an exponential moving average of the weights, with this decay a step."""
+    non_finite: Literal["stop", "skip"] = "stop"
+    """Where a loss or gradient is inf or nan: stop, or leave the step out (10 in a row stop)."""
     seed: int = 0
     """Of weights, order, transforms and dropout."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "validate_every", "log_every"):
+        for name in (
+            "steps",
+            "batch_size",
+            "accumulate",
+            "validate_every",
+            "save_every",
+            "log_every",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be ≥ 1, got {getattr(self, name)}")
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise ValueError(f"ema_decay must be between 0 and 1, got {self.ema_decay}")
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+OF_THE_MACHINE = (
+    "device",
+    "devices",
+    "num_nodes",
+    "strategy",
+    "num_workers",
+    "save_every",
+    "save_seconds",
+)
+"""What of a run may differ when it is resumed: not what it computes, but where."""

@@ -2,12 +2,12 @@
 
 import sys
 import time
+from collections.abc import Sequence
+from statistics import fmean
 from typing import Self
 
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from torch import Tensor
 
 from ccnet.checkpoint import RunFolder
 from ccnet.config import TrainConfig
@@ -56,6 +56,21 @@ class CountProgress:
             print(f"{self.description}: {done}/{total}", file=sys.stderr, flush=True)
 
 
+class Silence:
+    """What `TrainingProgress` is in the processes that don't write."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def ignore(self, *_: object) -> None:
+        pass
+
+    step = row = validating = validated = say = ignore
+
+
 class TrainingProgress:
     """Shows loss, rate, speed, time left and the last mIoU, and writes log.csv and TensorBoard."""
 
@@ -71,7 +86,8 @@ class TrainingProgress:
         self.task = self.bar.add_task(
             "training", total=config.steps, completed=step, status="loading data"
         )
-        self.losses: list[Tensor] = []
+        self.steps_in_row = 0
+        self.waited = 0.0
         self.miou = ""
         self.start = self.row_start = time.monotonic()
         self.last_line = 0.0
@@ -84,22 +100,29 @@ class TrainingProgress:
         self.bar.stop()
         self.tensorboard.close()
 
-    def step(self, step: int, loss: Tensor, lr: float) -> None:
-        """Note a finished step, counted from 1; a row of the log every `log_every`."""
-        self.losses.append(loss)
+    def step(self, step: int, waited: float) -> None:
+        """Note a finished step, counted from 1, and the seconds until its images were there."""
+        self.steps_in_row += 1
+        self.waited += waited
         self.bar.update(self.task, completed=step)
-        if step % self.config.log_every and step != self.config.steps:
-            return
+
+    def row(self, step: int, losses_and_norms: Sequence[tuple[float, float]], lr: float) -> None:
+        """A row of the log: means over the steps since the last one; the gradient's norm is the one
+        before clipping, `waiting` the share of the time in which there were no images."""
         now = time.monotonic()
+        losses, norms = zip(*losses_and_norms, strict=True)
+        seconds = now - self.row_start
         row = {
             "epoch": step * self.config.batch_size / self.num_samples,
-            "loss": torch.stack(self.losses).mean().item(),
+            "loss": fmean(losses),
             "lr": lr,
-            "images_per_second": len(self.losses) * self.config.batch_size / (now - self.row_start),
+            "gradient_norm": fmean(norms),
+            "waiting": self.waited / seconds,
+            "images_per_second": self.steps_in_row * self.config.batch_size / seconds,
             "seconds": now - self.start,
         }
         self.write(step, row)
-        self.losses, self.row_start = [], now
+        self.steps_in_row, self.waited, self.row_start = 0, 0.0, now
         status = (
             f"loss {row['loss']:.3f}  lr {lr:.1e}  {row['images_per_second']:.1f} images/s"
             f"{self.miou}"

@@ -1,49 +1,64 @@
 """Training: set-up, and one visible loop on Lightning Fabric."""
 
 import math
-import signal
-import threading
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+import time
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, cast
 
 import torch
-from lightning_fabric import Fabric
 from lightning_fabric.utilities.seed import seed_everything
-from torch import Tensor
-from torch.optim import SGD, AdamW, Optimizer
-from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, PolynomialLR
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
-from ccnet.checkpoint import RunFolder
-from ccnet.config import DataConfig, OptimizerConfig, TrainConfig
-from ccnet.datasets import (
-    AugmentedDataset,
-    Scenes,
-    SegmentationDataset,
-    TrainingBatches,
-    open_dataset,
+from ccnet import engine
+from ccnet.assembly import (
+    build_loss,
+    build_model,
+    build_model_from,
+    build_optimizer,
+    build_scheduler,
+    freeze,
+    open_data,
+    recompute_parts,
+    to_training_mode,
 )
+from ccnet.checkpoint import RunFolder
+from ccnet.config import TrainConfig
+from ccnet.datasets import AugmentedDataset, TrainingBatches
 from ccnet.datasets.augmented import (
     Callback,
     collate,
     leave_signals_to_the_main_process,
 )
 from ccnet.evaluate import evaluate
-from ccnet.losses import segmentation_loss
+from ccnet.failures import describe_failure, explaining_out_of_memory
 from ccnet.metrics import Scores
 from ccnet.models import CCNet
-from ccnet.predict import (
-    Predictor,
-    load_model,
-    pick_device,
-    pick_precision,
-    require_same_classes,
+from ccnet.predict import Predictor, load_model
+from ccnet.processes import (
+    OtherProcessError,
+    leaving_cleanly,
+    num_processes,
+    rank,
+    sum_over_processes,
+    take_buffers_of_first,
 )
-from ccnet.progress import TrainingProgress
+from ccnet.progress import Silence, TrainingProgress
+from ccnet.signals import StopSignals
+from ccnet.state import TrainingState, whole
+from ccnet.steps import (
+    advance,
+    agree,
+    next_step,
+    put_back,
+    seed_part,
+    survey,
+    without_exchange,
+)
 
-FABRIC_PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed"}
+MOST_SKIPPED_IN_A_ROW = 10
 
 
 def train(
@@ -56,245 +71,220 @@ def train(
 ) -> Scores | None:
     """Train a CCNet; return the scores of the last validation, None if there was none.
 
-    SIGINT (Ctrl-C) and SIGTERM save after the step in hand, then raise KeyboardInterrupt.
+    SIGINT (Ctrl-C) and SIGTERM save after the step in hand, then raise KeyboardInterrupt. With
+    several processes (`ccnet.engine`) every one of them makes this call, and rank 0 alone writes.
 
     Args:
         config: of the run; to resume, the run's own.
         run: folder for everything the run leaves (see `ccnet.checkpoint`).
         init: model folder whose weights and normalisation to start from; its classes must be the
             data's.
-        resume: go on with the run in this folder from its last save.
+        resume: go on with the run in this folder from its last save; so does, without being asked,
+            a process that torchrun or SLURM has started again.
         transform: callable(image, label) → (image, label) on uint8 arrays (H, W, 3) and (H, W), in
             place of `config.data.augment`.
 
     Raises:
         FileExistsError: the folder holds something and `resume` is false.
-        FloatingPointError: the loss stopped being finite; the last save is kept.
+        FloatingPointError: a loss or gradient wasn't finite; the last save is kept.
+        MemoryError: the step doesn't fit the memory; the message says what takes less.
         ValueError: the data, the weights or the configuration don't fit together.
     """
-    folder = RunFolder(run)
-    checkpoint = folder.load() if resume else None
-    if checkpoint is None:
+    with leaving_cleanly(), explaining_out_of_memory(config):
+        return train_in_process(config, run, init, resume, transform)
+
+
+def train_in_process(
+    config: TrainConfig,
+    run: str | Path,
+    init: str | Path | None,
+    resume: bool,
+    transform: Callback | None,
+) -> Scores | None:
+    fabric = engine.start(
+        config.device, config.devices, config.num_nodes, config.strategy, config.precision
+    )
+    is_first, is_sharded = rank() == 0, config.strategy == "fsdp" and num_processes() > 1
+    folder = RunFolder(fabric.broadcast(str(run)))
+    resume = resume or (engine.is_restarted() and fabric.broadcast(folder.can_resume()))
+    checkpoint = None
+    if resume:
+        checkpoint = folder.read(fabric.broadcast(folder.newest() if is_first else Path()))
+        if is_first:
+            folder.repair()
+    elif is_first:
         folder.require_empty()
-    device = pick_device(config.device)
-    precision = pick_precision(config.precision, device)
+
     data, validation_data = open_data(config.data)
     seed_everything(config.seed, verbose=False)
     if checkpoint is not None:  # all weights are in it
         model = build_model(config, data, pretrained=None, **checkpoint["normalisation"])
+        model.load_state_dict(checkpoint["model"])
     elif init is not None:
         model = build_model_from(load_model(init), config, data)
     else:
         model = build_model(config, data)
+    freeze(model, config.freeze, config.freeze_norms)
+    recompute_parts(model, config.recompute)
+    layout = torch.channels_last if config.channels_last else torch.contiguous_format
+    model.to(fabric.device)
+    if not is_sharded:  # which takes contiguous weights only
+        model.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
+    if fabric.device.type == "cuda" and num_processes() > 1 and config.sync_norms:
+        nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    replica = None
+    if is_sharded:
+        replica = build_model(config, data, pretrained=None).to(fabric.device)
+    to_training_mode(model, config.freeze, config.freeze_norms)
+    network: Any = torch.compile(model, dynamic=True) if config.compile else model
+    network = fabric.setup_module(network)
     optimizer = build_optimizer(config.optimizer, model)
+    fabric_optimizer = cast(Optimizer, fabric.setup_optimizers(optimizer))
     scheduler = build_scheduler(config.optimizer, optimizer, config.steps)
-    fabric = Fabric(
-        accelerator=device.type,
-        devices=1 if device.index is None else [device.index],
-        precision=cast(Any, FABRIC_PRECISION[precision]),
-    )
-    network, fabric_optimizer = fabric.setup(model, optimizer)
-    state = State(model, optimizer, scheduler)
+    criterion = build_loss(config, fabric.device)
+
+    others: dict[str, Any] = {"scheduler": scheduler}
+    if (scaler := engine.scaler(fabric)) is not None:
+        others["scaler"] = scaler
+    average = None
+    if config.ema_decay is not None:
+        if is_sharded:
+            raise ValueError("fsdp keeps no moving average; strategy=ddp does")
+        decay = get_ema_multi_avg_fn(config.ema_decay)
+        average = others["average"] = AveragedModel(model, multi_avg_fn=decay, use_buffers=True)
+    state = TrainingState(model, optimizer, others)
     if checkpoint is not None:
         state.load(checkpoint)
+    del checkpoint
+
     augment = config.data.augment if transform is None else transform
-    samples = AugmentedDataset(data, augment, config.seed)
     batches = TrainingBatches(
-        len(data), config.batch_size, config.steps, config.seed, start=state.step
+        len(data),
+        config.batch_size,
+        config.steps,
+        config.seed,
+        start=state.step,
+        process=rank(),
+        num_processes=num_processes(),
+        parts=config.accumulate,
     )
-    loader = DataLoader(
-        samples,
-        batch_sampler=batches,
-        collate_fn=collate,
-        num_workers=config.num_workers,
-        generator=torch.Generator(),  # its own: the global one belongs to dropout
-        worker_init_fn=leave_signals_to_the_main_process,
-        pin_memory=device.type == "cuda",
+    loader: Any = fabric.setup_dataloaders(
+        DataLoader(
+            AugmentedDataset(data, augment, config.seed),
+            batch_sampler=batches,
+            collate_fn=collate,
+            num_workers=config.num_workers,
+            generator=torch.Generator(),  # its own: the global one belongs to dropout
+            worker_init_fn=leave_signals_to_the_main_process,
+            pin_memory=fabric.device.type == "cuda",
+        ),
+        use_distributed_sampler=False,
     )
-    loader = fabric.setup_dataloaders(loader, use_distributed_sampler=False)
-    class_weights = None
-    if config.loss.class_weights is not None:
-        class_weights = torch.tensor(config.loss.class_weights, device=fabric.device)
-    predictor = Predictor(model, device=str(fabric.device), precision=precision)
-    scores = None
-    if checkpoint is None:
-        folder.create(config)
-        folder.save(state.to_dict())
-    folder.start_log(state.step)
+    learned = replica or (model if average is None else cast(CCNet, average.module))
+    precision = engine.precision_of(fabric)
+    predictor = Predictor(learned, device=str(fabric.device), precision=precision)
+    progress = Silence()
+    if is_first:
+        if not resume:
+            folder.create(config)
+        folder.start_log(state.step, state.validated)
+        progress = TrainingProgress(config, folder, state.step, len(data))
+    saved_step, saved_time = state.step if resume else -1, time.monotonic()
+
+    def save() -> None:
+        nonlocal saved_step, saved_time
+        content = state.to_dict()  # of all processes
+        if is_first:
+            folder.save(content)
+        saved_step, saved_time = state.step, time.monotonic()
+
+    def save_is_due() -> bool:
+        seconds = time.monotonic() - saved_time
+        return state.step - saved_step >= config.save_every or seconds >= config.save_seconds
 
     def validate() -> Scores:
+        if replica is not None:
+            replica.load_state_dict(whole(model.state_dict()))
+        take_buffers_of_first(learned)
         scores = evaluate(
             predictor,
             validation_data,
             num_workers=config.num_workers,
             progress=progress.validating,
         )
-        if scores.miou > state.best_miou:
-            state.best_miou = scores.miou
-            folder.save_model(model, folder.best_model)
-        folder.save_model(model, folder.last_model)
+        is_best = scores.miou > state.best_miou
+        state.best_miou = max(scores.miou, state.best_miou)
         state.validated = state.step
-        folder.save(state.to_dict())
+        if is_first:
+            if is_best:
+                folder.save_model(learned, folder.best_model)
+            folder.save_model(learned, folder.last_model)
+        save()
         progress.validated(state.step, scores)
         return scores
 
-    network.train()
-    with TrainingProgress(config, folder, state.step, len(data)) as progress, StopSignals() as stop:
+    scores = None
+    if saved_step < 0:
+        save()
+    with progress, StopSignals() as stop:
         if state.validation_is_due(config):  # the run was stopped in one
             scores = validate()
-        for images, labels in saving_on_failure(loader, folder, state):
-            if config.channels_last:
-                images = images.to(memory_format=torch.channels_last)
-            logits = network(model.normalize(images), auxiliary=True)
-            loss = segmentation_loss(
-                logits,
-                labels,
-                auxiliary_weight=config.loss.auxiliary_weight,
-                class_weights=class_weights,
-            )
-            check_finite(loss, state.step, folder)
-            fabric_optimizer.zero_grad()
-            fabric.backward(loss)
-            if config.optimizer.clip_norm is not None:
-                fabric.clip_gradients(
-                    network, fabric_optimizer, max_norm=config.optimizer.clip_norm
-                )
-            fabric_optimizer.step()
-            progress.step(state.step + 1, loss.detach(), optimizer.param_groups[0]["lr"])
-            scheduler.step()
-            state.step += 1
-
-            if state.validation_is_due(config):
-                folder.save(state.to_dict())  # whatever becomes of the validation
-                scores = validate()
-            if stop.requested:
-                folder.save(state.to_dict())
+        source = iter(loader)
+        while state.step < config.steps:
+            parts, waited, failure = next_step(source, config.accumulate)
+            flags = (stop.requested, is_first and save_is_due(), failure is not None)
+            stopping, saving, failing = agree(flags, fabric.device)
+            if (stopping or saving or failing) and state.step > saved_step:
+                save()
+            if failing:
+                raise failure or OtherProcessError("another process failed; its error is above")
+            if stopping:
                 raise KeyboardInterrupt
+
+            kept = [buffer.clone() for buffer in model.buffers()]
+            divisors = None
+            if len(parts) > 1:
+                divisors = survey(criterion, network, model, parts, config.seed, state.step)
+            losses = []
+            for index, (images, labels) in enumerate(parts):
+                seed_part(config.seed, state.step, index)
+                with without_exchange(fabric, network, until_last=index + 1 < len(parts)):
+                    images = model.normalize(images).contiguous(memory_format=layout)
+                    loss = criterion(network(images, auxiliary=True), labels, divisors)
+                    fabric.backward(loss)
+                losses.append(loss.detach())
+            limit = math.inf if config.optimizer.clip_norm is None else config.optimizer.clip_norm
+            norm = fabric.clip_gradients(
+                network, fabric_optimizer, max_norm=limit, error_if_nonfinite=False
+            )
+            assert norm is not None
+            loss = sum_over_processes(torch.stack(losses).sum()) / num_processes()
+            # a loss scale that is too large shows as an infinite norm, which the scaler deals with
+            if loss.isfinite() and (norm.isfinite() or scaler is not None):
+                fabric_optimizer.step()
+                if average is not None:
+                    average.update_parameters(model)
+                state.skipped_in_a_row = 0
+            else:
+                report = describe_failure(state.step, loss, norm, losses, batches, data.name, model)
+                put_back(model, kept)
+                state.skipped_in_a_row += 1
+                if config.non_finite == "stop" or state.skipped_in_a_row == MOST_SKIPPED_IN_A_ROW:
+                    raise FloatingPointError(
+                        f"{report}\n{folder.path} holds what is from before. A lower optimizer.lr, "
+                        "optimizer.clip_norm or precision=float32 may help"
+                    )
+                progress.say(f"left out: {report}")
+            fabric_optimizer.zero_grad()
+            lr = optimizer.param_groups[0]["lr"]
+            advance(scheduler)
+            state.step += 1
+            state.unlogged.append((loss.item(), norm.item()))
+            progress.step(state.step, waited)
+            if state.row_is_due(config):
+                progress.row(state.step, state.unlogged, lr)
+                state.unlogged.clear()
+            if state.validation_is_due(config):
+                save()  # whatever becomes of the validation
+                scores = validate()
     return scores
-
-
-class State:
-    """What changes from step to step and a resumed run needs."""
-
-    def __init__(self, model: CCNet, optimizer: Optimizer, scheduler: LRScheduler) -> None:
-        self.normalisation = normalisation(model)
-        self.parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
-        self.step = 0
-        self.validated = 0  # step of the last validation
-        self.best_miou = -math.inf
-
-    def validation_is_due(self, config: TrainConfig) -> bool:
-        at_end = self.step == config.steps
-        return self.step > self.validated and (at_end or self.step % config.validate_every == 0)
-
-    def to_dict(self) -> dict[str, Any]:
-        states = {name: part.state_dict() for name, part in self.parts.items()}
-        return {
-            **states,
-            "normalisation": self.normalisation,
-            "step": self.step,
-            "validated": self.validated,
-            "best_miou": self.best_miou,
-            "random_state": torch.get_rng_state(),
-            "cuda_random_states": torch.cuda.get_rng_state_all(),
-        }
-
-    def load(self, checkpoint: dict[str, Any]) -> None:
-        for name, part in self.parts.items():
-            part.load_state_dict(checkpoint[name])
-        self.step = checkpoint["step"]
-        self.validated = checkpoint["validated"]
-        self.best_miou = checkpoint["best_miou"]
-        torch.set_rng_state(checkpoint["random_state"])
-        if len(checkpoint["cuda_random_states"]) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all(checkpoint["cuda_random_states"])
-
-
-def saving_on_failure(
-    loader: Iterable[Any], folder: RunFolder, state: State
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """The loader's batches; where one can't be read, what was learned so far is saved first."""
-    try:
-        yield from loader
-    except Exception:
-        folder.save(state.to_dict())
-        raise
-
-
-class StopSignals:
-    """SIGINT and SIGTERM become a request that the loop looks at; a second one stops at once."""
-
-    def __init__(self) -> None:
-        self.requested = False
-        self.previous = {}
-
-    def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():  # elsewhere Python allows none
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self.previous[number] = signal.signal(number, self.request)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self.previous.items():
-            signal.signal(number, handler)
-
-    def request(self, *_: object) -> None:
-        if self.requested:
-            raise KeyboardInterrupt
-        self.requested = True
-
-
-def open_data(config: DataConfig) -> tuple[SegmentationDataset, SegmentationDataset]:
-    """Training and validation data."""
-    if config.name == "scenes":
-        return Scenes("train", num_images=config.num_images), Scenes("val")
-    training = open_dataset(config.name, config.root, config.train_split)
-    return training, open_dataset(config.name, config.root, config.val_split)
-
-
-def build_model(config: TrainConfig, data: SegmentationDataset, **changes: Any) -> CCNet:
-    """A network for the data's classes; `changes` go before the configuration."""
-    weights = config.loss.class_weights
-    if weights is not None and len(weights) != len(data.classes):
-        raise ValueError(f"{len(weights)} class weights for {len(data.classes)} classes")
-    arguments = {**asdict(config.model), **changes}
-    model = CCNet(len(data.classes), classes=data.classes, palette=data.palette, **arguments)
-    if config.channels_last:
-        model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    return model
-
-
-def build_model_from(source: CCNet, config: TrainConfig, data: SegmentationDataset) -> CCNet:
-    """The same with the weights and the normalisation of another model of the same classes."""
-    require_same_classes(source, data.classes)
-    model = build_model(config, data, pretrained=None, **normalisation(source))
-    try:
-        model.load_state_dict(source.state_dict())
-    except RuntimeError as error:
-        raise ValueError(f"the weights to start from don't fit the network: {error}") from error
-    return model
-
-
-def normalisation(model: CCNet) -> dict[str, list[float]]:
-    return {"mean": model.mean.flatten().tolist(), "std": model.std.flatten().tolist()}
-
-
-def build_optimizer(config: OptimizerConfig, model: CCNet) -> Optimizer:
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    if config.name == "adamw":
-        return AdamW(parameters, config.lr, weight_decay=config.weight_decay)
-    return SGD(parameters, config.lr, config.momentum, weight_decay=config.weight_decay)
-
-
-def build_scheduler(config: OptimizerConfig, optimizer: Optimizer, steps: int) -> LRScheduler:
-    if config.schedule == "one_cycle":
-        return OneCycleLR(optimizer, config.lr, total_steps=steps)
-    return PolynomialLR(optimizer, steps, config.power)
-
-
-def check_finite(loss: Tensor, step: int, folder: RunFolder) -> None:
-    if not loss.isfinite():
-        raise FloatingPointError(
-            f"the loss is {loss.item()} at step {step}; what {folder.path} holds is from before. "
-            "A lower optimizer.lr, optimizer.clip_norm or precision=float32 may help"
-        )

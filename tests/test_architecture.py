@@ -20,13 +20,15 @@ LAYERS = (  # a room imports only from lines below its own
     ("cli", "app", "__main__"),
     ("demo",),
     ("train", "check"),
-    ("evaluate", "export", "explain", "batch", "progress"),
+    ("steps", "failures"),
+    ("evaluate", "export", "explain", "batch", "progress", "state"),
+    ("engine", "assembly"),
     ("predict", "visualize"),
     ("checkpoint",),
     ("config", "datasets", "losses", "metrics"),
     ("models", "transforms"),
     ("backbones", "modules", "published"),
-    ("ops", "recompute"),
+    ("ops", "recompute", "processes", "signals"),
 )
 FILES = sorted(PACKAGE.rglob("*.py"))
 

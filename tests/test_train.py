@@ -14,18 +14,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from ccnet.assembly import build_model, build_model_from, build_optimizer, build_scheduler
 from ccnet.checkpoint import RunFolder
 from ccnet.config import DataConfig, LossConfig, OptimizerConfig, TrainConfig
 from ccnet.datasets import DataError, Scenes
 from ccnet.demo import SCENES
 from ccnet.models import CCNet
-from ccnet.train import (
-    build_model,
-    build_model_from,
-    build_optimizer,
-    build_scheduler,
-    train,
-)
+from ccnet.train import train
 
 ROOT = Path(__file__).parents[1]
 
@@ -70,7 +65,7 @@ def uninterrupted(tmp_path_factory) -> Path:
 
 def test_a_run_leaves_models_logs_and_what_made_it(uninterrupted):
     names = {path.name for path in uninterrupted.iterdir()}
-    assert names == {"model", "last", "log.csv", "logs", "config.yaml", "run.json", "checkpoint.pt"}
+    assert names == {"model", "last", "log.csv", "logs", "config.yaml", "run.json", "checkpoints"}
     assert any((uninterrupted / "logs").glob("events.*"))
     with (uninterrupted / "log.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

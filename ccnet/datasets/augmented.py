@@ -21,34 +21,61 @@ class TrainingBatches:
     """The batches of steps `start` to `steps` as lists of (epoch, index): a DataLoader's sampler.
 
     Each epoch is a permutation drawn from (seed, epoch); a batch may span two epochs. The batch of
-    a step doesn't depend on where the run began: a resumed run sees what it would have seen.
+    a step doesn't depend on where the run began: a resumed run sees what it would have seen. Of a
+    batch each process has an equal share, and takes it in `parts` lists, one after the other.
     """
 
     def __init__(
-        self, num_samples: int, batch_size: int, steps: int, seed: int, start: int = 0
+        self,
+        num_samples: int,
+        batch_size: int,
+        steps: int,
+        seed: int,
+        start: int = 0,
+        *,
+        process: int = 0,
+        num_processes: int = 1,
+        parts: int = 1,
     ) -> None:
         if num_samples < 1:
             raise ValueError("the data set has no images to train on")
+        if batch_size % (num_processes * parts):
+            raise ValueError(
+                f"batch_size {batch_size} can't be shared by {num_processes} processes in {parts} "
+                f"parts each (accumulate); multiples of {num_processes * parts} can"
+            )
         self.num_samples = num_samples
         self.batch_size = batch_size
         self.steps = steps
         self.seed = seed
         self.start = start
+        self.process = process
+        self.num_processes = num_processes
+        self.parts = parts
+        self._epoch, self._order = -1, np.empty(0, int)
 
     def __len__(self) -> int:
-        return self.steps - self.start
+        return (self.steps - self.start) * self.parts
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        epoch, order = -1, np.empty(0, int)
         for step in range(self.start, self.steps):
-            batch = []
-            for position in range(step * self.batch_size, (step + 1) * self.batch_size):
-                if position // self.num_samples != epoch:
-                    epoch = position // self.num_samples
-                    rng = np.random.default_rng((self.seed, epoch))
-                    order = rng.permutation(self.num_samples)
-                batch.append((epoch, int(order[position % self.num_samples])))
-            yield batch
+            yield from self.parts_of(step)
+
+    def parts_of(self, step: int) -> list[list[tuple[int, int]]]:
+        """This process's samples of a step, in parts."""
+        size = self.batch_size // (self.num_processes * self.parts)
+        start = step * self.batch_size + self.process * self.parts * size
+        return [
+            [self._sample(position) for position in range(first, first + size)]
+            for first in range(start, start + self.parts * size, size)
+        ]
+
+    def _sample(self, position: int) -> tuple[int, int]:
+        epoch, place = divmod(position, self.num_samples)
+        if epoch != self._epoch:
+            order = np.random.default_rng((self.seed, epoch)).permutation(self.num_samples)
+            self._epoch, self._order = epoch, order
+        return epoch, int(self._order[place])
 
 
 class AugmentedDataset(Dataset[tuple[Tensor, Tensor]]):

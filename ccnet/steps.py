@@ -1,0 +1,89 @@
+"""The pieces of a training step: its images, its random numbers, what its parts have in common."""
+
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
+
+from ccnet.losses import Divisors, SegmentationLoss, true_class_probability
+from ccnet.models import CCNet
+from ccnet.processes import num_processes, rank, sum_over_processes
+from ccnet.recompute import unchanged_statistics
+
+Part = tuple[Tensor, Tensor]  # uint8 images [b, 3, h, w], labels [b, h, w]
+
+
+def next_step(source: Iterator[Part], num_parts: int) -> tuple[list[Part], float, Exception | None]:
+    """This process's images and labels of a step, the seconds waited for them, and what failed."""
+    start = time.monotonic()
+    try:
+        return [next(source) for _ in range(num_parts)], time.monotonic() - start, None
+    except Exception as error:  # whatever a data set or a user's transform may raise
+        return [], time.monotonic() - start, error
+
+
+def agree(flags: Sequence[bool], device: torch.device) -> list[bool]:
+    """Which of the flags is set in any process."""
+    if num_processes() == 1:
+        return list(flags)
+    counts = sum_over_processes(torch.tensor(flags, dtype=torch.float32, device=device))
+    return [count > 0 for count in counts.tolist()]
+
+
+def survey(
+    criterion: SegmentationLoss,
+    network: nn.Module,
+    model: CCNet,
+    parts: Sequence[Part],
+    seed: int,
+    step: int,
+) -> Divisors:
+    """What the loss of a step is divided by, before its first part is learned from.
+
+    OHEM ranks the pixels of all parts: it takes a forward pass over them first, with the same
+    dropout, and leaves batch normalisation's statistics as they are.
+    """
+    labels = [part[1] for part in parts]
+    if criterion.ohem_threshold is None:
+        return criterion.divisors(labels)
+    probabilities = []
+    with torch.no_grad(), unchanged_statistics(model):
+        for index, (images, label) in enumerate(parts):
+            seed_part(seed, step, index)
+            logits = network(model.normalize(images))
+            probabilities.append(true_class_probability(logits, label))
+    return criterion.divisors(labels, probabilities)
+
+
+def seed_part(seed: int, step: int, part: int) -> None:
+    """Dropout's random numbers follow from where in the run they are drawn alone."""
+    entropy = np.random.SeedSequence((seed, step, part, rank()))
+    torch.manual_seed(int(entropy.generate_state(1, np.uint64)[0]))
+
+
+def without_exchange(
+    fabric: Fabric, network: Any, until_last: bool
+) -> AbstractContextManager[None]:
+    """Gradients are summed over the processes once a step, with its last part."""
+    if num_processes() == 1:
+        return nullcontext()
+    return fabric.no_backward_sync(network, enabled=until_last)
+
+
+def advance(scheduler: LRScheduler) -> None:
+    with warnings.catch_warnings():  # a first step that was left out isn't a call out of order
+        warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
+        scheduler.step()
+
+
+@torch.no_grad()
+def put_back(model: CCNet, buffers: Sequence[Tensor]) -> None:
+    for buffer, kept in zip(model.buffers(), buffers, strict=True):
+        buffer.copy_(kept)
