@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,7 @@ def launch(devices: int, num_nodes: int, arguments: Sequence[str]) -> int:
     # torchrun's own default: each process its share of the cores, unless the user has said more
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // devices)))
     config = LaunchConfig(
+        run_id=os.environ.get("MASTER_PORT", "ccnet"),
         min_nodes=num_nodes,
         max_nodes=num_nodes,
         nproc_per_node=devices,
@@ -139,6 +141,8 @@ def start(
         num_nodes=num_nodes,
         **arguments,
     )
+    # a 1×1 kernel has the same memory in either layout, which DDP can't know
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     fabric.launch()
     return fabric
 

@@ -1,10 +1,10 @@
-"""The loss: torch's mean where that is defined, 0 where nothing counts."""
+"""The loss: torch's mean where that is defined, 0 where nothing counts, OHEM's hard pixels."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from ccnet.losses import cross_entropy, segmentation_loss
+from ccnet.losses import SegmentationLoss, ohem_threshold, true_class_probability
 
 WEIGHTS = [None, torch.tensor([0.5, 1.0, 3.0])]
 
@@ -18,7 +18,7 @@ def sample(dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tens
 @pytest.mark.parametrize("weights", WEIGHTS, ids=["plain", "weighted"])
 def test_loss_and_gradient_are_torchs_mean(weights):
     logits, labels = sample()
-    got = cross_entropy(logits, labels, weights)
+    got = SegmentationLoss(class_weights=weights)([logits], labels)
     expected = F.cross_entropy(logits, labels, weights, ignore_index=255)
     torch.testing.assert_close(got, expected)
     torch.testing.assert_close(
@@ -29,13 +29,15 @@ def test_loss_and_gradient_are_torchs_mean(weights):
 @pytest.mark.parametrize("weights", WEIGHTS, ids=["plain", "weighted"])
 def test_ignored_pixels_do_not_count(weights):
     logits, labels = sample()
-    loss = cross_entropy(logits, labels, weights)
-    torch.testing.assert_close(loss, cross_entropy(logits[:, :, 1:], labels[:, 1:], weights))
+    criterion = SegmentationLoss(class_weights=weights)
+    loss = criterion([logits], labels)
+    torch.testing.assert_close(loss, criterion([logits[:, :, 1:]], labels[:, 1:]))
     (gradient,) = torch.autograd.grad(loss, logits)
     assert (gradient[:, :, 0] == 0).all()
     assert (gradient[:, :, 1:] != 0).all()
 
 
+@pytest.mark.parametrize("ohem", [None, 0.7], ids=["all", "ohem"])
 @pytest.mark.parametrize(
     ("label", "weights"),
     [
@@ -45,9 +47,10 @@ def test_ignored_pixels_do_not_count(weights):
         (0, torch.tensor([0.0, 1.0, 1.0])),
     ],
 )
-def test_where_nothing_has_weight_loss_and_gradient_are_zero(label, weights):
+def test_where_nothing_has_weight_loss_and_gradient_are_zero(label, weights, ohem):
     logits, labels = sample()
-    loss = cross_entropy(logits, torch.full_like(labels, label), weights)
+    criterion = SegmentationLoss(class_weights=weights, ohem_threshold=ohem)
+    loss = criterion([logits, logits], torch.full_like(labels, label))
     (gradient,) = torch.autograd.grad(loss, logits)
     assert loss.item() == 0
     assert (gradient == 0).all()
@@ -55,30 +58,91 @@ def test_where_nothing_has_weight_loss_and_gradient_are_zero(label, weights):
 
 def test_loss_of_bfloat16_logits_is_computed_in_float32():
     logits, labels = sample(torch.bfloat16)
-    loss = cross_entropy(logits, labels)
+    criterion = SegmentationLoss()
+    loss = criterion([logits], labels)
     assert loss.dtype == torch.float32
-    torch.testing.assert_close(loss, cross_entropy(logits.float(), labels), rtol=0, atol=0)
+    torch.testing.assert_close(loss, criterion([logits.float()], labels), rtol=0, atol=0)
     (gradient,) = torch.autograd.grad(loss, logits)
     assert gradient.dtype == torch.bfloat16
 
 
-def test_auxiliary_logits_weigh_less():
+@pytest.mark.parametrize("auxiliary_weight", [0.4, 2.0])
+@pytest.mark.parametrize("weights", WEIGHTS, ids=["plain", "weighted"])
+def test_auxiliary_logits_have_their_own_weight(auxiliary_weight, weights):
     main, labels = sample()
     other = torch.randn_like(main)
-    losses = [cross_entropy(x, labels) for x in (main, other)]
-    torch.testing.assert_close(segmentation_loss([main], labels), losses[0])
+    criterion = SegmentationLoss(auxiliary_weight, weights)
+    first, second = criterion([main], labels), criterion([other], labels)
+    torch.testing.assert_close(criterion([main, other], labels), first + auxiliary_weight * second)
+
+
+def authors_kept(probability: torch.Tensor, threshold: float, min_kept: int) -> torch.Tensor:
+    """The rule as the authors state it, on a sorted list: all, or below the larger threshold."""
+    if min_kept >= len(probability):
+        return torch.ones_like(probability, dtype=torch.bool)
+    if min_kept > 0:
+        threshold = max(threshold, probability.sort().values[min_kept - 1].item())
+    return probability <= threshold
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.2, 0.7, 1.0])
+@pytest.mark.parametrize("min_kept", [0, 1, 17, 47, 48, 49, 1000])  # of 48 labelled pixels
+def test_hard_pixels_are_those_of_the_authors_rule(threshold, min_kept):
+    logits, labels = sample()
+    flat, label = logits.movedim(1, -1)[labels != 255], labels[labels != 255]
+    assert len(label) == 48
+    each = F.cross_entropy(flat, label, reduction="none")
+    kept = authors_kept((-each).exp(), threshold, min_kept)
+    loss = SegmentationLoss(ohem_threshold=threshold, ohem_min_kept=min_kept)([logits], labels)
+    expected = each[kept].mean() if kept.any() else each.sum() * 0
+    torch.testing.assert_close(loss, expected)
     torch.testing.assert_close(
-        segmentation_loss([main, other], labels), losses[0] + 0.4 * losses[1]
-    )
-    torch.testing.assert_close(
-        segmentation_loss([main, other], labels, auxiliary_weight=2), losses[0] + 2 * losses[1]
+        torch.autograd.grad(loss, logits), torch.autograd.grad(expected, logits)
     )
 
 
-def test_class_weights_reach_both_losses():
-    main, labels = sample()
+def test_hard_pixels_are_weighted_by_class_and_the_auxiliary_logits_keep_all():
+    logits, labels = sample()
     weights = torch.tensor([0.5, 1.0, 3.0])
-    torch.testing.assert_close(
-        segmentation_loss([main, main], labels, class_weights=weights),
-        1.4 * cross_entropy(main, labels, weights),
-    )
+    plain = SegmentationLoss(class_weights=weights)
+    hard = SegmentationLoss(class_weights=weights, ohem_threshold=0.3, ohem_min_kept=5)
+    probability = true_class_probability(logits, labels)
+    kept = labels.masked_fill(probability > hard.divisors([labels], [probability]).threshold, 255)
+    assert 5 <= (kept != 255).sum() < 48
+    expected = plain([logits], kept) + 0.4 * plain([logits], labels)
+    torch.testing.assert_close(hard([logits, logits], labels), expected)
+
+
+@pytest.mark.parametrize("ohem", [None, 0.2], ids=["all", "ohem"])
+def test_parts_with_the_step_s_divisors_add_up_to_the_whole(ohem):
+    logits, labels = sample()
+    labels[1, 1:4] = 255  # the parts have different numbers of pixels that count
+    criterion = SegmentationLoss(ohem_threshold=ohem, ohem_min_kept=10)
+    whole = criterion([logits, logits], labels)
+    probabilities = None if ohem is None else [true_class_probability(logits, labels)]
+    divisors = criterion.divisors([labels], probabilities)
+    parts = [
+        criterion([logits[i : i + 1], logits[i : i + 1]], labels[i : i + 1], divisors)
+        for i in range(2)
+    ]
+    torch.testing.assert_close(sum(parts), whole)
+
+
+def test_a_pixel_without_a_finite_probability_shows_in_the_loss():
+    logits, labels = sample()
+    with torch.no_grad():
+        logits[0, 0, 2, 2] = torch.nan
+    assert SegmentationLoss(ohem_threshold=0.7, ohem_min_kept=5)([logits], labels).isnan()
+
+
+def test_the_threshold_of_no_pixels_keeps_all():
+    assert ohem_threshold(torch.empty(0), 0.7, 10) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [({"ohem_threshold": 1.5}, "0 to 1, got 1.5"), ({"ohem_min_kept": -1}, "0 or more, got -1")],
+)
+def test_values_that_make_no_sense_are_refused(arguments, said):
+    with pytest.raises(ValueError, match=said):
+        SegmentationLoss(**arguments)

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,11 +15,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ccnet.assembly import build_model, build_model_from, build_optimizer, build_scheduler
+from ccnet import steps
+from ccnet.assembly import build_model
 from ccnet.checkpoint import RunFolder
 from ccnet.config import DataConfig, LossConfig, OptimizerConfig, TrainConfig
-from ccnet.datasets import DataError, Scenes
+from ccnet.datasets import DataError, Scenes, TrainingBatches
 from ccnet.demo import SCENES
+from ccnet.losses import SegmentationLoss
 from ccnet.models import CCNet
 from ccnet.train import train
 
@@ -139,16 +142,163 @@ def test_training_starts_from_given_weights(uninterrupted, tmp_path):
         train(other, tmp_path / "other", init=uninterrupted / "last")
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
-    wild = replace(SMALL, optimizer=OptimizerConfig(name="sgd", lr=1e30))
-    with pytest.raises(FloatingPointError, match=r"the loss is \S+ at step \d"):
+WILD = replace(SMALL, optimizer=OptimizerConfig(name="sgd", lr=1e30))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_files(tmp_path):
+    said = (
+        r"the loss is \S+ at step (\d), the gradient's norm \S+, the weights' \S+; its files: (.*)"
+    )
+    with pytest.raises(FloatingPointError, match=said) as caught:
+        train(WILD, tmp_path / "run")
+    step, files = re.search(said, str(caught.value)).groups()
+    (batch,) = TrainingBatches(40, 4, 6, SMALL.seed).parts_of(int(step))
+    assert files == ", ".join(Scenes().name(index) for _, index in batch)
+    kept = RunFolder(tmp_path / "run").load()
+    assert all(value.isfinite().all() for value in kept["model"].values())
+
+
+def test_steps_that_are_not_finite_can_be_left_out(tmp_path, monkeypatch, capsys):
+    """A batch whose loss is nan changes neither weights nor statistics."""
+    infinite = count()
+
+    def nan_in_the_third_step(self, logits, labels, divisors=None):
+        loss = SegmentationLoss.__call__(self, logits, labels, divisors)
+        return loss * torch.nan if next(infinite) == 2 else loss
+
+    monkeypatch.setattr(
+        "ccnet.assembly.SegmentationLoss",
+        type("Sometimes", (SegmentationLoss,), {"__call__": nan_in_the_third_step}),
+    )
+    train(replace(SMALL, non_finite="skip", save_every=1, validate_every=6), tmp_path / "run")
+    saves = sorted((tmp_path / "run" / "checkpoints").iterdir())
+    assert len(saves) == 2
+    assert "left out: the loss is nan at step 2" in capsys.readouterr().err
+    assert all(value.isfinite().all() for value in weights(tmp_path / "run").values())
+
+
+def test_too_many_steps_left_out_in_a_row_stop_the_run(tmp_path):
+    wild = replace(WILD, non_finite="skip", steps=30, validate_every=30)
+    with pytest.raises(FloatingPointError, match="the loss is"):
         train(wild, tmp_path / "run")
+    assert RunFolder(tmp_path / "run").load()["step"] == 0
+
+
+@pytest.mark.parametrize("ohem", [None, 0.1], ids=["all", "ohem"])
+def test_accumulation_is_exact(tmp_path, ohem):
+    """Two and four parts of a batch learn what the whole batch does."""
+    loss = LossConfig(ohem_threshold=ohem, ohem_min_kept=500)
+    model = replace(SMALL.model, dropout=0.0)
+    sgd = OptimizerConfig(lr=0.05)
+    config = replace(SMALL, loss=loss, model=model, optimizer=sgd, freeze_norms=True, batch_size=8)
+    for parts in (1, 2, 4):
+        train(replace(config, accumulate=parts), tmp_path / str(parts))
+    for parts in "24":
+        for name, value in weights(tmp_path / "1").items():
+            torch.testing.assert_close(
+                weights(tmp_path / parts)[name], value, rtol=0, atol=1e-6, msg=name
+            )
+
+
+def test_ohem_over_parts_draws_the_same_dropout_twice(tmp_path, monkeypatch):
+    """The pass that ranks the pixels sees the probabilities that the pass that learns sees."""
+    seen = []
+    probability = steps.true_class_probability
+
+    def record(logits, labels):
+        seen.append(probability(logits, labels))
+        return seen[-1]
+
+    monkeypatch.setattr("ccnet.steps.true_class_probability", record)
+    monkeypatch.setattr("ccnet.losses.true_class_probability", record)
+    loss = LossConfig(ohem_threshold=0.7, ohem_min_kept=500)
+    model = replace(SMALL.model, dropout=0.5)
+    one = replace(SMALL, loss=loss, model=model, steps=1, validate_every=1, accumulate=2)
+    train(one, tmp_path / "run")
+    assert len(seen) == 4
+    for ranked, learned in zip(seen[:2], seen[2:], strict=True):
+        assert torch.equal(ranked, learned)
+
+
+def test_recomputing_parts_changes_nothing(uninterrupted, tmp_path):
+    names = ["backbone.conv1", "backbone.conv2", "head.attention", "head.dropout", "auxiliary_head"]
+    train(replace(SMALL, recompute=names), tmp_path / "run")
+    assert_same_weights(uninterrupted, tmp_path / "run")
+
+
+def test_frozen_parts_and_norms_stay_as_they_were(tmp_path):
+    for index, frozen in enumerate(({"freeze": ["backbone.conv1"]}, {"freeze_norms": True})):
+        run = tmp_path / str(index)
+        train(replace(SMALL, save_every=6, validate_every=6, **frozen), run)
+        first = torch.load(min((run / "checkpoints").iterdir()), weights_only=True)["model"]
+        changed = {
+            name for name, value in weights(run).items() if not torch.equal(value, first[name])
+        }
+        norm = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
+        norms = {f"head.reduction.1.{leaf}" for leaf in norm}
+        assert changed & norms == (norms if index == 0 else set())
+        assert any("conv1" in name for name in changed) == (index == 1)
+        assert "head.classifier.weight" in changed
+
+
+def test_the_moving_average_is_what_is_validated_and_kept(tmp_path):
+    train(replace(SMALL, ema_decay=0.5), tmp_path / "run")
+    state = RunFolder(tmp_path / "run").load()
+    kept = weights(tmp_path / "run")
+    average = {
+        key.removeprefix("module."): value
+        for key, value in state["others"]["average"].items()
+        if key != "n_averaged"
+    }
+    assert state["others"]["average"]["n_averaged"] == SMALL.steps
+    for name, value in kept.items():
+        assert torch.equal(value, average[name]), name
+    assert not torch.equal(kept["head.classifier.weight"], state["model"]["head.classifier.weight"])
+
+
+@pytest.mark.slow
+def test_a_compiled_network_takes_changing_sizes(tmp_path):
+    """Crops of three sizes in a run, and validation at a fourth; losses as without compilation."""
+    sizes = count()
+
+    def crop(image, label):
+        side = 32 + 16 * (next(sizes) // 4 % 3)
+        return image[:side, :side], label[:side, :side]
+
+    losses = []
+    model = replace(SMALL.model, dropout=0.0)  # a compiled one draws other numbers
+    for compiled in (False, True):
+        run = tmp_path / str(compiled)
+        sizes = count()
+        train(replace(SMALL, model=model, compile=compiled, log_every=1), run, transform=crop)
+        with (run / "log.csv").open(newline="") as file:
+            losses.append([float(row["loss"]) for row in csv.DictReader(file) if row["loss"]])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+
+
+def test_out_of_memory_says_what_takes_less(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(CCNet, "forward", fail)
+    with pytest.raises(
+        MemoryError, match=r"crops of whole images, batch_size 4 .*accumulate.*recompute"
+    ):
+        train(SMALL, tmp_path / "run")
+    monkeypatch.undo()
+    assert train(SMALL, tmp_path / "run", resume=True) is not None
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="batch_size 4 can't be shared by 1 processes in 3 parts"):
+        train(replace(SMALL, accumulate=3), tmp_path / "run")
 
 
 @pytest.mark.parametrize(
     "changes",
     [
         {"precision": "bfloat16"},
+        {"precision": "float16"},
         {"channels_last": False},
         {"optimizer": OptimizerConfig(clip_norm=1.0)},  # and the poly schedule
         {"model": replace(SMALL.model, recurrence=0, auxiliary_channels=None)},
@@ -170,29 +320,9 @@ def test_class_weights_must_be_one_a_class(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_the_poly_schedule_is_the_paper_s():
-    model = CCNet(2, "tiny", channels=8, kernel_size=1, auxiliary_channels=None)
-    config = OptimizerConfig()
-    optimizer = build_optimizer(config, model)
-    scheduler = build_scheduler(config, optimizer, 10)
-    rates = []
-    for _ in range(10):
-        rates.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        scheduler.step()
-    assert rates == pytest.approx([1e-2 * (1 - step / 10) ** 0.9 for step in range(10)])
-
-
 def test_settings_out_of_range_are_refused():
     with pytest.raises(ValueError, match="steps must be ≥ 1, got 0"):
         TrainConfig(steps=0)
-
-
-def test_a_start_from_other_classes_is_refused(uninterrupted, tmp_path):
-    model = CCNet.from_pretrained(uninterrupted / "last")
-    model.classes = ("ground", "green", "red", "blue")
-    with pytest.raises(ValueError, match="class 1 of the model is 'green', of the data 'red'"):
-        build_model_from(model, SMALL, Scenes())
 
 
 def test_a_start_takes_the_normalisation_along_and_a_resumed_run_keeps_it(tmp_path):

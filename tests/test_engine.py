@@ -1,0 +1,261 @@
+"""Several processes: the same weights as one, errors instead of hangs, restarts that go on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from ccnet import engine
+from ccnet.checkpoint import RunFolder
+from ccnet.config import DataConfig, LossConfig, OptimizerConfig, TrainConfig
+from ccnet.demo import SCENES
+from ccnet.train import train
+
+ROOT = Path(__file__).parents[1]
+
+# ten steps of eight scenes, whose ignored borders differ in size; statistics of a batch are frozen
+TEN = replace(
+    SCENES,
+    data=DataConfig(num_images=100),
+    model=replace(SCENES.model, channels=16, auxiliary_channels=8),
+    optimizer=OptimizerConfig(lr=0.05),
+    loss=LossConfig(class_weights=[0.2, 1.0, 1.0, 1.0]),
+    steps=10,
+    batch_size=8,
+    validate_every=10,
+    log_every=1,
+    freeze_norms=True,
+)
+OHEM = LossConfig(ohem_threshold=0.1, ohem_min_kept=500)  # too few below 0.1: processes must agree
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+
+
+def start(*arguments: str, launcher: Sequence[str] = ()) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", *launcher, "ccnet", *arguments],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def run_command(*arguments: str) -> str:
+    process = start(*arguments)
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, output
+    return output
+
+
+def write_config(config: TrainConfig, path: Path) -> str:
+    path.write_text(yaml.safe_dump(json.loads(json.dumps(asdict(config)))))
+    return f"--config={path}"
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "last" / "model.safetensors")
+
+
+def assert_close(first: Path, second: Path) -> None:
+    for name, value in weights(first).items():
+        torch.testing.assert_close(weights(second)[name], value, rtol=0, atol=1e-6, msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("changes", "machine"),
+    [
+        ({}, {}),
+        ({"loss": OHEM}, {}),
+        ({"loss": OHEM}, {"accumulate": 2}),
+        ({}, {"strategy": "fsdp"}),
+    ],
+    ids=["cross-entropy", "ohem", "ohem in two parts", "fsdp"],
+)
+def test_two_processes_learn_what_one_does(tmp_path, changes, machine):
+    config = replace(TEN, **changes)
+    train(config, tmp_path / "one")
+    two = write_config(replace(config, devices=2, **machine), tmp_path / "two.yaml")
+    run_command("train", two, f"--run={tmp_path / 'two'}")
+    assert_close(tmp_path / "one", tmp_path / "two")
+    logs = [(tmp_path / name / "log.csv").read_text().splitlines() for name in ("one", "two")]
+    for one, two in zip(*logs, strict=True):
+        assert one.split(",")[0] == two.split(",")[0]
+    assert logs[0][-1] == logs[1][-1]  # the validation's scores
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("before", "after"), [("ddp", "fsdp"), ("fsdp", "ddp")])
+def test_a_run_goes_on_with_other_devices(tmp_path, before, after):
+    """Stopped on two processes of one strategy, resumed on two of the other, ended on one."""
+    train(replace(TEN, optimizer=OptimizerConfig(name="adamw")), tmp_path / "whole")
+    config = replace(TEN, optimizer=OptimizerConfig(name="adamw"), validate_every=4, save_every=1)
+    first = replace(config, steps=4, devices=2, strategy=before)
+    run = tmp_path / "run"
+    run_command("train", write_config(first, tmp_path / "first.yaml"), f"--run={run}")
+    for steps, flags in ((8, (f"--strategy={after}",)), (10, ("--devices=1",))):
+        longer = yaml.safe_load((run / "config.yaml").read_text()) | {"steps": steps}
+        (run / "config.yaml").write_text(yaml.safe_dump(longer))
+        run_command("train", f"--resume={run}", *flags)
+    assert RunFolder(run).load()["step"] == 10
+
+
+def wait_for(run: Path, step: int, process: subprocess.Popen[str]) -> None:
+    """Until the log has a row of the step."""
+    log = run / "log.csv"
+    for _ in range(1200):
+        rows = log.read_text().splitlines()[1:] if log.exists() else []
+        if any(int(row.split(",")[0]) >= step for row in rows if row.count(",") > 5):
+            return
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.1)
+    raise AssertionError("no such step in two minutes")
+
+
+def children(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text().split()]
+
+
+def worker(launcher: int, rank: int) -> int:
+    """Process number of one rank of those that a launcher started."""
+    for pid in children(launcher):
+        if f"RANK={rank}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+            return pid
+    raise AssertionError(f"no process of rank {rank}")
+
+
+LONG = replace(TEN, steps=100_000, validate_every=100_000, save_every=5, devices=2)
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_ends_the_others(tmp_path):
+    run = tmp_path / "run"
+    process = start("train", write_config(LONG, tmp_path / "a.yaml"), f"--run={run}")
+    wait_for(run, 10, process)
+    others = children(process.pid)
+    os.kill(worker(process.pid, 1), signal.SIGKILL)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == signal.SIGKILL, output
+    assert "process 1 failed first" in output
+    assert not any(Path(f"/proc/{pid}").exists() for pid in others)
+    assert RunFolder(run).load()["step"] >= 5
+
+
+@pytest.mark.slow
+def test_sigterm_to_the_launcher_saves_and_the_run_can_be_resumed(tmp_path):
+    run = tmp_path / "run"
+    process = start("train", write_config(LONG, tmp_path / "a.yaml"), f"--run={run}")
+    wait_for(run, 7, process)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, output
+    assert "ccnet train --resume" in output
+    assert RunFolder(run).load()["step"] >= 7
+
+
+@pytest.mark.slow
+def test_torchrun_restarts_a_run_where_it_was(tmp_path):
+    """A worker is killed; torchrun starts both again, and the weights end up the same bit by bit."""
+    config = replace(TEN, steps=100, validate_every=100, save_every=5)
+    flags = write_config(config, tmp_path / "config.yaml")
+    run_command("train", flags, f"--run={tmp_path / 'whole'}", "--devices=2")
+    run = tmp_path / "run"
+    # without -- torchrun takes --run for an abbreviation of one of its own flags
+    launcher = "torch.distributed.run --standalone --nproc-per-node=2 --max-restarts=2 -m --"
+    process = start("train", flags, f"--run={run}", launcher=launcher.split())
+    wait_for(run, 20, process)
+    os.kill(worker(process.pid, 1), signal.SIGKILL)
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, output
+    rows = (run / "log.csv").read_text().splitlines()[1:]
+    assert [int(row.split(",")[0]) for row in rows] == [*range(1, 101), 100]
+    for name, value in weights(tmp_path / "whole").items():
+        assert torch.equal(weights(run)[name], value), name
+
+
+def broken_folder(root: Path) -> Path:
+    """Eight images, of which one can't be read."""
+    from PIL import Image
+
+    for split in ("train", "val"):
+        for kind, mode in (("images", "RGB"), ("labels", "L")):
+            (root / split / kind).mkdir(parents=True)
+            for index in range(8):
+                Image.new(mode, (32, 32)).save(root / split / kind / f"{index}.png")
+    (root / "train" / "images" / "5.png").write_bytes(b"no image")
+    (root / "dataset.yaml").write_text("classes: [a, b]\n")
+    return root
+
+
+@pytest.mark.slow
+def test_an_error_in_one_process_is_reported_and_saves(tmp_path):
+    data = DataConfig(name="folder", root=str(broken_folder(tmp_path / "data")))
+    config = replace(TEN, data=data, loss=LossConfig(), devices=2, batch_size=2)
+    run = tmp_path / "run"
+    process = start("train", write_config(config, tmp_path / "a.yaml"), f"--run={run}")
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "5.png: cannot be read as an image" in output
+    step = RunFolder(run).load()["step"]  # eight images in random order, two a step
+    rows = (run / "log.csv").read_text().splitlines()[1:]
+    assert step == len(rows) < 4
+
+
+@pytest.mark.parametrize(
+    ("variables", "asked", "found"),
+    [
+        ({}, (None, None), (1, 1)),
+        ({"LOCAL_WORLD_SIZE": "8", "WORLD_SIZE": "32"}, (None, None), (8, 4)),
+        ({"LOCAL_WORLD_SIZE": "8", "WORLD_SIZE": "32"}, (8, 4), (8, 4)),
+        ({"SLURM_NTASKS": "32", "SLURM_NNODES": "4", "SLURM_JOB_NAME": "x"}, (8, 4), (8, 4)),
+    ],
+)
+def test_processes_are_counted_as_they_were_started(monkeypatch, variables, asked, found):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert engine.count_processes(*asked) == found
+
+
+@pytest.mark.parametrize("variables", [{}, {"LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "2"}])
+def test_other_processes_than_were_asked_for_are_an_error(monkeypatch, variables):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=r"asked for 4 devices on 1 nodes, but \d processes"):
+        engine.count_processes(4, None)
+
+
+def test_several_nodes_have_to_find_each_other(monkeypatch):
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    with pytest.raises(ValueError, match=r"torchrun or srun .*MASTER_ADDR and NODE_RANK"):
+        engine.launch(8, 4, ["train"])
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"device": "cpu:0", "devices": 2}, "names one device"),
+        (
+            {"device": "cpu", "devices": 2, "strategy": "fsdp", "precision": "float16"},
+            "not in float16",
+        ),
+    ],
+)
+def test_devices_that_do_not_fit_are_refused(monkeypatch, flags, said):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match=said):
+        engine.start(**flags)
