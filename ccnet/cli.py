@@ -47,7 +47,7 @@ def train(
     try:
         scores = train(config, run, init=init, resume=resume is not None)
     except KeyboardInterrupt:
-        if not RunFolder(run).checkpoint.is_file():
+        if not RunFolder(run).can_resume():
             raise
         print(f"\nstopped; to go on: ccnet train --resume {run}", file=sys.stderr)
         return 130

@@ -23,10 +23,10 @@ LAYERS = (  # a room imports only from lines below its own
     ("evaluate", "export", "explain", "batch", "progress"),
     ("predict", "visualize"),
     ("checkpoint",),
-    ("config", "datasets", "losses", "metrics"),
+    ("config", "datasets", "losses", "metrics", "saves"),
     ("models", "transforms"),
     ("backbones", "modules", "published"),
-    ("ops", "recompute"),
+    ("ops", "recompute", "disk"),
 )
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -70,7 +70,7 @@ def uninterrupted(tmp_path_factory) -> Path:
 
 def test_a_run_leaves_models_logs_and_what_made_it(uninterrupted):
     names = {path.name for path in uninterrupted.iterdir()}
-    assert names == {"model", "last", "log.csv", "logs", "config.yaml", "run.json", "checkpoint.pt"}
+    assert names == {"model", "last", "log.csv", "logs", "config.yaml", "run.json", "checkpoints"}
     assert any((uninterrupted / "logs").glob("events.*"))
     with (uninterrupted / "log.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
