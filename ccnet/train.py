@@ -76,6 +76,8 @@ def train(
     checkpoint = folder.load() if resume else None
     if checkpoint is None:
         folder.require_empty()
+    else:
+        folder.repair()
     device = pick_device(config.device)
     precision = pick_precision(config.precision, device)
     data, validation_data = open_data(config.data)
@@ -120,7 +122,7 @@ def train(
     if checkpoint is None:
         folder.create(config)
         folder.save(state.to_dict())
-    folder.start_log(state.step)
+    folder.start_log(state.step, state.validated)
 
     def validate() -> Scores:
         scores = evaluate(
@@ -133,9 +135,9 @@ def train(
             state.best_miou = scores.miou
             folder.save_model(model, folder.best_model)
         folder.save_model(model, folder.last_model)
+        progress.validated(state.step, scores)
         state.validated = state.step
         folder.save(state.to_dict())
-        progress.validated(state.step, scores)
         return scores
 
     network.train()
