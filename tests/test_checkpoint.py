@@ -281,7 +281,7 @@ def mount(path: Path, options: str) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A folder with room for 400 kB."""
+    """A folder with room for 400 KiB."""
     path = tmp_path / "disk"
     path.mkdir()
     if sys.platform != "linux":
@@ -328,3 +328,30 @@ def test_a_full_disk_is_told_and_loses_nothing(small_disk):
     folder.start_log(1)
     folder.save(state)
     assert folder.load()["step"] == 2
+
+
+@pytest.mark.slow
+def test_a_run_on_a_full_disk_stops_clearly_and_resumes_after_making_room(small_disk):
+    run = small_disk / "run"
+    flags = "--model.backbone=tiny --model.channels=16 --model.kernel_size=1 --steps=4 "
+    flags += "--model.auxiliary_channels=null --optimizer.name=adamw --batch-size=2 --log-every=1 "
+    flags += "--validate-every=2 --num-workers=0 --device=cpu --precision=float32"
+    command = [sys.executable, "-m", "ccnet", "train"]
+    start = [*command, "--run", str(run), *flags.split()]
+    full = subprocess.run(start, timeout=120, capture_output=True, text=True, check=False)
+    assert full.returncode == 2, full.stderr
+    assert "Traceback" not in full.stderr
+    [message] = [line for line in full.stderr.splitlines() if line.startswith("ccnet train: ")]
+    folder = RunFolder(run)
+    assert "no space is left on the device" in message
+    assert f"the last save, {folder.newest().name}, is whole" in message
+    assert f"`ccnet train --resume {run}`" in message
+
+    mount(small_disk, "remount,size=4m")
+    resume = [*command, "--resume", str(run)]
+    resumed = subprocess.run(resume, timeout=120, capture_output=True, text=True, check=False)
+    assert resumed.returncode == 0, resumed.stderr
+    assert folder.load()["step"] == 4
+    rows = [line.split(",")[0] for line in folder.log.read_text().splitlines()[1:]]
+    assert rows == ["1", "2", "2", "3", "4", "4"]
+    assert not list(run.rglob(".*"))
