@@ -26,7 +26,7 @@ LAYERS = (  # a room imports only from lines below its own
     ("config", "datasets", "losses", "metrics", "saves"),
     ("models", "transforms"),
     ("backbones", "modules", "published"),
-    ("ops", "recompute", "disk"),
+    ("ops", "recompute", "disk", "events"),
 )
 FILES = sorted(PACKAGE.rglob("*.py"))
 

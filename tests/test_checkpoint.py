@@ -14,6 +14,7 @@ import yaml
 from ccnet.checkpoint import RunFolder, to_yaml
 from ccnet.config import TrainConfig
 from ccnet.models import CCNet
+from ccnet.progress import TrainingProgress
 
 
 def test_a_new_run_wants_an_empty_folder(tmp_path):
@@ -328,6 +329,24 @@ def test_a_full_disk_is_told_and_loses_nothing(small_disk):
     folder.start_log(1)
     folder.save(state)
     assert folder.load()["step"] == 2
+
+
+def show_steps(progress: TrainingProgress, last: int) -> None:
+    for step in range(2, last + 1):
+        progress.step(step, torch.tensor(0.5), lr=0.1)
+
+
+def test_a_disk_that_only_tensorboard_finds_full_is_told_too(small_disk, capfd):
+    folder = RunFolder(small_disk / "run")
+    folder.save({"step": 1})
+    folder.start_log(1)
+    progress = TrainingProgress(TrainConfig(log_every=1), folder, 1, num_samples=8)
+    room = os.statvfs(small_disk)
+    (small_disk / "filler").write_bytes(b"x" * room.f_bavail * room.f_frsize)
+    told = r"TensorBoard's log couldn't be written .*no space is left.* is whole"
+    with pytest.raises(OSError, match=told), progress:
+        show_steps(progress, 100)
+    assert "Traceback" not in capfd.readouterr().err
 
 
 @pytest.mark.slow
