@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from ccnet.checkpoint import RunFolder
 from ccnet.config import TrainConfig
+from ccnet.events import Events
 from ccnet.metrics import Scores
 
 LINE_SECONDS = 5.0  # without a terminal, a line at most this often
@@ -75,13 +76,12 @@ class TrainingProgress:
     """Shows loss, rate, speed, time left and the last mIoU, and writes log.csv and TensorBoard."""
 
     def __init__(self, config: TrainConfig, folder: RunFolder, step: int, num_samples: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
         self.config = config
         self.folder = folder
         self.first_step = step
         self.num_samples = num_samples
-        self.tensorboard = SummaryWriter(str(folder.tensorboard), purge_step=step + 1)
+        with folder.clear_when_full("TensorBoard's log", lambda: 4096):
+            self.tensorboard = Events(folder.tensorboard, start=step + 1)
         self.bar = bar("status")
         self.task = self.bar.add_task(
             "training", total=config.steps, completed=step, status="loading data"
@@ -150,8 +150,9 @@ class TrainingProgress:
 
     def write(self, step: int, row: dict[str, float]) -> None:
         self.folder.add_to_log(step=step, **row)
-        for name, value in row.items():
-            self.tensorboard.add_scalar(name, value, step)
+        with self.folder.clear_when_full("TensorBoard's log", lambda: 4096):
+            for name, value in row.items():
+                self.tensorboard.add_scalar(name, value, step)
 
     def say(self, line: str) -> None:
         if self.bar.disable:

@@ -214,13 +214,13 @@ def train_in_process(
         )
         is_best = scores.miou > state.best_miou
         state.best_miou = max(scores.miou, state.best_miou)
-        state.validated = state.step
         if is_first:
             if is_best:
                 folder.save_model(learned, folder.best_model)
             folder.save_model(learned, folder.last_model)
-        save()
         progress.validated(state.step, scores)
+        state.validated = state.step
+        save()
         return scores
 
     scores = None

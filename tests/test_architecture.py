@@ -25,7 +25,7 @@ LAYERS = (  # a room imports only from lines below its own
     ("engine", "assembly"),
     ("predict", "visualize"),
     ("checkpoint",),
-    ("config", "datasets", "losses", "metrics"),
+    ("config", "datasets", "losses", "metrics", "saves"),
     ("models", "transforms"),
     ("backbones", "modules", "published"),
     ("ops", "recompute", "processes", "signals"),

@@ -169,7 +169,7 @@ def test_sigterm_to_the_launcher_saves_and_the_run_can_be_resumed(tmp_path):
 
 @pytest.mark.slow
 def test_torchrun_restarts_a_run_where_it_was(tmp_path):
-    """A worker is killed; torchrun starts both again, and the weights end up the same bit by bit."""
+    """A worker is killed; torchrun starts both again, and the weights end up the same."""
     config = replace(TEN, steps=100, validate_every=100, save_every=5)
     flags = write_config(config, tmp_path / "config.yaml")
     run_command("train", flags, f"--run={tmp_path / 'whole'}", "--devices=2")

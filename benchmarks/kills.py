@@ -1,0 +1,238 @@
+"""Kill a training run with SIGKILL again and again: it ends as one that was never stopped.
+
+Trains a small network twice. One run goes through; the other is killed at random moments, a good
+part of them while it writes a save or a model folder, and goes on by `ccnet train --resume` alone.
+Then both must have the same weights, bit by bit, and the same losses in log.csv, each step's row
+once. Appends a row to results/kills.csv; exit status 1 if anything differs.
+
+    python benchmarks/kills.py [--kills 20] [--seed 0] [--no-csv]
+"""
+
+import argparse
+import csv
+import hashlib
+import platform
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import torch
+import yaml
+from PIL import Image
+
+from ccnet.checkpoint import source_commit
+from ccnet.config import TrainConfig
+from ccnet.datasets import Scenes
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "kills.csv"
+COLUMNS = ("date", "commit", "python", "torch", "seed", "kills", "during_writes", "steps")
+COLUMNS += ("redone_steps", "equal", "sha256", "seconds")
+CONFIG = """
+data:
+  name: folder
+  augment: {crop_size: [48, 48], scale: [0.8, 1.2]}
+model: {backbone: tiny, channels: 16, kernel_size: 1, dropout: 0.1, auxiliary_channels: 8}
+optimizer: {name: adamw, lr: 1.0e-3, schedule: one_cycle}
+batch_size: 2
+log_every: 1
+num_workers: 0
+precision: float32
+device: cpu
+"""
+START_SECONDS = 120  # longest wait for a process to begin
+
+
+@dataclass
+class Kills:
+    """What was done to a run."""
+
+    total: int = 0
+    during_writes: int = 0
+    redone_steps: int = 0
+
+
+def write_data(root: Path) -> None:
+    """A few scenes as files, so that validations are short."""
+    for split, number in (("train", 24), ("val", 4)):
+        scenes = Scenes(split, num_images=number)
+        for index in range(number):
+            for kind, array in zip(("images", "labels"), scenes[index], strict=True):
+                path = root / split / kind / f"{index}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(array).save(path)
+    description = {"classes": list(Scenes.classes), "palette": [list(c) for c in Scenes.palette]}
+    (root / "dataset.yaml").write_text(yaml.safe_dump(description))
+
+
+def flags(config: Path, data: Path, steps: int, seed: int) -> list[str]:
+    chosen = [f"--config={config}", f"--data.root={data}", f"--steps={steps}", f"--seed={seed}"]
+    if "save_every" in {field.name for field in fields(TrainConfig)}:
+        return [*chosen, "--save-every=1", "--validate-every=5"]
+    return [*chosen, "--validate-every=3"]  # which saves
+
+
+def start(arguments: list[str], output: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "ccnet", "train", *arguments]
+    with output.open("ab") as file:
+        return subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file)
+
+
+def rows(run: Path) -> list[dict[str, str]]:
+    if not (run / "log.csv").exists():
+        return []
+    with (run / "log.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """Changes when a file is written anew."""
+    return (path.stat().st_ino, path.stat().st_ctime_ns) if path.exists() else None
+
+
+def half_written(*folders: Path) -> list[Path]:
+    """Files and folders that are there only while something is written."""
+    return [path for folder in folders for path in folder.glob(".*")]
+
+
+def kill(
+    process: subprocess.Popen[bytes], run: Path, before: object, reach: int, aim: Path | None
+) -> bool:
+    """Kill a process some steps after it has begun to train; whether it hadn't ended before.
+
+    Args:
+        before: identity of the log before the process started; it writes it anew as it begins.
+        reach: steps that it makes at most before the moment is chosen.
+        aim: folder to wait for the next write in, and to kill during it.
+    """
+    deadline = time.monotonic() + START_SECONDS
+    while identity(run / "log.csv") in (None, before) and process.poll() is None:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.002)
+    target = len(rows(run)) + random.randint(0, reach)
+    while len(rows(run)) < target and process.poll() is None:
+        time.sleep(0.002)
+    if aim is None:
+        time.sleep(random.uniform(0, 0.05))
+    else:
+        while not half_written(aim) and process.poll() is None:
+            pass
+        time.sleep(random.choice((0, 0, 0.001, 0.004)))
+    process.kill()
+    return process.wait() < 0
+
+
+def train_killed(arguments: list[str], run: Path, num_kills: int, reach: int) -> Kills:
+    """Train a run, killed so often, and a third of the times or more during a write."""
+    kills, output = Kills(), run.with_suffix(".txt")
+    aims = (run / "checkpoints", run, None)  # a save, a model folder, any moment
+    arguments = [*arguments, f"--run={run}"]
+    while kills.total < num_kills or 3 * kills.during_writes < num_kills:
+        before = identity(run / "log.csv")
+        process = start(arguments, output)
+        if not kill(process, run, before, reach, aims[kills.total % 3]):
+            raise RuntimeError(
+                f"the run ended with status {process.returncode} after {kills.total} kills: "
+                f"{output.read_text()[-2000:]}"
+            )
+        kills.total += 1
+        kills.during_writes += bool(half_written(run, run / "checkpoints"))
+        saved = max(int(path.name[5:13]) for path in (run / "checkpoints").glob("step-*"))
+        kills.redone_steps += max([int(row["step"]) - saved for row in rows(run)], default=0)
+        arguments = ["--resume", str(run)]
+    train_through(arguments, output)
+    return kills
+
+
+def train_through(arguments: list[str], output: Path) -> None:
+    status = start(arguments, output).wait()
+    if status != 0:
+        raise RuntimeError(f"training ended with status {status}: {output.read_text()[-2000:]}")
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def differences(whole: Path, killed: Path, steps: int) -> list[str]:
+    """What tells the second run from the first, or either from a run of so many steps."""
+    found = [
+        f"{name} differs"
+        for name in ("last/model.safetensors", "model/model.safetensors")
+        if sha256(whole / name) != sha256(killed / name)
+    ]
+    results = []
+    for run in (whole, killed):
+        training = [row["step"] for row in rows(run) if row["loss"]]
+        if training != [str(step) for step in range(1, steps + 1)]:
+            found.append(f"{run.name}/log.csv doesn't have each step's row once, in order")
+        results.append([(row["step"], row["loss"], row["lr"], row["miou"]) for row in rows(run)])
+    if results[0] != results[1]:
+        found.append("losses or scores in log.csv differ")
+    found += [f"{path} was left behind" for path in half_written(killed, killed / "checkpoints")]
+    return found
+
+
+def append(row: dict[str, object]) -> None:
+    is_new = not RESULTS.exists()
+    with RESULTS.open("a", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        if is_new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0, help="of the moments and of the run")
+    parser.add_argument("--no-csv", action="store_true", help="append no row to the results")
+    arguments = parser.parse_args()
+    random.seed(arguments.seed)
+    steps = 40 + 5 * arguments.kills
+    begin = time.monotonic()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_data(folder / "data")
+        (folder / "config.yaml").write_text(CONFIG)
+        chosen = flags(folder / "config.yaml", folder / "data", steps, arguments.seed)
+        whole, killed = folder / "whole", folder / "killed"
+        train_through([*chosen, f"--run={whole}"], folder / "whole.txt")
+        reach = steps // (arguments.kills + 1)  # all kills fall into the run
+        kills = train_killed(chosen, killed, arguments.kills, reach)
+        found = differences(whole, killed, steps)
+        weights = Path("last", "model.safetensors")
+        print(f"never stopped  {sha256(whole / weights)}  {weights}")
+        print(f"{kills.total:2} kills       {sha256(killed / weights)}  {weights}")
+        row = {
+            "date": time.strftime("%Y-%m-%d"),
+            "commit": source_commit(),
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "seed": arguments.seed,
+            "kills": kills.total,
+            "during_writes": kills.during_writes,
+            "steps": steps,
+            "redone_steps": kills.redone_steps,
+            "equal": not found,
+            "sha256": sha256(killed / weights),
+            "seconds": round(time.monotonic() - begin),
+        }
+    print(
+        f"{kills.during_writes} of {kills.total} kills during a write; {steps} steps, "
+        f"{kills.redone_steps} of them made again; {row['seconds']} s"
+    )
+    for difference in found:
+        print(difference, file=sys.stderr)
+    if not arguments.no_csv:
+        append(row)
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
