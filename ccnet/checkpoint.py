@@ -197,6 +197,7 @@ class RunFolder:
             cause = disk_error(error)
             if cause is None or cause.errno not in FULL:
                 raise
+            self.saves.good.clear()  # what the text calls whole is read again
             good = next(
                 (path.name for path in self.saves.paths() if self.saves.is_good(path)), None
             )

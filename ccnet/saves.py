@@ -117,7 +117,8 @@ class Saves:
             raise ValueError(message) from error
         except Exception as error:  # a strange archive can raise anything
             raise ValueError(f"{path} can't be read: {error}") from error
-        if not isinstance(state, dict) or state.get("step") != step_of(path):
+        step = state.get("step") if isinstance(state, dict) else None
+        if not isinstance(step, int) or step != step_of(path):
             raise ValueError(f"{path} can't be read: it holds no state of step {step_of(path)}")
         self.good.add(path)
         return state

@@ -105,6 +105,11 @@ def replaced_by_no_state(path: Path) -> None:
     put(path.parent, 3, [3])
 
 
+def replaced_by_a_tensor_for_a_step(path: Path) -> None:
+    path.unlink()
+    put(path.parent, 3, {"step": torch.tensor([3, 3])})
+
+
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
@@ -115,6 +120,7 @@ def replaced_by_no_state(path: Path) -> None:
         (replaced_by_a_hostile, "isn't loaded: it holds other things than tensors"),
         (replaced_by_another_step_s, "holds no state of step 3"),
         (replaced_by_no_state, "holds no state of step 3"),
+        (replaced_by_a_tensor_for_a_step, "holds no state of step 3"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
