@@ -25,7 +25,7 @@ import ccnet
 from ccnet.config import TrainConfig
 from ccnet.models import CCNet
 
-LIBRARIES = ("torch", "numpy", "pillow", "lightning-fabric", "torchmetrics", "safetensors")
+LIBRARIES = ("torch", "numpy", "pillow", "lightning-fabric", "safetensors")
 COLUMNS: tuple[str, ...] = (
     "step",
     "epoch",
