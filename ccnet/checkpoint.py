@@ -36,7 +36,7 @@ from ccnet.disk import (
 from ccnet.models import CCNet
 from ccnet.saves import Saves, saved_size
 
-LIBRARIES = ("torch", "numpy", "pillow", "lightning-fabric", "torchmetrics", "safetensors")
+LIBRARIES = ("torch", "numpy", "pillow", "lightning-fabric", "safetensors")
 COLUMNS: tuple[str, ...] = (
     "step",
     "epoch",

@@ -1,11 +1,11 @@
-"""Scores from one confusion matrix over a whole data set (torchmetrics underneath)."""
+"""Scores from one confusion matrix over a whole data set."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
-from torchmetrics.classification import MulticlassConfusionMatrix
 
 from ccnet.transforms import IGNORE_INDEX
 
@@ -27,11 +27,28 @@ class Scores:
         return asdict(self)
 
 
-class ConfusionMatrix(MulticlassConfusionMatrix):
+class ConfusionMatrix:
     """Counts of (label, prediction) pairs; pixels with label 255 are left out."""
 
     def __init__(self, num_classes: int) -> None:
-        super().__init__(num_classes, ignore_index=IGNORE_INDEX, validate_args=False)
+        self.num_classes = num_classes
+        self.counts = torch.zeros(num_classes, num_classes, dtype=torch.int64)
+
+    def update(self, prediction: Int[Tensor, "b h w"], label: Int[Tensor, "b h w"]) -> None:
+        """Add a batch. Raises ValueError for a label that is neither a class nor 255."""
+        kept = label != IGNORE_INDEX
+        rows, columns = label[kept].long(), prediction[kept].long()
+        wrong = rows[(rows < 0) | (rows >= self.num_classes)]
+        if wrong.numel():
+            raise ValueError(
+                f"labels are 0 to {self.num_classes - 1} or {IGNORE_INDEX}, got {wrong[0]}"
+            )
+        pairs = torch.bincount(self.num_classes * rows + columns, minlength=self.counts.numel())
+        self.counts += pairs.view_as(self.counts).to(self.counts.device)
+
+    def compute(self) -> Int[Tensor, "classes classes"]:
+        """All counts so far; rows are labels."""
+        return self.counts
 
     def scores(self, classes: tuple[str, ...]) -> Scores:
         return scores(self.compute(), classes)

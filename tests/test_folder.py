@@ -393,3 +393,18 @@ def test_default_palette_is_distinct_and_never_black():
     palette = default_palette(255)
     assert len({*palette, (0, 0, 0)}) == 256
     assert palette[:3] == default_palette(3)
+
+
+def test_numbers_of_8_and_of_16_bits_are_read_alike_and_may_be_written_to(tmp_path: Path):
+    numbers = np.arange(256, dtype=np.uint8).reshape(8, 32)
+    mapping = {number: number % 3 for number in range(0, 255, 2)}
+    mapping |= dict.fromkeys(range(1, 255, 2), "ignore")
+    label_map = LabelMap(["a", "b", "c"], mapping=mapping)
+    expected = np.where(numbers % 2 == 0, numbers % 3, 255)
+    for dtype in (np.uint8, np.uint16):
+        path = tmp_path / f"{np.dtype(dtype).name}.png"
+        Image.fromarray(numbers.astype(dtype)).save(path)
+        label = label_map.read(path)
+        assert label.dtype == np.uint8
+        np.testing.assert_array_equal(label, expected)
+        label[0, 0] = 1

@@ -65,6 +65,13 @@ def test_batches_add_up_to_one_pass():
     assert whole.compute().sum() == (labels != 255).sum()
 
 
+@pytest.mark.parametrize("wrong", [3, -1, 256])
+def test_a_label_that_is_no_class_is_an_error(wrong):
+    labels = torch.tensor([[0, wrong, 255]])
+    with pytest.raises(ValueError, match=f"labels are 0 to 2 or 255, got {wrong}"):
+        matrix_of(torch.zeros_like(labels), labels)
+
+
 def test_a_matrix_of_another_size_is_refused():
     with pytest.raises(ValueError, match=r"expected a 3×3 matrix, got \(2, 2\)"):
         scores(torch.eye(2), CLASSES)

@@ -101,4 +101,4 @@ def to_rgb(picture: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
             f"an image of mode {picture.mode!r} has no known range; "
             "save it with 8 or 16 bits a channel."
         )
-    return np.array(picture.convert("RGB"))
+    return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))

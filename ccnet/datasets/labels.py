@@ -113,6 +113,8 @@ class LabelMap:
         numbers = {raw: target for raw, target in targets.items() if isinstance(raw, int)}
         self._by_number = np.full(NUM_NUMBERS, UNMAPPED, np.int16)
         self._by_number[list(numbers)] = list(numbers.values())
+        self._by_byte = self._by_number[:256].astype(np.uint8).tobytes()
+        self._known_bytes = bytes(raw for raw in numbers if raw < 256)
         coded = sorted(
             (_color_code(raw), target)
             for raw, target in targets.items()
@@ -131,6 +133,11 @@ class LabelMap:
         picture = open_picture(path)
         by_color = self.form == "rgb" or (self.form is None and picture.mode not in NUMBER_MODES)
         raw = self._color_raster(picture, path) if by_color else self._number_raster(picture, path)
+        if not by_color and raw.dtype == np.uint8:
+            values = bytearray(raw)
+            if not values.translate(None, self._known_bytes):  # none but known ones
+                # a third of the time that numpy's indexing takes
+                return np.frombuffer(values.translate(self._by_byte), np.uint8).reshape(raw.shape)
         label = self._look_up_colors(raw) if by_color else self._look_up_numbers(raw)
         if (label == UNMAPPED).any():
             values = _unmapped_values(raw, label == UNMAPPED, by_color)
