@@ -134,7 +134,7 @@ def test_a_repair_puts_back_and_removes_what_a_kill_left(tmp_path):
     CCNet.from_pretrained(folder.best_model)
 
 
-@pytest.mark.parametrize("torn", ["12", "2,,,,,,0.5,0.5,0.", "\0\0\0\0\n", "2,0.5\n"])
+@pytest.mark.parametrize("torn", ["12", "2,,,,,,,,0.5,0.5,0.", "\0\0\0\0\n", "2,0.5\n"])
 def test_a_torn_row_of_the_log_is_left_out(tmp_path, torn):
     folder = RunFolder(tmp_path)
     folder.start_log(0)
@@ -142,7 +142,7 @@ def test_a_torn_row_of_the_log_is_left_out(tmp_path, torn):
     with folder.log.open("a") as file:
         file.write(torn)
     folder.start_log(20)
-    assert folder.log.read_text().splitlines()[1:] == ["1,,0.5,,,,,,"]
+    assert folder.log.read_text().splitlines()[1:] == ["1,,0.5,,,,,,,,"]
 
 
 def run_python(program: str, *arguments: object) -> str:

@@ -127,7 +127,7 @@ def test_check_data_says_by_its_status_whether_data_are_fit(folder, tmp_path, ca
         (("train", "--steps", "0"), "steps must be ≥ 1, got 0"),
         (("train", "--device", "foo"), "got 'foo'"),
         (("train", "--device", "cuda"), "no cuda device"),
-        (("train", "--resume", "runs/x", "--steps", "5"), "no other flags"),
+        (("train", "--resume", "runs/x", "--run", "runs/y"), "no --run or --init with it"),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )
