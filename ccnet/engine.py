@@ -1,0 +1,165 @@
+"""Where a command runs: devices, processes and precision, by Lightning Fabric and torchrun."""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from ccnet.predict import pick_device
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+FABRIC_PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
+
+
+def is_launched() -> bool:
+    """Whether this process is one of several that torchrun or SLURM's srun started."""
+    if torch.distributed.is_available() and torch.distributed.is_torchelastic_launched():
+        return True
+    if "SLURM_NTASKS" not in os.environ:
+        return False
+    from lightning_fabric.plugins.environments import SLURMEnvironment
+
+    return SLURMEnvironment.detect()
+
+
+def is_restarted() -> bool:
+    """Whether torchrun (after a failure) or SLURM (after a requeue) starts this process again."""
+    counts = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
+    return any(int(os.environ.get(name, "0")) > 0 for name in counts)
+
+
+def launch(devices: int, num_nodes: int, arguments: Sequence[str]) -> int:
+    """Run `ccnet ARGUMENTS` in one process a device of this node; returns the exit status.
+
+    A process that fails ends the others; SIGTERM and SIGINT are handed on, and the processes have
+    30 seconds to save.
+
+    Raises ValueError for several nodes without MASTER_ADDR and NODE_RANK in the environment.
+    """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    if num_nodes > 1:
+        missing = [name for name in ("MASTER_ADDR", "NODE_RANK") if name not in os.environ]
+        if missing:
+            raise ValueError(
+                f"{num_nodes} nodes have to find each other: start this command by torchrun or "
+                "srun on every node (README, Scaling), or set MASTER_ADDR, MASTER_PORT and "
+                f"NODE_RANK there; {' and '.join(missing)} isn't set"
+            )
+        address = f"{os.environ['MASTER_ADDR']}:{os.environ.get('MASTER_PORT', '29500')}"
+        meeting: dict[str, Any] = {"rdzv_backend": "static", "rdzv_endpoint": address}
+        meeting["rdzv_configs"] = {"rank": int(os.environ["NODE_RANK"])}
+    else:
+        meeting = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0"}
+    # torchrun's own default: each process its share of the cores, unless the user has said more
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // devices)))
+    config = LaunchConfig(
+        min_nodes=num_nodes,
+        max_nodes=num_nodes,
+        nproc_per_node=devices,
+        max_restarts=0,
+        monitor_interval=0.1,
+        **meeting,
+    )
+    try:
+        elastic_launch(config, sys.executable)("-m", "ccnet", *arguments)
+    except SignalException as signal:
+        return 128 + signal.sigval
+    except ChildFailedError as error:
+        first, failure = error.get_first_failure()
+        print(
+            f"ccnet: process {first} failed first, with exit status {failure.exitcode}; "
+            "its error is above, and the others were ended",
+            file=sys.stderr,
+        )
+        return abs(failure.exitcode)
+    return 0
+
+
+def start(
+    device: str = "auto",
+    devices: int | None = None,
+    num_nodes: int | None = None,
+    strategy: str = "ddp",
+    precision: str = "float32",
+) -> "Fabric":
+    """Fabric on this process's device, in touch with the other processes if there are any.
+
+    Args:
+        device: auto, cpu, cuda, cuda:N or mps.
+        devices, num_nodes: None for what torchrun or SLURM started, else 1.
+        strategy: of several processes: "ddp" keeps a whole model in each, "fsdp" a part.
+        precision: of autocast, float32, bfloat16 or float16.
+
+    Raises:
+        ValueError: no such device, or not as many processes as asked for.
+    """
+    from lightning_fabric import Fabric
+    from lightning_fabric.plugins import MixedPrecision
+    from lightning_fabric.strategies import DDPStrategy, ModelParallelStrategy
+
+    picked = pick_device(device)
+    devices, num_nodes = count_processes(devices, num_nodes)
+    several = devices * num_nodes > 1
+    if several and picked.type == "mps":
+        raise ValueError("there is one MPS device; --devices 1 would work")
+    if several and picked.index is not None:
+        raise ValueError(f"device={picked} names one device, devices={devices} asks for several")
+    arguments: dict[str, Any] = {"precision": FABRIC_PRECISION[precision]}
+    if precision == "float16":
+        if strategy == "fsdp" and several:
+            raise ValueError("fsdp trains in float32 or bfloat16, not in float16")
+        scaler = torch.amp.GradScaler(picked.type)
+        arguments = {"plugins": MixedPrecision("16-mixed", picked.type, scaler)}
+    if several and strategy == "fsdp":
+        size = devices * num_nodes
+        arguments["strategy"] = ModelParallelStrategy(
+            shard, data_parallel_size=size, tensor_parallel_size=1
+        )
+    elif several:
+        arguments["strategy"] = DDPStrategy()
+    fabric = Fabric(
+        accelerator=picked.type,
+        devices=devices if picked.index is None else [picked.index],
+        num_nodes=num_nodes,
+        **arguments,
+    )
+    fabric.launch()
+    return fabric
+
+
+def count_processes(devices: int | None, num_nodes: int | None) -> tuple[int, int]:
+    """Processes a node and nodes: what was started, which may not differ from what is asked for."""
+    if "LOCAL_WORLD_SIZE" in os.environ and "WORLD_SIZE" in os.environ:  # torchrun
+        local = int(os.environ["LOCAL_WORLD_SIZE"])
+        started = local, int(os.environ["WORLD_SIZE"]) // local
+    elif is_launched():  # SLURM
+        nodes = int(os.environ.get("SLURM_NNODES", "1"))
+        started = int(os.environ["SLURM_NTASKS"]) // nodes, nodes
+    else:
+        started = 1, 1
+    asked = devices or started[0], num_nodes or started[1]
+    if asked != started:
+        raise ValueError(
+            f"asked for {asked[0]} devices on {asked[1]} nodes, but {started[0]} processes on "
+            f"{started[1]} nodes were started; `ccnet ... --devices N` starts them by itself"
+        )
+    return asked
+
+
+def shard(model: nn.Module, mesh: Any) -> nn.Module:
+    """Parameters, gradients and optimizer states in parts over the processes (FSDP2)."""
+    from torch.distributed.fsdp import fully_shard
+
+    for stage in (*model.get_submodule("backbone").children(), model.get_submodule("head")):
+        if any(True for _ in stage.parameters()):
+            fully_shard(stage, mesh=mesh["data_parallel"])
+    fully_shard(model, mesh=mesh["data_parallel"])
+    return model
