@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -66,19 +67,21 @@ def launch(devices: int, num_nodes: int, arguments: Sequence[str]) -> int:
         nproc_per_node=devices,
         max_restarts=0,
         monitor_interval=0.1,
+        run_id="ccnet",
         **meeting,
     )
     try:
         elastic_launch(config, sys.executable)("-m", "ccnet", *arguments)
-    except SignalException as signal:
-        return 128 + signal.sigval
+    except SignalException:
+        return 130  # as one process ends, whichever signal it was
     except ChildFailedError as error:
         first, failure = error.get_first_failure()
-        print(
-            f"ccnet: process {first} failed first, with exit status {failure.exitcode}; "
-            "its error is above, and the others were ended",
-            file=sys.stderr,
-        )
+        if failure.exitcode != 1:  # 1: a traceback, or predict's list of bad files, says it all
+            print(
+                f"ccnet: process {first} failed first, with exit status {failure.exitcode}; "
+                "its error is above, and the others were ended",
+                file=sys.stderr,
+            )
         return abs(failure.exitcode)
     return 0
 
@@ -95,7 +98,8 @@ def start(
     Args:
         device: auto, cpu, cuda, cuda:N or mps.
         devices, num_nodes: None for what torchrun or SLURM started, else 1.
-        strategy: of several processes: "ddp" keeps a whole model in each, "fsdp" a part.
+        strategy: of several processes: "ddp" keeps a whole model in each, "fsdp" a part;
+            "independent" ones train nothing and wait for each other, a week if need be.
         precision: of autocast, float32, bfloat16 or float16.
 
     Raises:
@@ -123,6 +127,8 @@ def start(
         arguments["strategy"] = ModelParallelStrategy(
             shard, data_parallel_size=size, tensor_parallel_size=1
         )
+    elif several and strategy == "independent":  # gloo sees at once when a process is gone
+        arguments["strategy"] = DDPStrategy(process_group_backend="gloo", timeout=timedelta(days=7))
     elif several:
         arguments["strategy"] = DDPStrategy()
     fabric = Fabric(

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from contextlib import AbstractContextManager, nullcontext
 from typing import Self
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from ccnet.checkpoint import RunFolder
 from ccnet.config import TrainConfig
 from ccnet.metrics import Scores
+from ccnet.processes import num_processes, rank
 
 LINE_SECONDS = 5.0  # without a terminal, a line at most this often
 
@@ -54,6 +56,14 @@ class CountProgress:
         if self.bar.disable and (due or done == total):
             self.last_line = time.monotonic()
             print(f"{self.description}: {done}/{total}", file=sys.stderr, flush=True)
+
+
+def counting(description: str) -> AbstractContextManager[CountProgress | None]:
+    """The first process's bar, over its own share of what all do; None in the others."""
+    if rank() > 0:
+        return nullcontext()
+    several = num_processes() > 1
+    return CountProgress(f"{description} (1 of {num_processes()})" if several else description)
 
 
 class TrainingProgress:

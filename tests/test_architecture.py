@@ -20,13 +20,14 @@ LAYERS = (  # a room imports only from lines below its own
     ("cli", "app", "__main__"),
     ("demo",),
     ("train", "check"),
-    ("evaluate", "export", "explain", "batch", "progress"),
+    ("evaluate", "export", "explain", "batch", "progress", "engine"),
     ("predict", "visualize"),
-    ("checkpoint",),
+    ("checkpoint", "manifest", "stamp"),
+    ("jobs",),
     ("config", "datasets", "losses", "metrics"),
     ("models", "transforms"),
     ("backbones", "modules", "published"),
-    ("ops", "recompute"),
+    ("ops", "recompute", "processes", "signals"),
 )
 FILES = sorted(PACKAGE.rglob("*.py"))
 
