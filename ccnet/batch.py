@@ -81,6 +81,8 @@ def predict_files(
     """
     if predictor.palette is None and (color or overlays):
         raise ValueError("the model has no palette to colour labels with")
+    if num_workers < 0:
+        raise ValueError(f"num_workers must be ≥ 0, got {num_workers}")
     require_same_jobs(jobs)
     share = jobs[rank() :: num_processes()]
     maker = fingerprint(predictor.model, **options(predictor))

@@ -129,7 +129,7 @@ def evaluate_all() -> dict[str, tuple[Scores, list[int], list[tuple[int, int]]]]
         noting, seen = Noting(dataset), []
         scores = evaluate(
             predictor, noting, progress=lambda *counts, seen=seen: seen.append(counts)
-        )  # pyright: ignore[reportArgumentType]
+        )
         results[name] = scores, noting.read, seen
     return results
 
