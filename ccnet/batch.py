@@ -115,10 +115,8 @@ def predict_files(
                     if isinstance(source, DataError):
                         raise source
                     labels = predictor.predict(source.image)
-                except (
-                    DataError,
-                    RuntimeError,
-                ) as error:  # such as out of memory, for a huge image
+                except (DataError, RuntimeError) as error:
+                    # a DataError names its file; others are such as out of memory, for a huge image
                     reason = str(error) if isinstance(error, DataError) else f"{job.image}: {error}"
                     outcome.failures.append((job.image, reason))
                     manifest.add(job, "failed", reason=reason)

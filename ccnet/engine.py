@@ -1,6 +1,8 @@
 """Where a command runs: devices, processes and precision, by Lightning Fabric and torchrun."""
 
+import ctypes
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from datetime import timedelta
@@ -76,13 +78,14 @@ def launch(devices: int, num_nodes: int, arguments: Sequence[str]) -> int:
         return 130  # as one process ends, whichever signal it was
     except ChildFailedError as error:
         first, failure = error.get_first_failure()
-        if failure.exitcode != 1:  # 1: a traceback, or predict's list of bad files, says it all
+        code = failure.exitcode
+        if code < 0:
             print(
-                f"ccnet: process {first} failed first, with exit status {failure.exitcode}; "
-                "its error is above, and the others were ended",
+                f"ccnet: process {first} was killed by {signal.Signals(-code).name}; "
+                "the others were ended",
                 file=sys.stderr,
             )
-        return abs(failure.exitcode)
+        return code if code > 0 else 128 - code  # a process says itself why it fails
     return 0
 
 
@@ -105,6 +108,7 @@ def start(
     Raises:
         ValueError: no such device, or not as many processes as asked for.
     """
+    end_with_launcher()
     from lightning_fabric import Fabric
     from lightning_fabric.plugins import MixedPrecision
     from lightning_fabric.strategies import DDPStrategy, ModelParallelStrategy
@@ -139,6 +143,14 @@ def start(
     )
     fabric.launch()
     return fabric
+
+
+def end_with_launcher() -> None:
+    """SIGTERM when the launcher is killed, so that none works on unseen; on Linux."""
+    launched = torch.distributed.is_torchelastic_launched()
+    if launched and sys.platform == "linux":
+        set_parent_death_signal = 1  # PR_SET_PDEATHSIG of sys/prctl.h
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
 
 
 def count_processes(devices: int | None, num_nodes: int | None) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """Scores of a predictor on a data set."""
 
 from collections.abc import Callable
+from traceback import clear_frames
 
 import numpy as np
 import torch
@@ -43,11 +44,19 @@ def evaluate(
         worker_init_fn=leave_signals_to_the_main_process,
         generator=torch.Generator(),  # its own, so that a validation changes no training run
     )
-    for index, (image, label) in enumerate(loader):
-        prediction = torch.from_numpy(predictor.predict(np.asarray(image)))
-        confusion.update(prediction[None].long(), torch.as_tensor(label)[None].long())
-        if progress is not None:
-            progress(index + 1, len(share))
+    samples = iter(loader)
+    try:
+        for index, (image, label) in enumerate(samples):
+            prediction = torch.from_numpy(predictor.predict(np.asarray(image)))
+            confusion.update(prediction[None].long(), torch.as_tensor(label)[None].long())
+            if progress is not None:
+                progress(index + 1, len(share))
+    except BaseException as error:
+        # an error's frames would keep the loader, and its workers keep this process from ending
+        clear_frames(error.__traceback__)
+        raise
+    finally:
+        del samples
     # not the metric's compute(), which would sum by itself and want the counts where NCCL does
     counts = sum_over_processes(confusion.confmat.to(predictor.device))
     return scores(counts.cpu(), dataset.classes)

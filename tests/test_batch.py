@@ -405,3 +405,14 @@ def test_a_process_that_fails_ends_the_others_with_its_error(many):
     assert process.returncode == 2
     assert f"process 1: [Errno 21] Is a directory: '{output / MANY[7]}'" in process.stderr
     assert [path.name for path in output.iterdir()] == [MANY[7]]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere they work on to their end")
+def test_processes_end_with_a_launcher_that_is_killed(many):
+    process = stop_midway(many, "orphans", signal.SIGSTOP, "--devices", "2")
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.kill()
+    process.communicate()  # ends when all have closed its standard error
+    assert len(children) == 2
+    assert 3 <= len(pictures_below(many / "orphans")) < NUM_MANY

@@ -1,9 +1,14 @@
 """Scores of a predictor, against those counted by hand from its labels."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from conftest import in_processes, new_tiny_model
+from PIL import Image
 
 from ccnet import Predictor
 from ccnet.datasets import Scenes
@@ -144,3 +149,29 @@ def test_two_processes_score_as_one_does_and_read_each_image_once():
         assert first_read == list(range(0, len(dataset), 2))
         assert second_read == list(range(1, len(dataset), 2))
         assert first_seen == [(i + 1, len(first_read)) for i in range(len(first_read))]
+
+
+@pytest.mark.slow
+def test_a_file_that_one_of_two_processes_cannot_read_ends_both_and_their_workers(tmp_path):
+    torch.manual_seed(0)
+    new_tiny_model().save_pretrained(tmp_path / "model")
+    for index in range(6):
+        for kind, array in zip(("images", "labels"), Scenes()[index], strict=True):
+            path = tmp_path / "val" / kind / f"{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(path)
+    path.write_bytes(b"no image")  # the last label, which is the second process's
+    (tmp_path / "dataset.yaml").write_text(f"classes: [{', '.join(Scenes.classes)}]")
+    arguments = [str(tmp_path / "model"), "--root", str(tmp_path), "--device", "cpu"]
+    arguments += ["--devices", "2", "--num-workers", "1"]
+    result = subprocess.run(
+        [sys.executable, "-m", "ccnet", "evaluate", *arguments],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        timeout=90,
+    )
+    assert result.returncode == 2
+    assert "process 1: " in result.stderr
+    assert "labels/5.png: cannot be read as an image" in result.stderr
+    assert "mIoU" not in result.stdout
