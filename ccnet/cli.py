@@ -4,10 +4,12 @@ Nothing heavy is imported before a command runs, so that --help answers at once.
 """
 
 import inspect
+import os
 import sys
 import time
 from argparse import ArgumentError
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Literal
@@ -45,12 +47,9 @@ def train(
         run, config = resume, resumed_config(read_config(RunFolder(resume).config), config)
     elif run is None:
         run = Path("runs") / f"{config.data.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    if (config.devices or 1) * (config.num_nodes or 1) > 1:
-        from ccnet import engine
-
-        if not engine.is_launched():
-            return engine.launch(config.devices or 1, config.num_nodes or 1, sys.argv[1:])
-
+    status = launch_processes(config.devices, config.num_nodes, sys.argv[1:])
+    if status is not None:
+        return status
     from ccnet.engine import is_first
     from ccnet.train import train
     from ccnet.visualize import save_curves
@@ -81,6 +80,8 @@ def evaluate(
     output: Path | None = None,
     num_workers: int = 0,
     device: str = "auto",
+    devices: int | None = None,
+    num_nodes: int | None = None,
     precision: Precision = "float32",
 ) -> int:
     """Score a model on a data set: mIoU, IoU of each class, pixel and mean accuracy.
@@ -93,8 +94,10 @@ def evaluate(
         root: Folder of the data set; the scenes need none.
         split: Part of the data set.
         output: JSON file for the scores.
-        num_workers: Processes that read ahead.
+        num_workers: Processes that read ahead, for each device.
         device: auto, cpu, cuda or mps.
+        devices: Processes a node, one a device; null for what torchrun or SLURM started, else 1.
+        num_nodes: Machines; null for what torchrun or SLURM started, else 1.
         precision: float32 for figures to report; auto is bfloat16 where that is faster.
     """
     from rich.console import Console
@@ -105,12 +108,16 @@ def evaluate(
     from ccnet.datasets import open_dataset
     from ccnet.evaluate import evaluate
     from ccnet.predict import Predictor
-    from ccnet.progress import CountProgress
+    from ccnet.processes import rank
+    from ccnet.progress import counting
 
     dataset = open_dataset(data, root, split)
-    predictor = Predictor(model, device=device, precision=precision)
-    with CountProgress("evaluating") as progress:
-        scores = evaluate(predictor, dataset, num_workers=num_workers, progress=progress)
+    with process_device(device, devices, num_nodes) as own_device:
+        predictor = Predictor(model, device=own_device, precision=precision)
+        with counting("evaluating") as progress:
+            scores = evaluate(predictor, dataset, num_workers=num_workers, progress=progress)
+        if rank() > 0:
+            return 0
     title = Text(f"{model} on {data} {split}, {len(dataset)} images")
     table = Table("class", "IoU %", title=title)
     for name, iou in scores.iou.items():
@@ -132,12 +139,18 @@ def predict(
     output: Path = Path("predictions"),
     color: bool = False,
     overlay: bool = False,
+    overwrite: bool = False,
+    num_workers: int = 0,
     device: str = "auto",
+    devices: int | None = None,
+    num_nodes: int | None = None,
     precision: Precision = "float32",
 ) -> int:
     """Write label maps of images: one 8-bit PNG of class indices each, at the image's own size.
 
-    A file that can't be read is reported and skipped, and the exit status is 1 at the end.
+    What the same model made of the same file is kept: after Ctrl-C or a kill the same command goes
+    on. A file that can't be read is reported and skipped, and the exit status is 1 at the end.
+    OUTPUT/manifest.jsonl says what became of each file.
 
     Args:
         model: Model folder, or an id on the Hugging Face hub.
@@ -145,21 +158,49 @@ def predict(
         output: Folder for the label maps.
         color: Also write NAME.color.png in the classes' colours.
         overlay: Also write NAME.overlay.png, the colours over the image.
+        overwrite: Also write over files that this command didn't make.
+        num_workers: Threads that read ahead, for each device.
         device: auto, cpu, cuda or mps.
+        devices: Processes a node, one a device; null for what torchrun or SLURM started, else 1.
+        num_nodes: Machines; null for what torchrun or SLURM started, else 1.
         precision: float32, or auto for bfloat16 where that is faster.
     """
-    from ccnet.batch import find_jobs, predict_files
+    from ccnet.batch import predict_files
+    from ccnet.jobs import find_jobs
     from ccnet.predict import Predictor
-    from ccnet.progress import CountProgress
+    from ccnet.processes import rank
+    from ccnet.progress import counting
+    from ccnet.signals import StopSignals
 
     jobs = find_jobs(images, output)
-    predictor = Predictor(model, device=device, precision=precision)
-    with CountProgress("predicting") as progress:
-        failures = predict_files(predictor, jobs, color=color, overlays=overlay, progress=progress)
-    for _, reason in failures:
-        print(f"skipped {reason}", file=sys.stderr)
-    print(f"{len(jobs) - len(failures)} label maps in {output}, {len(failures)} files skipped")
-    return 1 if failures else 0
+    with StopSignals() as stop, process_device(device, devices, num_nodes) as own_device:
+        predictor = Predictor(model, device=own_device, precision=precision)
+        try:
+            with counting("predicting") as progress:
+                outcome = predict_files(
+                    predictor,
+                    jobs,
+                    output,
+                    color=color,
+                    overlays=overlay,
+                    overwrite=overwrite,
+                    num_workers=num_workers,
+                    progress=progress,
+                    stop=stop,
+                )
+        except KeyboardInterrupt:
+            if rank() == 0:
+                print("\nstopped; the same command goes on", file=sys.stderr)
+            return 130
+        first = rank() == 0
+    if first:
+        for _, reason in outcome.failures:
+            print(f"skipped {reason}", file=sys.stderr)
+        print(
+            f"{outcome.written} label maps written to {output}, {outcome.kept} kept, "
+            f"{len(outcome.failures)} files skipped"
+        )
+    return 1 if first and outcome.failures else 0
 
 
 def check_data(
@@ -231,15 +272,48 @@ def main(arguments: list[str] | None = None) -> None:
             flags.pop("config")
             own = {key: flags.pop(key) for key in ("run", "init", "resume")}
             flags = {"config": TrainConfig(**flags), **own}
-        status = COMMANDS[name](**flags)
+        status = launch_processes(flags.get("devices"), flags.get("num_nodes"), given)
+        if status is None:
+            status = COMMANDS[name](**flags)
     except (ValueError, OSError, ArithmeticError, MemoryError, NotImplementedError) as error:
         notes = "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()))
-        print(f"ccnet {name}: {without_traceback(str(error))}{notes}", file=sys.stderr)
+        where = f", process {os.environ['RANK']}" if "RANK" in os.environ else ""
+        message = f"{without_traceback(str(error))}{notes}"
+        print(f"ccnet {name}{where}: {message}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
         print(f"\nccnet {name}: stopped", file=sys.stderr)
         status = 130
     sys.exit(status)
+
+
+def launch_processes(
+    devices: int | None, num_nodes: int | None, arguments: Sequence[str]
+) -> int | None:
+    """Run the command in the processes it asks for; the exit status, None where this is one."""
+    for name, count in (("devices", devices), ("num_nodes", num_nodes)):
+        if count is not None and count < 1:
+            raise ValueError(f"{name} must be ≥ 1, got {count}")
+    if (devices or 1) * (num_nodes or 1) == 1:
+        return None
+    from ccnet import engine
+
+    if engine.is_launched():
+        return None
+    return engine.launch(devices or 1, num_nodes or 1, arguments)
+
+
+@contextmanager
+def process_device(device: str, devices: int | None, num_nodes: int | None) -> Iterator[str]:
+    """Where this process computes; of several it is then in touch with the others."""
+    from ccnet import engine
+    from ccnet.processes import leaving_cleanly
+
+    if not engine.is_launched():
+        yield device
+        return
+    with leaving_cleanly():
+        yield str(engine.start(device, devices, num_nodes, strategy="independent").device)
 
 
 def without_traceback(message: str) -> str:

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ccnet.batch import find_jobs, predict_files
+from ccnet.batch import predict_files
 from ccnet.checkpoint import write_json
 from ccnet.config import DataConfig, LossConfig, ModelConfig, OptimizerConfig, TrainConfig
 from ccnet.datasets import Scenes
 from ccnet.evaluate import evaluate
 from ccnet.explain import attention_maps
+from ccnet.jobs import find_jobs
 from ccnet.metrics import Scores
 from ccnet.predict import Predictor
 from ccnet.progress import CountProgress
@@ -50,8 +51,9 @@ def demo(run: Path, seed: int = 0) -> Scores:
     images.mkdir()
     for index in range(NUM_SHOWN):
         Image.fromarray(held_out[index][0]).save(images / f"{held_out.name(index)}.png")
-    failures = predict_files(predictor, find_jobs([images], run / "predictions"), color=True)
-    assert not failures
+    predictions = run / "predictions"
+    jobs = find_jobs([images], predictions)
+    assert not predict_files(predictor, jobs, predictions, color=True).failures
 
     samples = [held_out[index] for index in range(NUM_SHOWN)]
     save_comparison(

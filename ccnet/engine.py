@@ -1,9 +1,12 @@
 """Where a command runs: devices, processes and precision, by Lightning Fabric and torchrun."""
 
+import ctypes
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -68,26 +71,28 @@ def launch(devices: int, num_nodes: int, arguments: Sequence[str]) -> int:
     # torchrun's own default: each process its share of the cores, unless the user has said more
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // devices)))
     config = LaunchConfig(
-        run_id=os.environ.get("MASTER_PORT", "ccnet"),
         min_nodes=num_nodes,
         max_nodes=num_nodes,
         nproc_per_node=devices,
         max_restarts=0,
         monitor_interval=0.1,
+        run_id="ccnet",
         **meeting,
     )
     try:
         elastic_launch(config, sys.executable)("-m", "ccnet", *arguments)
-    except SignalException as signal:
-        return 128 + signal.sigval
+    except SignalException:
+        return 130  # as one process ends, whichever signal it was
     except ChildFailedError as error:
         first, failure = error.get_first_failure()
-        print(
-            f"ccnet: process {first} failed first, with exit status {failure.exitcode}; "
-            "its error is above, and the others were ended",
-            file=sys.stderr,
-        )
-        return abs(failure.exitcode)
+        code = failure.exitcode
+        if code < 0:
+            print(
+                f"ccnet: process {first} was killed by {signal.Signals(-code).name}; "
+                "the others were ended",
+                file=sys.stderr,
+            )
+        return code if code > 0 else 128 - code  # a process says itself why it fails
     return 0
 
 
@@ -103,12 +108,14 @@ def start(
     Args:
         device: auto, cpu, cuda, cuda:N or mps.
         devices, num_nodes: None for what torchrun or SLURM started, else 1.
-        strategy: of several processes: "ddp" keeps a whole model in each, "fsdp" a part.
+        strategy: of several processes: "ddp" keeps a whole model in each, "fsdp" a part;
+            "independent" ones train nothing and wait for each other, a week if need be.
         precision: of autocast: float32, bfloat16, float16, or auto.
 
     Raises:
         ValueError: no such device, or not as many processes as asked for.
     """
+    end_with_launcher()
     from lightning_fabric import Fabric
     from lightning_fabric.plugins import MixedPrecision
     from lightning_fabric.strategies.ddp import DDPStrategy
@@ -133,6 +140,8 @@ def start(
         arguments["strategy"] = ModelParallelStrategy(
             shard, data_parallel_size=size, tensor_parallel_size=1
         )
+    elif several and strategy == "independent":  # gloo sees at once when a process is gone
+        arguments["strategy"] = DDPStrategy(process_group_backend="gloo", timeout=timedelta(days=7))
     elif several:
         arguments["strategy"] = DDPStrategy()
     fabric = Fabric(
@@ -147,6 +156,14 @@ def start(
     return fabric
 
 
+def end_with_launcher() -> None:
+    """SIGTERM when the launcher is killed, so that none works on unseen; on Linux."""
+    launched = torch.distributed.is_torchelastic_launched()
+    if launched and sys.platform == "linux":
+        set_parent_death_signal = 1  # PR_SET_PDEATHSIG of sys/prctl.h
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+
+
 def count_processes(devices: int | None, num_nodes: int | None) -> tuple[int, int]:
     """Processes a node and nodes: what was started, which may not differ from what is asked for."""
     if "LOCAL_WORLD_SIZE" in os.environ and "WORLD_SIZE" in os.environ:  # torchrun
@@ -157,7 +174,10 @@ def count_processes(devices: int | None, num_nodes: int | None) -> tuple[int, in
         started = int(os.environ["SLURM_NTASKS"]) // nodes, nodes
     else:
         started = 1, 1
-    asked = devices or started[0], num_nodes or started[1]
+    asked = (
+        started[0] if devices is None else devices,
+        started[1] if num_nodes is None else num_nodes,
+    )
     if asked != started:
         raise ValueError(
             f"asked for {asked[0]} devices on {asked[1]} nodes, but {started[0]} processes on "

@@ -5,6 +5,7 @@ Trainer); with one process nothing is sent.
 """
 
 import gc
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -14,10 +15,6 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 T = TypeVar("T")
-
-
-class OtherProcessError(OSError):
-    """Another process failed, and said why."""
 
 
 def num_processes() -> int:
@@ -39,7 +36,8 @@ def sum_over_processes(value: Tensor) -> Tensor:
     if num_processes() == 1:
         return value
     value = value.detach().clone()
-    dist.all_reduce(value)
+    with naming_a_lost_process():
+        dist.all_reduce(value)
     return value
 
 
@@ -49,7 +47,8 @@ def gather_over_processes(value: Tensor) -> Tensor:
     if num_processes() == 1:
         return value
     parts = [torch.empty_like(value) for _ in range(num_processes())]
-    dist.all_gather(parts, value.contiguous())
+    with naming_a_lost_process():
+        dist.all_gather(parts, value.contiguous())
     return torch.cat(parts)
 
 
@@ -58,7 +57,8 @@ def objects_of_processes(value: T) -> list[T]:
     if num_processes() == 1:
         return [value]
     values: list[T] = [value] * num_processes()
-    dist.all_gather_object(values, value)
+    with naming_a_lost_process():
+        dist.all_gather_object(values, value)
     return values
 
 
@@ -68,6 +68,21 @@ def take_buffers_of_first(model: nn.Module) -> None:
     if num_processes() > 1:
         for buffer in model.buffers():
             dist.broadcast(buffer, 0)
+
+
+@contextmanager
+def naming_a_lost_process() -> Iterator[None]:
+    """Raises ConnectionError where another process is gone; what stopped it is said there.
+
+    Waits a moment first: a launcher ends this process then, and has one error to report.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        time.sleep(2)
+        raise ConnectionError(
+            f"process {rank()} has lost the others; the first error of theirs tells why"
+        ) from error
 
 
 @contextmanager

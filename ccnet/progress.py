@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from statistics import fmean
 from typing import Self
 
@@ -13,6 +14,7 @@ from ccnet.checkpoint import RunFolder
 from ccnet.config import TrainConfig
 from ccnet.events import Events
 from ccnet.metrics import Scores
+from ccnet.processes import num_processes, rank
 
 LINE_SECONDS = 5.0  # without a terminal, a line at most this often
 
@@ -70,6 +72,14 @@ class Silence:
         pass
 
     step = row = validating = validated = say = ignore
+
+
+def counting(description: str) -> AbstractContextManager[CountProgress | None]:
+    """The first process's bar, over its own share of what all do; None in the others."""
+    if rank() > 0:
+        return nullcontext()
+    several = num_processes() > 1
+    return CountProgress(f"{description} (1 of {num_processes()})" if several else description)
 
 
 class TrainingProgress:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request that work in progress looks at."""
+"""Ctrl-C and SIGTERM as a request to stop at the next good place."""
 
 import signal
 import threading
@@ -6,7 +6,7 @@ from typing import Self
 
 
 class StopSignals:
-    """SIGINT and SIGTERM become a request that a loop looks at; a second one stops at once."""
+    """SIGINT and SIGTERM become a request that the loop looks at; a second one stops at once."""
 
     def __init__(self) -> None:
         self.requested = False

@@ -11,6 +11,9 @@ from ccnet.assembly import normalisation
 from ccnet.config import TrainConfig
 from ccnet.models import CCNet
 
+KEYS = ("model", "optimizer", "others", "normalisation", "step", "validated", "best_miou")
+KEYS += ("skipped_in_a_row", "unlogged")
+
 
 class TrainingState:
     """The step, and the parts of a run that learn or count; the same in all processes.
@@ -61,6 +64,10 @@ class TrainingState:
 
         Raises ValueError where the run kept what this one doesn't have, or the other way round.
         """
+        if missing := [name for name in KEYS if name not in checkpoint]:
+            raise ValueError(
+                f"the checkpoint has no {', '.join(missing)}: another version wrote it"
+            )
         kept, wanted = set(checkpoint["others"]), set(self.others)
         if kept != wanted:
             raise ValueError(

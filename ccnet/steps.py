@@ -4,6 +4,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from traceback import clear_frames
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,8 @@ def next_step(source: Iterator[Part], num_parts: int) -> tuple[list[Part], float
     try:
         return [next(source) for _ in range(num_parts)], time.monotonic() - start, None
     except Exception as error:  # whatever a data set or a user's transform may raise
+        # its frames would keep the loader, and its workers keep this process from ending
+        clear_frames(error.__traceback__)
         return [], time.monotonic() - start, error
 
 

@@ -38,7 +38,6 @@ from ccnet.metrics import Scores
 from ccnet.models import CCNet
 from ccnet.predict import Predictor, load_model
 from ccnet.processes import (
-    OtherProcessError,
     leaving_cleanly,
     num_processes,
     rank,
@@ -237,7 +236,8 @@ def train_in_process(
             if (stopping or saving or failing) and state.step > saved_step:
                 save()
             if failing:
-                raise failure or OtherProcessError("another process failed; its error is above")
+                del source
+                raise failure or ConnectionError("another process failed; its error is above")
             if stopping:
                 raise KeyboardInterrupt
 

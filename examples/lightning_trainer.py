@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from ccnet import CCNet, Predictor
 from ccnet.datasets import Scenes
 from ccnet.evaluate import evaluate
-from ccnet.losses import segmentation_loss
+from ccnet.losses import SegmentationLoss
 
 CLASS_WEIGHTS = (0.1, 1.0, 1.0, 1.0)  # ground is nine pixels of ten
 
@@ -31,7 +31,7 @@ class LitCCNet(LightningModule):
         images = self.model.normalize(images.movedim(-1, 1))
         weights = torch.tensor(CLASS_WEIGHTS, device=self.device)
         logits = self.model(images, auxiliary=True)
-        loss = segmentation_loss(logits, labels.long(), class_weights=weights)
+        loss = SegmentationLoss(class_weights=weights)(logits, labels.long())
         self.log("loss", loss, prog_bar=True)
         return loss
 

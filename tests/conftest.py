@@ -1,8 +1,12 @@
 """What several tests need: tensors as the operator takes them, random samples, a tiny model."""
 
 import os
+import pickle
 import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # more threads than cores only wait
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -21,6 +25,7 @@ from torch import Tensor, nn
 
 from ccnet import CCNet, Predictor
 from ccnet.datasets import Scenes
+from ccnet.processes import leaving_cleanly
 
 SHARED = Path(__file__).parents[2] / "shared"  # real images, with licences of their own
 
@@ -125,3 +130,21 @@ def tiny_model() -> CCNet:
 @pytest.fixture
 def predictor(tiny_model: CCNet) -> Predictor:
     return Predictor(tiny_model, device="cpu")
+
+
+def in_processes(number: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """What `function(*arguments)` returns in each of several processes that are in touch."""
+    with tempfile.TemporaryDirectory() as folder:
+        torch.multiprocessing.spawn(_process, (number, folder, function, arguments), number)
+        return [pickle.loads(Path(folder, str(i)).read_bytes()) for i in range(number)]
+
+
+def _process(
+    rank: int, number: int, folder: str, function: Callable[..., Any], arguments: tuple[Any, ...]
+) -> None:
+    torch.set_num_threads(1)
+    with leaving_cleanly():
+        torch.distributed.init_process_group(
+            "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=number
+        )
+        Path(folder, str(rank)).write_bytes(pickle.dumps(function(*arguments)))

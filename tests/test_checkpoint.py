@@ -333,7 +333,8 @@ def test_a_full_disk_is_told_and_loses_nothing(small_disk):
 
 def show_steps(progress: TrainingProgress, last: int) -> None:
     for step in range(2, last + 1):
-        progress.step(step, torch.tensor(0.5), lr=0.1)
+        progress.step(step, waited=0.0)
+        progress.row(step, [(0.5, 1.0)], lr=0.1)
 
 
 def test_a_disk_that_only_tensorboard_finds_full_is_told_too(small_disk, capfd):

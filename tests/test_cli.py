@@ -79,6 +79,19 @@ def test_evaluate_prints_and_writes_scores(run, folder, tmp_path, capsys):
     assert "mIoU" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_evaluate_on_two_devices_scores_as_on_one(run, folder, tmp_path, capfd):
+    scores = []
+    for number in (1, 2):
+        output = tmp_path / f"{number}.json"
+        arguments = (run / "model", "--root", folder, "--device", "cpu", "--devices", number)
+        assert status("evaluate", *arguments, "--output", output) == 0
+        scores.append(json.loads(output.read_text()))
+        assert capfd.readouterr().out.count("mean (mIoU)") == 1
+    assert scores[0] == scores[1]
+    assert scores[0]["images"] == 3
+
+
 def test_predict_writes_label_maps_and_reports_a_bad_file(run, folder, tmp_path, capsys):
     images = tmp_path / "images"
     images.mkdir()
@@ -92,12 +105,18 @@ def test_predict_writes_label_maps_and_reports_a_bad_file(run, folder, tmp_path,
         "good.color.png",
         "good.overlay.png",
         "good.png",
+        "manifest.jsonl",
     ]
     labels = np.array(Image.open(output / "good.png"))
     assert labels.shape == (64, 64)
     assert labels.max() < 4
     (images / "bad.jpg").unlink()
     assert status("predict", *arguments, "--device", "cpu") == 0
+    assert "0 label maps written" in capsys.readouterr().out
+    Image.fromarray(labels).save(output / "good.png")
+    assert status("predict", *arguments, "--device", "cpu") == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert status("predict", *arguments, "--device", "cpu", "--overwrite") == 0
 
 
 def test_check_data_says_by_its_status_whether_data_are_fit(folder, tmp_path, capsys):
@@ -125,6 +144,8 @@ def test_check_data_says_by_its_status_whether_data_are_fit(folder, tmp_path, ca
         (("train", "--resume", "nowhere"), "no run to resume"),
         (("train", "--data.name", "camvid"), "needs the folder"),
         (("train", "--steps", "0"), "steps must be ≥ 1, got 0"),
+        (("predict", "m", "i.png", "--devices", "0"), "devices must be ≥ 1, got 0"),
+        (("evaluate", "m", "--num-nodes", "2"), "2 nodes have to find each other"),
         (("train", "--device", "foo"), "got 'foo'"),
         (("train", "--device", "cuda"), "no cuda device"),
         (("train", "--resume", "runs/x", "--run", "runs/y"), "no --run or --init with it"),

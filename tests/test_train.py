@@ -13,6 +13,7 @@ from unittest.mock import Mock
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from ccnet import steps
@@ -357,6 +358,22 @@ def test_a_run_stopped_in_its_last_validation_resumes_with_it(uninterrupted, tmp
     assert train(once, run, resume=True) is not None
     assert_same_weights(uninterrupted, run)
     assert (run / "model" / "model.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_an_unreadable_file_ends_a_process_that_has_workers(tmp_path):
+    for split in ("train", "val"):
+        for kind, mode in (("images", "RGB"), ("labels", "L")):
+            (tmp_path / split / kind).mkdir(parents=True)
+            Image.new(mode, (32, 32)).save(tmp_path / split / kind / "0.png")
+    (tmp_path / "train" / "images" / "0.png").write_bytes(b"no image")
+    (tmp_path / "dataset.yaml").write_text("classes: [a, b]\n")
+    flags = "--data.name=folder --model.backbone=tiny --model.auxiliary_channels=null "
+    flags += f"--data.root={tmp_path} --run={tmp_path / 'run'} --num-workers=1 --device=cpu"
+    command = [sys.executable, "-m", "ccnet", "train", *flags.split()]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=120, check=False)
+    assert result.returncode == 2
+    assert b"0.png: cannot be read as an image" in result.stderr
 
 
 @pytest.mark.slow
