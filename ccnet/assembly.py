@@ -27,6 +27,25 @@ def open_data(config: DataConfig) -> tuple[SegmentationDataset, SegmentationData
     return training, open_dataset(config.name, config.root, config.val_split)
 
 
+def new_model(
+    config: TrainConfig,
+    data: SegmentationDataset,
+    source: CCNet | None,
+    checkpoint: dict[str, Any] | None,
+) -> CCNet:
+    """The network of a run with the weights of its checkpoint, else of a `source`, if any."""
+    if checkpoint is not None:  # all weights are in it
+        model = build_model(config, data, pretrained=None, **checkpoint["normalisation"])
+        model.load_state_dict(checkpoint["model"])
+    elif source is not None:
+        model = build_model_from(source, config, data)
+    else:
+        model = build_model(config, data)
+    freeze(model, config.freeze, config.freeze_norms)
+    recompute_parts(model, config.recompute)
+    return model
+
+
 def build_model(config: TrainConfig, data: SegmentationDataset, **changes: Any) -> CCNet:
     """A network for the data's classes; `changes` go before the configuration."""
     weights = config.loss.class_weights

@@ -143,7 +143,7 @@ class TrainConfig:
     ema_decay: float | None = None
     """Validate and keep an exponential moving average of the weights, with this decay a step."""
     non_finite: Literal["stop", "skip"] = "stop"
-    """Where a loss or gradient is inf or nan: stop, or leave the step out (10 in a row stop)."""
+    """Where a loss or gradient is inf or nan: stop, or leave the step out (20 in a row stop)."""
     seed: int = 0
     """Of weights, order, transforms and dropout."""
 

@@ -33,7 +33,8 @@ def describe_failure(
     weights = whole(nn.utils.get_total_norm([p.detach() for p in model.parameters()]))
     return (
         f"the loss is {loss.item():.6g} at step {step}, the gradient's norm {norm.item():.6g}, "
-        f"the weights' {weights.item():.6g}; its files: {', '.join(files)}"
+        f"the weights' {weights.item():.6g}; its files: {', '.join(files)}. A lower optimizer.lr, "
+        "optimizer.clip_norm or precision=float32 may help"
     )
 
 
@@ -43,8 +44,8 @@ def explaining_out_of_memory(config: TrainConfig) -> Iterator[None]:
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        is_of_cpu = "not enough memory" in str(error) or "can't allocate memory" in str(error)
-        if type(error) is RuntimeError and not is_of_cpu:
+        signs = ("not enough memory", "can't allocate memory", "out of memory")  # CPU, CPU, MPS
+        if type(error) is RuntimeError and not any(sign in str(error) for sign in signs):
             raise
         crop = getattr(config.data.augment, "crop_size", None) or "whole images"
         raise MemoryError(

@@ -10,28 +10,21 @@ from lightning_fabric.utilities.seed import seed_everything
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader
 
 from ccnet import engine
 from ccnet.assembly import (
     build_loss,
     build_model,
-    build_model_from,
     build_optimizer,
     build_scheduler,
-    freeze,
+    new_model,
     open_data,
-    recompute_parts,
     to_training_mode,
 )
 from ccnet.checkpoint import RunFolder
 from ccnet.config import TrainConfig
 from ccnet.datasets import AugmentedDataset, TrainingBatches
-from ccnet.datasets.augmented import (
-    Callback,
-    collate,
-    leave_signals_to_the_main_process,
-)
+from ccnet.datasets.augmented import Callback, new_loader
 from ccnet.evaluate import evaluate
 from ccnet.failures import describe_failure, explaining_out_of_memory
 from ccnet.metrics import Scores
@@ -57,7 +50,7 @@ from ccnet.steps import (
     without_exchange,
 )
 
-MOST_SKIPPED_IN_A_ROW = 10
+MOST_SKIPPED_IN_A_ROW = 20  # float16's first scale, 2¹⁶, is then 2⁻⁴
 
 
 def train(
@@ -116,15 +109,8 @@ def train_in_process(
 
     data, validation_data = open_data(config.data)
     seed_everything(config.seed, verbose=False)
-    if checkpoint is not None:  # all weights are in it
-        model = build_model(config, data, pretrained=None, **checkpoint["normalisation"])
-        model.load_state_dict(checkpoint["model"])
-    elif init is not None:
-        model = build_model_from(load_model(init), config, data)
-    else:
-        model = build_model(config, data)
-    freeze(model, config.freeze, config.freeze_norms)
-    recompute_parts(model, config.recompute)
+    source = None if init is None or resume else load_model(init)
+    model = new_model(config, data, source, checkpoint)
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
     model.to(fabric.device)
     if not is_sharded:  # which takes contiguous weights only
@@ -156,7 +142,6 @@ def train_in_process(
         state.load(checkpoint)
     del checkpoint
 
-    augment = config.data.augment if transform is None else transform
     batches = TrainingBatches(
         len(data),
         config.batch_size,
@@ -167,16 +152,10 @@ def train_in_process(
         num_processes=num_processes(),
         parts=config.accumulate,
     )
+    augment = config.data.augment if transform is None else transform
+    samples = AugmentedDataset(data, augment, config.seed)
     loader: Any = fabric.setup_dataloaders(
-        DataLoader(
-            AugmentedDataset(data, augment, config.seed),
-            batch_sampler=batches,
-            collate_fn=collate,
-            num_workers=config.num_workers,
-            generator=torch.Generator(),  # its own: the global one belongs to dropout
-            worker_init_fn=leave_signals_to_the_main_process,
-            pin_memory=fabric.device.type == "cuda",
-        ),
+        new_loader(samples, batches, config.num_workers, pinned=fabric.device.type == "cuda"),
         use_distributed_sampler=False,
     )
     learned = replica or (model if average is None else cast(CCNet, average.module))
@@ -259,21 +238,20 @@ def train_in_process(
             )
             assert norm is not None
             loss = sum_over_processes(torch.stack(losses).sum()) / num_processes()
-            # a loss scale that is too large shows as an infinite norm, which the scaler deals with
-            if loss.isfinite() and (norm.isfinite() or scaler is not None):
+            learns = bool(loss.isfinite() and norm.isfinite())
+            # too large a scale of float16's loss shows in the norm alone; the scaler sees to it
+            is_overflow = scaler is not None and bool(loss.isfinite())
+            state.skipped_in_a_row = 0 if learns else state.skipped_in_a_row + 1
+            if learns or is_overflow:
                 fabric_optimizer.step()
-                if average is not None:
-                    average.update_parameters(model)
-                state.skipped_in_a_row = 0
-            else:
-                report = describe_failure(state.step, loss, norm, losses, batches, data.name, model)
+            if learns and average is not None:
+                average.update_parameters(model)
+            if not learns:
                 put_back(model, kept)
-                state.skipped_in_a_row += 1
-                if config.non_finite == "stop" or state.skipped_in_a_row == MOST_SKIPPED_IN_A_ROW:
-                    raise FloatingPointError(
-                        f"{report}\n{folder.path} holds what is from before. A lower optimizer.lr, "
-                        "optimizer.clip_norm or precision=float32 may help"
-                    )
+                report = describe_failure(state.step, loss, norm, losses, batches, data.name, model)
+                may_go_on = is_overflow or config.non_finite == "skip"
+                if not may_go_on or state.skipped_in_a_row == MOST_SKIPPED_IN_A_ROW:
+                    raise FloatingPointError(f"{report}\n{folder.path} holds what is from before")
                 progress.say(f"left out: {report}")
             fabric_optimizer.zero_grad()
             lr = optimizer.param_groups[0]["lr"]

@@ -81,9 +81,9 @@ def assert_close(first: Path, second: Path) -> None:
         ({}, {}),
         ({"loss": OHEM}, {}),
         ({"loss": OHEM}, {"accumulate": 2}),
-        ({}, {"strategy": "fsdp"}),
+        ({}, {"strategy": "fsdp", "accumulate": 2}),
     ],
-    ids=["cross-entropy", "ohem", "ohem in two parts", "fsdp"],
+    ids=["cross-entropy", "ohem", "ohem in two parts", "fsdp in two parts"],
 )
 def test_two_processes_learn_what_one_does(tmp_path, changes, machine):
     config = replace(TEN, **changes)

@@ -4,12 +4,13 @@ import random
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from ccnet.datasets.dataset import SegmentationDataset
 from ccnet.transforms import IGNORE_INDEX, RandomTransform
@@ -134,6 +135,21 @@ class AugmentedDataset(Dataset[tuple[Tensor, Tensor]]):
             result = self.transform(image, label)
         _check_result(result, len(self.dataset.classes), self.dataset.name(index))
         return result
+
+
+def new_loader(
+    samples: AugmentedDataset, batches: TrainingBatches, num_workers: int, *, pinned: bool
+) -> DataLoader:
+    """Reads batches ahead in `num_workers` processes; the same batches whatever their number."""
+    return DataLoader(
+        samples,
+        batch_sampler=cast(Any, batches),
+        collate_fn=collate,
+        num_workers=num_workers,
+        generator=torch.Generator(),  # its own: the global one belongs to dropout
+        worker_init_fn=leave_signals_to_the_main_process,
+        pin_memory=pinned,
+    )
 
 
 def collate(samples: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
