@@ -26,7 +26,7 @@ LAYERS = (  # a room imports only from lines below its own
     ("config", "datasets", "losses", "metrics"),
     ("models", "transforms"),
     ("backbones", "modules", "published"),
-    ("ops", "recompute"),
+    ("ops", "recompute", "weights", "classes"),
 )
 FILES = sorted(PACKAGE.rglob("*.py"))
 
