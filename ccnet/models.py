@@ -124,7 +124,7 @@ class CCNet(
 
     Args:
         num_classes: number of classes, 2 to 255.
-        backbone: a name of `ccnet.backbones.BACKBONES`.
+        backbone: a name of `ccnet.backbones.BACKBONES`, or timm/NAME for a network of timm.
         recurrence, channels, reduction, shared, kernel_size, activation, dropout, backend: of
             `CCNetHead`.
         output_stride: of the backbone, 8 in the paper; None leaves the backbone's default.
@@ -133,7 +133,8 @@ class CCNet(
         auxiliary_bias: whether its 3×3 convolution has a bias (the authors').
         align_corners: of the bilinear upsampling to the image.
         in_channels: channels of the images; 3 are red, green and blue.
-        pretrained: a file with weights for the backbone; not stored in the model's configuration.
+        pretrained: weights for the backbone: "imagenet", or a file or its URL; not stored in the
+            model's configuration.
         mean, std: of each channel, in units of 0 to 255; None takes what the backbone's weights
             want, in turn where there are more channels.
         classes, palette: one name and one RGB colour a class.

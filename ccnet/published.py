@@ -4,6 +4,7 @@ Knows two families: the CCNet authors' files and mmsegmentation's. Knows no mode
 is a dict of `CCNet`'s arguments.
 """
 
+import csv
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -15,11 +16,10 @@ import torch
 from torch import Tensor
 
 from ccnet.classes import PUBLISHED
-from ccnet.weights import read_weights
+from ccnet.weights import BGR_MEAN, DEEP_STEM, read_weights
 
 Source = Literal["authors", "mmsegmentation"]
 IN_PLACE_EPS = 1e-5  # of the authors' in-place normalisation, whose scale is |weight| + this
-BGR_MEAN = (104.00698793, 116.66876762, 122.67891434)
 STEMS = {(64,): "plain", (32, 32, 64): "deep_32", (64, 64, 128): "deep_64"}
 DEPTHS: dict[
     tuple[bool, tuple[int, ...]], int
@@ -31,14 +31,6 @@ DEPTHS: dict[
     (True, (3, 8, 36, 3)): 152,
 }
 ATTENTION = "head.attention.passes.0."
-STEM_NAMES = {  # of a deep stem in the authors' files, and in ours
-    "conv1.": "stem.0.",
-    "bn1.": "stem.1.",
-    "conv2.": "stem.3.",
-    "bn2.": "stem.4.",
-    "conv3.": "stem.6.",
-    "bn3.": "stem.7.",
-}
 PREFIXES: dict[Source, dict[str, str]] = {
     "authors": {
         **{f"layer{index}.": f"backbone.layer{index}." for index in (1, 2, 3, 4)},
@@ -132,6 +124,13 @@ class Published:
         lines += [f"  {count} × {change}" for change, count in changes.items()]
         return "\n".join([*lines, *self.notes])
 
+    def save_report(self, path: Path) -> None:
+        """A CSV of every key: in the file, in our network, what was changed."""
+        with path.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["source_key", "key", "change"])
+            writer.writerows((e.source_key, e.key, e.change) for e in self.entries)
+
 
 def read_published(
     path: str | Path, recurrence: int = 2, *, align_corners: bool | None = None
@@ -189,7 +188,7 @@ def _convert(
     prefixes = dict(PREFIXES[source])
     if source == "authors":
         is_deep = "conv3.weight" in tensors
-        stem = STEM_NAMES if is_deep else {name: name for name in ("conv1.", "bn1.")}
+        stem = DEEP_STEM if is_deep else {name: name for name in ("conv1.", "bn1.")}
         prefixes |= {theirs: f"backbone.{ours}" for theirs, ours in stem.items()}
     names = {key: _rename(key, prefixes) for key in tensors}
     if unknown := [key for key, name in names.items() if name is None]:

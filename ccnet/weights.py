@@ -18,6 +18,18 @@ from torch import Tensor
 SUFFIXES = (".safetensors", ".pth", ".pt")
 WRAPPERS = ("state_dict", "model")  # what training programs put a state dict under
 
+# Names in a deep stem, of MIT's ResNet and so of the CCNet authors', and ours
+DEEP_STEM = {
+    "conv1.": "stem.0.",
+    "bn1.": "stem.1.",
+    "conv2.": "stem.3.",
+    "bn2.": "stem.4.",
+    "conv3.": "stem.6.",
+    "bn3.": "stem.7.",
+}
+# What that family takes off BGR images of 0–255, with no deviation
+BGR_MEAN = (104.00698793, 116.66876762, 122.67891434)
+
 # All that a pickle may really call
 _REBUILDERS = {
     ("collections", "OrderedDict"): collections.OrderedDict,
