@@ -98,7 +98,7 @@ def predict_files(
     failures = []
     for index, job in enumerate(jobs):
         try:
-            image = read_image(job.image)
+            image = read_image(job.image, predictor.model.in_channels)
             labels = predictor.predict(image)
         except DataError as error:
             failures.append((job.image, str(error)))

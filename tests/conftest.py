@@ -61,6 +61,25 @@ def shared_data() -> Path:
     return SHARED / "data"
 
 
+@pytest.fixture(scope="session")
+def torchvision_operators():
+    """Lets torchvision be imported beside a CPU build of torch that has no operators for it.
+
+    Only its Python parts work then. timm, segmentation-models-pytorch and torchmetrics import it.
+    """
+    try:
+        import torchvision
+    except RuntimeError:  # operator torchvision::nms does not exist
+        library = torch.library.Library("torchvision", "FRAGMENT")
+        for name in ("nms", "qnms"):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        import torchvision  # noqa: F401
+
+        yield library  # which has to live as long as what it declares
+    else:
+        yield
+
+
 def attention_inputs(
     *spatial: int, batch: int = 2, dtype=torch.float32, channels: int = 6, reduced: int = 3
 ) -> tuple[Tensor, Tensor, Tensor]:

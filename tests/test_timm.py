@@ -9,24 +9,7 @@ import torch
 from ccnet import CCNet, Predictor
 from ccnet.backbones import Timm, create_backbone
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _timm():
-    """torchvision, which timm imports, wants two operators that a CPU-only torch hasn't."""
-    library = None
-    try:
-        import torchvision  # noqa: F401  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        pytest.skip("timm is an extra")
-    except RuntimeError:
-        for name in [name for name in sys.modules if name.startswith("torchvision")]:
-            del sys.modules[name]
-        library = torch.library.Library("torchvision", "FRAGMENT")
-        for name in ("nms", "qnms"):
-            library.define(name + "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    pytest.importorskip("timm")
-    yield
-    del library
+pytestmark = pytest.mark.usefixtures("torchvision_operators")
 
 
 @pytest.mark.parametrize(
