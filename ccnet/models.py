@@ -227,6 +227,11 @@ class CCNet(
         arguments |= {"mean": mean, "std": std, "classes": self.classes, "palette": self.palette}
         arguments.pop("pretrained", None)
 
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What this model was made of, as config.json has it."""
+        return dict(cast(dict[str, Any], self._hub_mixin_config))
+
     @overload
     def forward(
         self, images: Float[Tensor, "b c h w"], auxiliary: Literal[False] = False
@@ -314,7 +319,7 @@ class CCNet(
             raise ValueError(f"{names} can't be changed; {', '.join(ADAPTABLE)} can")
         num_classes = changes.get("num_classes", self.num_classes)
         in_channels = changes.get("in_channels", self.in_channels)
-        arguments = dict(cast(dict[str, Any], self._hub_mixin_config))
+        arguments = self.arguments
         if num_classes != self.num_classes:
             arguments |= {"classes": None, "palette": None}
         if in_channels != self.in_channels:

@@ -4,7 +4,7 @@ import math
 import signal
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, PolynomialLR
 from torch.utils.data import DataLoader
 
 from ccnet.checkpoint import RunFolder
-from ccnet.config import DataConfig, OptimizerConfig, TrainConfig
+from ccnet.config import DataConfig, ModelConfig, OptimizerConfig, TrainConfig
 from ccnet.datasets import (
     AugmentedDataset,
     Scenes,
@@ -61,8 +61,8 @@ def train(
     Args:
         config: of the run; to resume, the run's own.
         run: folder for everything the run leaves (see `ccnet.checkpoint`).
-        init: model folder whose weights and normalisation to start from; its classes must be the
-            data's.
+        init: model folder to start from: its weights, normalisation, and what else of its
+            architecture no flag gives; its classes must be the data's.
         resume: go on with the run in this folder from its last save.
         transform: callable(image, label) → (image, label) on uint8 arrays (H, W, 3) and (H, W), in
             place of `config.data.augment`.
@@ -81,7 +81,7 @@ def train(
     data, validation_data = open_data(config.data)
     seed_everything(config.seed, verbose=False)
     if checkpoint is not None:  # all weights are in it
-        model = build_model(config, data, pretrained=None, **checkpoint["normalisation"])
+        model = build_model(config, data, pretrained=None, **checkpoint["inherited"])
     elif init is not None:
         model = build_model_from(load_model(init), config, data)
     else:
@@ -177,7 +177,7 @@ class State:
     """What changes from step to step and a resumed run needs."""
 
     def __init__(self, model: CCNet, optimizer: Optimizer, scheduler: LRScheduler) -> None:
-        self.normalisation = normalisation(model)
+        self.inherited = inherited(model)
         self.parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
         self.step = 0
         self.validated = 0  # step of the last validation
@@ -191,7 +191,7 @@ class State:
         states = {name: part.state_dict() for name, part in self.parts.items()}
         return {
             **states,
-            "normalisation": self.normalisation,
+            "inherited": self.inherited,
             "step": self.step,
             "validated": self.validated,
             "best_miou": self.best_miou,
@@ -265,9 +265,17 @@ def build_model(config: TrainConfig, data: SegmentationDataset, **changes: Any) 
 
 
 def build_model_from(source: CCNet, config: TrainConfig, data: SegmentationDataset) -> CCNet:
-    """The same with the weights and the normalisation of another model of the same classes."""
+    """The same, started from another model of the same classes and of what no flag gives."""
     require_same_classes(source, data.classes)
-    model = build_model(config, data, pretrained=None, **normalisation(source))
+    activation = source.arguments["activation"]
+    if activation != config.model.activation:  # the weights would fit another network
+        raise ValueError(
+            f"the model to start from has activation {activation}, the configuration "
+            f"{config.model.activation}; model.activation={activation} would work"
+        )
+    if source.in_channels != 3:
+        raise ValueError(f"the model to start from takes {source.in_channels} channels, data has 3")
+    model = build_model(config, data, pretrained=None, **inherited(source))
     try:
         model.load_state_dict(source.state_dict())
     except RuntimeError as error:
@@ -275,8 +283,10 @@ def build_model_from(source: CCNet, config: TrainConfig, data: SegmentationDatas
     return model
 
 
-def normalisation(model: CCNet) -> dict[str, list[float]]:
-    return {"mean": model.mean.flatten().tolist(), "std": model.std.flatten().tolist()}
+def inherited(model: CCNet) -> dict[str, Any]:
+    """Arguments of a model that neither flags nor data give: normalisation, stem, dilation, ..."""
+    given = {field.name for field in fields(ModelConfig)} | {"num_classes", "classes", "palette"}
+    return {name: value for name, value in model.arguments.items() if name not in given}
 
 
 def build_optimizer(config: OptimizerConfig, model: CCNet) -> Optimizer:

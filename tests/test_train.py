@@ -24,6 +24,7 @@ from ccnet.train import (
     build_model_from,
     build_optimizer,
     build_scheduler,
+    inherited,
     train,
 )
 
@@ -208,6 +209,30 @@ def test_a_start_takes_the_normalisation_along_and_a_resumed_run_keeps_it(tmp_pa
         train(SMALL, run, init=tmp_path / "source", transform=failing_at(1))
     train(SMALL, run, resume=True)
     assert CCNet.from_pretrained(run / "last").std.flatten().tolist() == [255.0] * 3
+
+
+def test_a_start_keeps_the_architecture_that_no_flag_gives(tmp_path):
+    model = replace(SMALL.model, backbone="resnet18", channels=8)
+    config = replace(SMALL, model=model)
+    rules = {"stem": "deep_32", "dilation": "uniform", "ceil_mode": True, "auxiliary_bias": True}
+    source = build_model(config, Scenes(), **rules)
+    started = build_model_from(source, config, Scenes())
+    assert started.arguments.items() >= rules.items()
+    torch.testing.assert_close(started.state_dict(), source.state_dict())
+    assert inherited(started) == inherited(source)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"activation": "leaky_relu"}, "activation leaky_relu, the configuration relu; model.act"),
+        ({"in_channels": 5}, "takes 5 channels, data has 3"),
+    ],
+)
+def test_a_start_from_another_network_is_refused(changes, words):
+    source = build_model(SMALL, Scenes(), **changes)
+    with pytest.raises(ValueError, match=words):
+        build_model_from(source, SMALL, Scenes())
 
 
 def test_an_unreadable_sample_saves_what_was_learned(uninterrupted, tmp_path):
