@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ccnet.backbones import adapt_input, create_backbone
 from ccnet.modules import RecurrentCrissCrossAttention, conv_norm_activation
 from ccnet.published import Published, read_published
+from ccnet.weights import differences
 
 LOG = logging.getLogger(__name__)
 
@@ -287,10 +288,9 @@ class CCNet(
         if not isinstance(published, Published):
             published = read_published(published, recurrence, align_corners=align_corners)
         model = cls(**published.architecture)
-        try:
-            model.load_state_dict(published.state)
-        except RuntimeError as error:
-            raise ValueError(f"{published.path} doesn't fit its own network: {error}") from error
+        if problems := differences(published.state, model.state_dict()):
+            raise ValueError(f"{published.path} doesn't fit the network it is of: {problems}")
+        model.load_state_dict(published.state)
         return model.eval().adapted(**changes)
 
     @classmethod

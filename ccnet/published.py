@@ -221,17 +221,21 @@ def _adapt(
     source: Source, key: str, source_key: str, tensors: Mapping[str, Tensor]
 ) -> tuple[Tensor, str]:
     """A tensor as our network wants it, and what was changed."""
-    value = tensors[source_key].clone()
+    value, changes = tensors[source_key], []
     if value.is_floating_point() and value.dtype != torch.float32:
+        changes.append(f"{value.dtype} → float32".removeprefix("torch."))
         value = value.float()
     if key.endswith(".gamma") and value.shape == ():
-        return value.reshape(1), "γ of shape () → (1,)"
+        changes.append("γ of shape () → (1,)")
+        value = value.reshape(1)
     if source == "authors" and key in ("backbone.stem.0.weight", "backbone.conv1.weight"):
-        return value.flip(1), "input channels BGR → RGB"
+        changes.append("input channels BGR → RGB")
+        value = value.flip(1)
     is_scale = source_key.removesuffix("weight") + "running_mean" in tensors
     if source == "authors" and key.endswith(".weight") and is_scale:
-        return value.abs() + IN_PLACE_EPS, f"scale → |scale| + {IN_PLACE_EPS}"
-    return value, ""
+        changes.append(f"scale → |scale| + {IN_PLACE_EPS}")
+        value = value.abs() + IN_PLACE_EPS
+    return value, "; ".join(changes)
 
 
 def _counters(state: Mapping[str, Tensor]) -> Iterator[str]:

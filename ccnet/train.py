@@ -42,6 +42,7 @@ from ccnet.predict import (
     require_same_classes,
 )
 from ccnet.progress import TrainingProgress
+from ccnet.weights import differences
 
 FABRIC_PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed"}
 
@@ -276,10 +277,10 @@ def build_model_from(source: CCNet, config: TrainConfig, data: SegmentationDatas
     if source.in_channels != 3:
         raise ValueError(f"the model to start from takes {source.in_channels} channels, data has 3")
     model = build_model(config, data, pretrained=None, **inherited(source))
-    try:
-        model.load_state_dict(source.state_dict())
-    except RuntimeError as error:
-        raise ValueError(f"the weights to start from don't fit the network: {error}") from error
+    weights = source.state_dict()
+    if problems := differences(weights, model.state_dict()):
+        raise ValueError(f"the weights to start from don't fit the network: {problems}")
+    model.load_state_dict(weights)
     return model
 
 

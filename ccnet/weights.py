@@ -122,6 +122,29 @@ def read_weights(path: str | Path) -> Weights:
     return Weights(tensors, metadata)
 
 
+def differences(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
+    """What keeps a state dict from filling another, counted and named; empty where it fits.
+
+    Batch counters may be missing.
+    """
+    problems = {
+        "missing": [
+            key for key in wanted if key not in given and not key.endswith("num_batches_tracked")
+        ],
+        "unexpected": [key for key in given if key not in wanted],
+        "of another shape": [
+            f"{key} {tuple(value.shape)} for {tuple(wanted[key].shape)}"
+            for key, value in given.items()
+            if key in wanted and value.shape != wanted[key].shape
+        ],
+    }
+    return "; ".join(
+        f"{len(keys)} {kind} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
+        for kind, keys in problems.items()
+        if keys
+    )
+
+
 def _unpickle(path: Path) -> Any:
     try:
         with warnings.catch_warnings():

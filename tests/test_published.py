@@ -168,10 +168,10 @@ def test_the_authors_network_is_built_by_its_own_rules(tmp_path):
 def test_half_precision_is_widened(tmp_path):
     state = {key: value.half() for key, value in like(MMSEG).items() if "num_b" not in key}
     torch.save(state, tmp_path / "half.pth")
-    assert {v.dtype for v in read_published(tmp_path / "half.pth").state.values()} == {
-        torch.float32,
-        torch.int64,
-    }
+    published = read_published(tmp_path / "half.pth")
+    dtypes = {value.dtype for value in published.state.values()}
+    assert dtypes == {torch.float32, torch.int64}
+    assert f"{len(state) - 1} × float16 → float32" in published.describe()
 
 
 @pytest.mark.parametrize(
@@ -247,9 +247,12 @@ def test_keys_of_unknown_use_are_an_error(tmp_path, case, changes, words):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"decode_head.conv_seg.bias": None}, r"Missing key.*head\.classifier\.bias"),
+        ({"decode_head.conv_seg.bias": None}, r"1 missing \(head\.classifier\.bias\)"),
         ({"decode_head.conv_seg.weight": None}, r"it has no head\.classifier\.weight"),
-        ({"backbone.layer1.0.bn1.bias": [63]}, r"size mismatch.*layer1\.0\.bn1\.bias"),
+        (
+            {"backbone.layer1.0.bn1.bias": [63]},
+            r"1 of another shape \(backbone\.layer1\.0\.bn1\.bias",
+        ),
         ({"backbone.stem.0.weight": [48, 3, 3, 3]}, r"a stem of \(48, 32, 64\) channels"),
         ({"backbone.layer4.3.bn1.bias": [512]}, r"a ResNet of \(3, 4, 6, 4\) blocks"),
     ],

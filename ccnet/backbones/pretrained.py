@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ccnet.backbones.backbone import Backbone
 from ccnet.backbones.layers import adapt_input
-from ccnet.weights import BGR_MEAN, DEEP_STEM, read_weights
+from ccnet.weights import BGR_MEAN, DEEP_STEM, differences, read_weights
 
 TORCHVISION = "https://download.pytorch.org/models/"
 OPENMMLAB = "https://download.openmmlab.com/pretrain/third_party/"
@@ -99,7 +99,7 @@ def load_pretrained(backbone: Backbone, path: str | Path) -> None:
     in_channels = wanted[first].shape[1]
     if first in given and given[first].ndim == 4 and given[first].shape[1] != in_channels:
         given[first] = adapt_input(given[first], in_channels)
-    if problems := _differences(given, wanted):
+    if problems := differences(given, wanted):
         raise ValueError(f"{path} doesn't fit {type(backbone).__name__}: {problems}")
     backbone.load_state_dict(given, strict=False)
     if is_mit:
@@ -113,22 +113,3 @@ def _from_mit(state: dict[str, Tensor]) -> dict[str, Tensor]:
         renamed[DEEP_STEM.get(start, start) + key.removeprefix(start)] = value
     renamed["stem.0.weight"] = renamed["stem.0.weight"].flip(1)
     return renamed
-
-
-def _differences(given: dict[str, Tensor], wanted: dict[str, Tensor]) -> str:
-    problems = {
-        "missing": [
-            key for key in wanted if key not in given and not key.endswith("num_batches_tracked")
-        ],
-        "unexpected": [key for key in given if key not in wanted],
-        "of another shape": [
-            f"{key} {tuple(value.shape)} for {tuple(wanted[key].shape)}"
-            for key, value in given.items()
-            if key in wanted and value.shape != wanted[key].shape
-        ],
-    }
-    return "; ".join(
-        f"{len(keys)} {kind} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
-        for kind, keys in problems.items()
-        if keys
-    )
