@@ -14,6 +14,13 @@ from ccnet.datasets.dataset import in_native_order, to_grey, to_rgb
 from ccnet.models import CCNet
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+AnyImage = (
+    UInt8[np.ndarray, "h w c"]
+    | UInt16[np.ndarray, "h w c"]
+    | UInt8[Tensor, "c h w"]
+    | UInt16[Tensor, "c h w"]
+    | Image.Image
+)
 HUB_ID = r"\w[\w.-]*/\w[\w.-]*"
 
 
@@ -46,7 +53,7 @@ class Predictor:
     def palette(self) -> tuple[tuple[int, int, int], ...] | None:
         return self.model.palette
 
-    def predict(self, image: np.ndarray | Tensor | Image.Image) -> UInt8[np.ndarray, "h w"]:
+    def predict(self, image: AnyImage) -> UInt8[np.ndarray, "h w"]:
         """The most likely class of each pixel of an image of the model's channels, mostly RGB.
 
         An array (H, W, C) or a tensor (C, H, W), of uint8 or uint16, which reach to 255 and 65535.
@@ -74,7 +81,7 @@ class Predictor:
 
 
 def to_batch(
-    image: np.ndarray | Tensor | Image.Image, channels: int = 3
+    image: AnyImage, channels: int = 3
 ) -> UInt8[Tensor, "1 c h w"] | UInt16[Tensor, "1 c h w"]:
     """A batch of one image, as `Predictor.predict` takes it."""
     kind = "an RGB" if channels == 3 else "an"

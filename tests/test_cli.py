@@ -9,8 +9,9 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from test_tiff import write_tiff
 
-from ccnet import CCNet
+from ccnet import CCNet, Predictor
 from ccnet.cli import main
 from ccnet.datasets import Scenes
 
@@ -215,3 +216,18 @@ def test_convert_names_what_is_no_ccnet(tmp_path, capsys):
     assert not (tmp_path / "model").exists()
     assert status("convert", tmp_path / "none.pth", tmp_path / "model") == 2
     assert "no weight file at" in capsys.readouterr().err
+
+
+def test_predict_reads_images_of_many_channels(tmp_path):
+    model = CCNet(3, "tiny", channels=8, auxiliary_channels=None, in_channels=5)
+    model.save_pretrained(tmp_path / "model")
+    images = tmp_path / "images"
+    images.mkdir()
+    image = np.random.default_rng(0).integers(0, 65536, (40, 48, 5), np.uint16)
+    np.save(images / "a.npy", image)
+    write_tiff(images / "b.tif", image)
+    arguments = ("--output", tmp_path / "out", "--device", "cpu")
+    assert status("predict", tmp_path / "model", images, *arguments) == 0
+    labels = [np.array(Image.open(tmp_path / "out" / f"{name}.png")) for name in "ab"]
+    np.testing.assert_array_equal(*labels)
+    np.testing.assert_array_equal(labels[0], Predictor(model, device="cpu").predict(image))
