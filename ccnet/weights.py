@@ -108,17 +108,17 @@ def read_weights(path: str | Path) -> Weights:
     except Exception as error:  # a broken file can raise anything
         raise ValueError(f"{path} can't be read as weights ({type(error).__name__})") from error
     state, metadata = content, {}
-    for wrapper in WRAPPERS:
-        if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
-            metadata |= {key: value for key, value in state.items() if key != wrapper}
-            state = state[wrapper]
-    if not isinstance(state, Mapping):
+    for wrapper in WRAPPERS:  # dict.get(x) for x.get: a file may give its dicts attributes
+        if isinstance(state, dict) and isinstance(dict.get(state, wrapper), dict):
+            metadata |= {key: value for key, value in dict.items(state) if key != wrapper}
+            state = dict.get(state, wrapper)
+    if not isinstance(state, dict):
         raise ValueError(f"{path} holds a {type(state).__name__}, other than a state dict")
-    strangers = [key for key, value in state.items() if not isinstance(value, Tensor)]
+    strangers = [key for key, value in dict.items(state) if not isinstance(value, Tensor)]
     if strangers or not state:
         found = ", ".join(map(str, strangers[:5])) or "nothing"
         raise ValueError(f"{path} holds something other than a state dict of tensors: {found}")
-    tensors = {str(key).removeprefix("module."): value.detach() for key, value in state.items()}
+    tensors = {str(key).removeprefix("module."): value.detach() for key, value in dict.items(state)}
     return Weights(tensors, metadata)
 
 

@@ -204,6 +204,20 @@ def test_a_foreign_object_in_a_tensors_place_is_named(tmp_path, foreign):
         read_weights(tmp_path / "w.pth")
 
 
+class Shadowed:
+    """Pickles as a dict whose methods are hidden by attributes."""
+
+    def __reduce__(self):
+        names = dict.fromkeys(("get", "items", "keys", "values"), 0)
+        return OrderedDict, (), names, None, iter(state().items())
+
+
+@pytest.mark.parametrize("save", [save_zip, save_old])
+def test_attributes_of_a_dict_hide_nothing(tmp_path, save):
+    save({"state_dict": Shadowed()}, tmp_path / "w.pth")
+    assert_same(read_weights(tmp_path / "w.pth").tensors, state())
+
+
 def test_a_torchscript_archive_is_refused(tmp_path):
     torch.save(state(), tmp_path / "w.pth")
     with zipfile.ZipFile(tmp_path / "w.pth", "a") as archive:
