@@ -1,7 +1,7 @@
 """From a configuration to the parts of a run: data, network, optimizer, schedule and loss."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import partial
 from typing import Any, cast
 
@@ -11,12 +11,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
-from ccnet.config import DataConfig, OptimizerConfig, TrainConfig
+from ccnet.config import DataConfig, ModelConfig, OptimizerConfig, TrainConfig
 from ccnet.datasets import Scenes, SegmentationDataset, open_dataset
 from ccnet.losses import SegmentationLoss
 from ccnet.models import CCNet
 from ccnet.predict import require_same_classes
 from ccnet.recompute import recompute
+from ccnet.weights import differences
 
 
 def open_data(config: DataConfig) -> tuple[SegmentationDataset, SegmentationDataset]:
@@ -35,7 +36,7 @@ def new_model(
 ) -> CCNet:
     """The network of a run with the weights of its checkpoint, else of a `source`, if any."""
     if checkpoint is not None:  # all weights are in it
-        model = build_model(config, data, pretrained=None, **checkpoint["normalisation"])
+        model = build_model(config, data, pretrained=None, **checkpoint["inherited"])
         model.load_state_dict(checkpoint["model"])
     elif source is not None:
         model = build_model_from(source, config, data)
@@ -56,18 +57,28 @@ def build_model(config: TrainConfig, data: SegmentationDataset, **changes: Any) 
 
 
 def build_model_from(source: CCNet, config: TrainConfig, data: SegmentationDataset) -> CCNet:
-    """The same with the weights and the normalisation of another model of the same classes."""
+    """The same, started from another model of the same classes and of what no flag gives."""
     require_same_classes(source, data.classes)
-    model = build_model(config, data, pretrained=None, **normalisation(source))
-    try:
-        model.load_state_dict(source.state_dict())
-    except RuntimeError as error:
-        raise ValueError(f"the weights to start from don't fit the network: {error}") from error
+    activation = source.arguments["activation"]
+    if activation != config.model.activation:  # the weights would fit another network
+        raise ValueError(
+            f"the model to start from has activation {activation}, the configuration "
+            f"{config.model.activation}; model.activation={activation} would work"
+        )
+    if source.in_channels != 3:
+        raise ValueError(f"the model to start from takes {source.in_channels} channels, data has 3")
+    model = build_model(config, data, pretrained=None, **inherited(source))
+    weights = source.state_dict()
+    if problems := differences(weights, model.state_dict()):
+        raise ValueError(f"the weights to start from don't fit the network: {problems}")
+    model.load_state_dict(weights)
     return model
 
 
-def normalisation(model: CCNet) -> dict[str, list[float]]:
-    return {"mean": model.mean.flatten().tolist(), "std": model.std.flatten().tolist()}
+def inherited(model: CCNet) -> dict[str, Any]:
+    """Arguments of a model that neither flags nor data give: normalisation, stem, dilation, ..."""
+    given = {field.name for field in fields(ModelConfig)} | {"num_classes", "classes", "palette"}
+    return {name: value for name, value in model.arguments.items() if name not in given}
 
 
 def freeze(model: CCNet, parts: Sequence[str], norms: bool) -> None:

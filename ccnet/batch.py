@@ -107,7 +107,10 @@ def predict_files(
         if progress is not None and outcome.kept:
             progress(outcome.kept, len(share))
 
-        with closing(ahead(lambda job: load(job.image, maker), todo, num_workers)) as sources:
+        def read(job: Job) -> Source | DataError:
+            return load(job.image, maker, predictor.model.in_channels)
+
+        with closing(ahead(read, todo, num_workers)) as sources:
             for done, (job, source) in enumerate(sources, start=outcome.kept + 1):
                 stop_where_requested(stop)
                 start = time.monotonic()
@@ -183,10 +186,10 @@ def bears(picture: Picture | None, stamp: str) -> bool:
     return picture is not None and picture.whole and picture.stamp == stamp
 
 
-def load(image: Path, maker: str) -> Source | DataError:
+def load(image: Path, maker: str, channels: int) -> Source | DataError:
     stamp = stamp_of(image, maker)  # before reading: a file that changes meanwhile is made anew
     try:
-        picture = read_image(image)
+        picture = read_image(image, channels)
     except DataError as error:
         return error
     if stamp is None:

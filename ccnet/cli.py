@@ -238,6 +238,45 @@ def check_data(
     return 0 if all(report.fit for report in reports.values()) else 1
 
 
+def convert(
+    file: Path,
+    folder: Path,
+    recurrence: int = 2,
+    align_corners: Literal["auto", "yes", "no"] = "auto",
+    num_classes: int | None = None,
+    overwrite: bool = False,
+) -> int:
+    """Turn published weights, the CCNet authors' or mmsegmentation's, into a model folder.
+
+    The network is inferred from the file, of which nothing is run. What became of each key is in
+    the folder's conversion.csv.
+
+    Args:
+        file: The published .pth file.
+        folder: New folder for the model.
+        recurrence: R, passes of criss-cross attention, which the weights don't tell.
+        align_corners: Of the upsampling, which the weights don't tell; auto goes by the source, the
+            configuration in the file, and its name (mmsegmentation's 769x769 models want yes).
+        num_classes: Start the classifiers anew for that many classes, to fine-tune.
+        overwrite: Write into a folder that isn't empty.
+    """
+    from ccnet.models import CCNet
+    from ccnet.published import read_published
+
+    if folder.is_file() or (not overwrite and folder.is_dir() and any(folder.iterdir())):
+        raise ValueError(f"{folder} is there already; give a new folder, or --overwrite")
+    print(f"reading {file}", file=sys.stderr, flush=True)
+    asked = {"auto": None, "yes": True, "no": False}[align_corners]
+    published = read_published(file, recurrence, align_corners=asked)
+    changes = {} if num_classes is None else {"num_classes": num_classes}
+    model = CCNet.from_published(published).adapted(**changes)
+    model.save_pretrained(folder)
+    published.save_report(folder / "conversion.csv")
+    print(published.describe())
+    print(f"model in {folder}, each key's fate in {folder / 'conversion.csv'}")
+    return 0
+
+
 def demo(run: Path = Path("runs/demo"), seed: int = 0) -> int:
     """Train on embedded scenes in about a minute, evaluate, predict, and show where pixels look.
 
@@ -257,6 +296,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "evaluate": evaluate,
     "predict": predict,
     "check-data": check_data,
+    "convert": convert,
     "demo": demo,
 }
 

@@ -29,7 +29,7 @@ class ModelConfig:
     """Arguments of `ccnet.CCNet`, which explains them all; the data set gives the classes."""
 
     backbone: str = "resnet101"
-    """resnet18, 34, 50, 101 or 152, mobilenet_v2, or tiny."""
+    """resnet18, 34, 50, 101 or 152, mobilenet_v2, tiny, or timm/NAME (an extra)."""
     recurrence: int = 2
     """R, passes of criss-cross attention; 0 for none, 2 to see the whole image."""
     channels: int = 512
@@ -47,7 +47,7 @@ class ModelConfig:
     align_corners: bool = False
     """Of the upsampling to the image."""
     pretrained: str | None = None
-    """File with weights for the backbone, .safetensors or .pth."""
+    """Weights for the backbone: imagenet, or a .safetensors or .pth file or its URL."""
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def attention_of_passes(
     recurrent: RecurrentCrissCrossAttention = predictor.model.head.attention
     hooks = [module.register_forward_pre_hook(note) for module in recurrent.passes]
     try:
-        predictor.logits(to_batch(image))
+        predictor.logits(to_batch(image, predictor.model.in_channels))
     finally:
         for hook in hooks:
             hook.remove()

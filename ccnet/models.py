@@ -1,5 +1,6 @@
 """CCNet: backbone → recurrent criss-cross attention → fusion → classifier (paper figure 2)."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, cast, overload
@@ -8,15 +9,20 @@ import torch
 import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
 from huggingface_hub.constants import SAFETENSORS_SINGLE_FILE
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, UInt8, UInt16
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ccnet.backbones import create_backbone
+from ccnet.backbones import adapt_input, create_backbone
 from ccnet.modules import RecurrentCrissCrossAttention, conv_norm_activation
+from ccnet.published import Published, read_published
+from ccnet.weights import differences
 
-IMAGENET_MEAN = (123.675, 116.28, 103.53)
-IMAGENET_STD = (58.395, 57.12, 57.375)
+LOG = logging.getLogger(__name__)
+
+
+# What `CCNet.adapted` may change
+ADAPTABLE = ("num_classes", "in_channels", "classes", "palette", "mean", "std")
 
 
 class CCNetHead(nn.Module):
@@ -93,6 +99,16 @@ def auxiliary_head(
     )
 
 
+def in_turn(values: Sequence[float], in_channels: int) -> list[float]:
+    """Of each channel, where `values` are those of others (red, green and blue), from the first on.
+
+    One channel gets their average, as a grey image wants.
+    """
+    if in_channels == 1:
+        return [sum(values) / len(values)]
+    return [values[index % len(values)] for index in range(in_channels)]
+
+
 class CCNet(
     nn.Module,
     PyTorchModelHubMixin,
@@ -103,13 +119,13 @@ class CCNet(
 ):
     """The network of *CCNet: Criss-Cross Attention for Semantic Segmentation*.
 
-    `model(images)` takes normalised images (B, 3, H, W), sides at least 32, and returns logits
-    (B, num_classes, H, W); `model.normalize` makes such images of uint8 ones. What a user of the
-    weights needs beside them (normalisation, names, colours) is stored with them.
+    `model(images)` takes normalised images (B, in_channels, H, W), sides at least 32, and returns
+    logits (B, num_classes, H, W); `model.normalize` makes such images of uint8 or uint16 ones. What
+    a user of the weights needs beside them (normalisation, names, colours) is stored with them.
 
     Args:
         num_classes: number of classes, 2 to 255.
-        backbone: a name of `ccnet.backbones.BACKBONES`.
+        backbone: a name of `ccnet.backbones.BACKBONES`, or timm/NAME for a network of timm.
         recurrence, channels, reduction, shared, kernel_size, activation, dropout, backend: of
             `CCNetHead`.
         output_stride: of the backbone, 8 in the paper; None leaves the backbone's default.
@@ -117,8 +133,11 @@ class CCNet(
         auxiliary_channels: width of the auxiliary head on the third stage, None for no such head.
         auxiliary_bias: whether its 3×3 convolution has a bias (the authors').
         align_corners: of the bilinear upsampling to the image.
-        pretrained: a file with weights for the backbone; not stored in the model's configuration.
-        mean, std: of each RGB channel, in units of 0 to 255.
+        in_channels: channels of the images; 3 are red, green and blue.
+        pretrained: weights for the backbone: "imagenet", or a file or its URL; not stored in the
+            model's configuration.
+        mean, std: of each channel, in units of 0 to 255; None takes what the backbone's weights
+            want, in turn where there are more channels.
         classes, palette: one name and one RGB colour a class.
     """
 
@@ -142,9 +161,10 @@ class CCNet(
         auxiliary_channels: int | None = 256,
         auxiliary_bias: bool = False,
         align_corners: bool = False,
+        in_channels: int = 3,
         pretrained: str | Path | None = None,
-        mean: Sequence[float] = IMAGENET_MEAN,
-        std: Sequence[float] = IMAGENET_STD,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
         classes: Sequence[str] | None = None,
         palette: Sequence[Sequence[int]] | None = None,
     ) -> None:
@@ -159,8 +179,12 @@ class CCNet(
         for name, given in (("classes", self.classes), ("palette", self.palette)):
             if given is not None and len(given) != num_classes:
                 raise ValueError(f"{name} has {len(given)} entries for {num_classes} classes")
+        if in_channels < 1:
+            raise ValueError(f"in_channels must be ≥ 1, got {in_channels}")
+        self.in_channels = in_channels
         self.align_corners = align_corners
         options = {
+            "in_channels": in_channels,
             "output_stride": output_stride,
             "stem": stem,
             "dilation": dilation,
@@ -190,7 +214,11 @@ class CCNet(
                 dropout=dropout,
                 bias=auxiliary_bias,
             )
-        mean, std = list(map(float, mean)), list(map(float, std))
+        mean = in_turn(self.backbone.mean, in_channels) if mean is None else list(map(float, mean))
+        std = in_turn(self.backbone.std, in_channels) if std is None else list(map(float, std))
+        for name, given in (("mean", mean), ("std", std)):
+            if len(given) != in_channels:
+                raise ValueError(f"{name} has {len(given)} entries for {in_channels} channels")
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
@@ -200,18 +228,23 @@ class CCNet(
         arguments |= {"mean": mean, "std": std, "classes": self.classes, "palette": self.palette}
         arguments.pop("pretrained", None)
 
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What this model was made of, as config.json has it."""
+        return dict(cast(dict[str, Any], self._hub_mixin_config))
+
     @overload
     def forward(
-        self, images: Float[Tensor, "b 3 h w"], auxiliary: Literal[False] = False
+        self, images: Float[Tensor, "b c h w"], auxiliary: Literal[False] = False
     ) -> Float[Tensor, "b classes h w"]: ...
 
     @overload
     def forward(
-        self, images: Float[Tensor, "b 3 h w"], auxiliary: Literal[True]
+        self, images: Float[Tensor, "b c h w"], auxiliary: Literal[True]
     ) -> tuple[Float[Tensor, "b classes h w"], ...]: ...
 
     def forward(
-        self, images: Float[Tensor, "b 3 h w"], auxiliary: bool = False
+        self, images: Float[Tensor, "b c h w"], auxiliary: bool = False
     ) -> Float[Tensor, "b classes h w"] | tuple[Float[Tensor, "b classes h w"], ...]:
         """Logits at the images' size; with `auxiliary` also the auxiliary head's, if any."""
         *_, third, features = self.backbone(images)
@@ -225,9 +258,85 @@ class CCNet(
         )
         return upsampled if auxiliary else upsampled[0]
 
-    def normalize(self, images: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
-        """RGB images of 0 to 255 as the network takes them: minus its mean, over its deviation."""
+    def normalize(
+        self, images: UInt8[Tensor, "b c h w"] | UInt16[Tensor, "b c h w"]
+    ) -> Float[Tensor, "b c h w"]:
+        """Images as the network takes them: minus its mean, over its deviation.
+
+        8 bits are 0 to 255; 16 bits are divided by 257, so that 65535 is 255 too.
+        """
+        if images.dtype == torch.uint16:
+            return (images.to(self.mean.dtype) / 257 - self.mean) / self.std
         return (images - self.mean) / self.std
+
+    @classmethod
+    def from_published(
+        cls,
+        path: str | Path | Published,
+        recurrence: int = 2,
+        *,
+        align_corners: bool | None = None,
+        **changes: Any,
+    ) -> Self:
+        """The CCNet authors' or mmsegmentation's network with its weights, in evaluation mode.
+
+        `ccnet.published.read_published` explains the arguments and reports each key; what it
+        returns is taken too, as it is. `changes` are `adapted`'s, such as `num_classes=5`. Raises
+        FileNotFoundError, or ValueError for a file that is no whole CCNet.
+        """
+        published = path
+        if not isinstance(published, Published):
+            published = read_published(published, recurrence, align_corners=align_corners)
+        model = cls(**published.architecture)
+        if problems := differences(published.state, model.state_dict()):
+            raise ValueError(f"{published.path} doesn't fit the network it is of: {problems}")
+        model.load_state_dict(published.state)
+        return model.eval().adapted(**changes)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Self:
+        """A saved model, from a folder or the hub, in evaluation mode.
+
+        With `num_classes` or `in_channels`, and what belongs to them, it is `adapted`. All other
+        options are those of Hugging Face's mixin, or replace arguments of the saved model.
+        """
+        changes = {}
+        if options.keys() & {"num_classes", "in_channels"}:
+            changes = {name: options.pop(name) for name in ADAPTABLE if name in options}
+        model = super().from_pretrained(pretrained_model_name_or_path, **options)
+        return model.adapted(**changes)
+
+    def adapted(self, **changes: Any) -> Self:
+        """This model for other classes or channels, to be fine-tuned: itself without changes.
+
+        `num_classes` starts the classifiers anew where it differs, `in_channels` adapts the first
+        convolution; `classes`, `palette`, `mean` and `std` may go with them. What is new is logged.
+        """
+        if not changes:
+            return self
+        if unknown := changes.keys() - set(ADAPTABLE):
+            names = ", ".join(sorted(unknown))
+            raise ValueError(f"{names} can't be changed; {', '.join(ADAPTABLE)} can")
+        num_classes = changes.get("num_classes", self.num_classes)
+        in_channels = changes.get("in_channels", self.in_channels)
+        arguments = self.arguments
+        if num_classes != self.num_classes:
+            arguments |= {"classes": None, "palette": None}
+        if in_channels != self.in_channels:
+            for name in ("mean", "std"):
+                arguments[name] = in_turn(getattr(self, name).flatten().tolist(), in_channels)
+        twin = type(self)(**arguments | changes)
+        state, fresh = self.state_dict(), twin.state_dict()
+        first = f"backbone.{self.backbone.first_convolution}"
+        if self.in_channels != twin.in_channels:
+            state[first] = adapt_input(state[first], twin.in_channels)
+            LOG.warning("%s: %d channels made from %d", first, twin.in_channels, self.in_channels)
+        renewed = [key for key in state if state[key].shape != fresh[key].shape]
+        if renewed:
+            text = "new for %d classes instead of %d: %s"
+            LOG.warning(text, twin.num_classes, self.num_classes, ", ".join(renewed))
+        twin.load_state_dict(state | {key: fresh[key] for key in renewed})
+        return twin.train(self.training).to(self.mean.device)
 
     @classmethod
     def _from_pretrained(

@@ -5,15 +5,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, UInt8, UInt16
 from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor
 
-from ccnet.datasets.dataset import to_rgb
+from ccnet.datasets.dataset import in_native_order, to_grey, to_rgb
 from ccnet.models import CCNet
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+AnyImage = (
+    UInt8[np.ndarray, "h w c"]
+    | UInt16[np.ndarray, "h w c"]
+    | UInt8[Tensor, "c h w"]
+    | UInt16[Tensor, "c h w"]
+    | Image.Image
+)
 HUB_ID = r"\w[\w.-]*/\w[\w.-]*"
 
 
@@ -46,20 +53,21 @@ class Predictor:
     def palette(self) -> tuple[tuple[int, int, int], ...] | None:
         return self.model.palette
 
-    def predict(
-        self, image: UInt8[np.ndarray, "h w 3"] | UInt8[Tensor, "3 h w"] | Image.Image
-    ) -> UInt8[np.ndarray, "h w"]:
-        """The most likely class of each pixel of an RGB image, 0–255.
+    def predict(self, image: AnyImage) -> UInt8[np.ndarray, "h w"]:
+        """The most likely class of each pixel of an image of the model's channels, mostly RGB.
 
-        A PIL image may have any mode; it is taken in its stored orientation, whatever its EXIF says
-        (`ccnet.datasets.read_image` turns a file's image upright).
+        An array (H, W, C) or a tensor (C, H, W), of uint8 or uint16, which reach to 255 and 65535.
+        A PIL image may have any mode where the model takes RGB or grey; it is taken in its stored
+        orientation, whatever its EXIF says (`ccnet.datasets.read_image` turns a file's upright).
         """
-        batch = to_batch(image).to(self.device)
+        batch = to_batch(image, self.model.in_channels).to(self.device)
         return self.logits(batch)[0].argmax(0).to(torch.uint8).cpu().numpy()
 
     @torch.inference_mode()
-    def logits(self, images: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b classes h w"]:
-        """Logits of RGB images of one size, 0–255, float32."""
+    def logits(
+        self, images: UInt8[Tensor, "b c h w"] | UInt16[Tensor, "b c h w"]
+    ) -> Float[Tensor, "b classes h w"]:
+        """Logits of images of one size, as `predict` takes them, float32."""
         modes = {module: module.training for module in self.model.modules()}
         self.model.eval()
         images = images.to(self.device, memory_format=torch.channels_last)
@@ -73,19 +81,31 @@ class Predictor:
 
 
 def to_batch(
-    image: UInt8[np.ndarray, "h w 3"] | UInt8[Tensor, "3 h w"] | Image.Image,
-) -> UInt8[Tensor, "1 3 h w"]:
+    image: AnyImage, channels: int = 3
+) -> UInt8[Tensor, "1 c h w"] | UInt16[Tensor, "1 c h w"]:
+    """A batch of one image, as `Predictor.predict` takes it."""
+    kind = "an RGB" if channels == 3 else "an"
     if isinstance(image, Image.Image):
-        image = to_rgb(image)
+        if channels not in (1, 3):
+            raise ValueError(f"the model takes {channels} channels; give an array, no PIL image")
+        image = to_rgb(image) if channels == 3 else to_grey(image)
     if isinstance(image, np.ndarray):
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        image = in_native_order(image)
+        if (
+            image.ndim != 3
+            or image.shape[2] != channels
+            or image.dtype not in (np.uint8, np.uint16)
+        ):
             raise ValueError(
-                f"expected an RGB array (H, W, 3) of uint8, got {image.shape} of {image.dtype}"
+                f"expected {kind} array (H, W, {channels}) of uint8 or uint16, "
+                f"got {image.shape} of {image.dtype}"
             )
         image = torch.from_numpy(np.require(image, requirements=("C", "W"))).movedim(-1, 0)
-    if image.ndim != 3 or image.shape[0] != 3 or image.dtype != torch.uint8:
+    is_integer = image.dtype in (torch.uint8, torch.uint16)
+    if image.ndim != 3 or image.shape[0] != channels or not is_integer:
         raise ValueError(
-            f"expected an RGB tensor (3, H, W) of uint8, got {tuple(image.shape)} of {image.dtype}"
+            f"expected {kind} tensor ({channels}, H, W) of uint8 or uint16, "
+            f"got {tuple(image.shape)} of {image.dtype}"
         )
     return image.unsqueeze(0)
 

@@ -7,11 +7,11 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
-from ccnet.assembly import normalisation
+from ccnet.assembly import inherited
 from ccnet.config import TrainConfig
 from ccnet.models import CCNet
 
-KEYS = ("model", "optimizer", "others", "normalisation", "step", "validated", "best_miou")
+KEYS = ("model", "optimizer", "others", "inherited", "step", "validated", "best_miou")
 KEYS += ("skipped_in_a_row", "unlogged")
 
 
@@ -51,7 +51,7 @@ class TrainingState:
             "model": whole(self.model.state_dict()),
             "optimizer": whole(self.optimizer.state_dict()),
             "others": {name: part.state_dict() for name, part in self.others.items()},
-            "normalisation": normalisation(self.model),
+            "inherited": inherited(self.model),
             "step": self.step,
             "validated": self.validated,
             "best_miou": self.best_miou,

@@ -17,6 +17,7 @@ from ccnet.assembly import (
     build_model,
     build_optimizer,
     build_scheduler,
+    inherited,
     new_model,
     open_data,
     to_training_mode,
@@ -69,8 +70,8 @@ def train(
     Args:
         config: of the run; to resume, the run's own.
         run: folder for everything the run leaves (see `ccnet.checkpoint`).
-        init: model folder whose weights and normalisation to start from; its classes must be the
-            data's.
+        init: model folder to start from: its weights, normalisation, and what else of its
+            architecture no flag gives; its classes must be the data's.
         resume: go on with the run in this folder from its last save; so does, without being asked,
             a process that torchrun or SLURM has started again.
         transform: callable(image, label) → (image, label) on uint8 arrays (H, W, 3) and (H, W), in
@@ -119,7 +120,8 @@ def train_in_process(
         nn.SyncBatchNorm.convert_sync_batchnorm(model)
     replica = None
     if is_sharded:
-        replica = build_model(config, data, pretrained=None).to(fabric.device)
+        replica = build_model(config, data, pretrained=None, **inherited(model))
+        replica.to(fabric.device)
     to_training_mode(model, config.freeze, config.freeze_norms)
     network: Any = torch.compile(model, dynamic=True) if config.compile else model
     network = fabric.setup_module(network)

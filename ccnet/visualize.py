@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, UInt8, UInt16
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -25,12 +25,18 @@ def colorize(labels: UInt8[np.ndarray, "h w"], palette: Palette) -> UInt8[np.nda
 
 
 def overlay(
-    image: UInt8[np.ndarray, "h w 3"],
+    image: UInt8[np.ndarray, "h w 3"] | UInt16[np.ndarray, "h w 3"],
     labels: UInt8[np.ndarray, "h w"],
     palette: Palette,
     opacity: float = 0.5,
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """The labels' colours over the image."""
+    """The labels' colours over an RGB image of 8 or 16 bits; ValueError for other channels."""
+    if image.shape[2] != 3:
+        raise ValueError(
+            f"an overlay lies over an RGB image; this one has {image.shape[2]} channels"
+        )
+    if image.dtype == np.uint16:
+        image = (image // 257).astype(np.uint8)
     mixed = (1 - opacity) * image + opacity * colorize(labels, palette)
     return mixed.round().astype(np.uint8)
 

@@ -29,7 +29,7 @@ LAYERS = (  # a room imports only from lines below its own
     ("config", "datasets", "losses", "metrics", "saves"),
     ("models", "transforms"),
     ("backbones", "modules", "published"),
-    ("ops", "recompute", "processes", "signals", "disk", "events"),
+    ("ops", "recompute", "weights", "classes", "processes", "signals", "disk", "events"),
 )
 FILES = sorted(PACKAGE.rglob("*.py"))
 

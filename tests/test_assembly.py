@@ -1,5 +1,7 @@
 """From a configuration to parts: groups, schedules, frozen and recomputed parts."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn import BatchNorm2d
@@ -10,6 +12,7 @@ from ccnet.assembly import (
     build_optimizer,
     build_scheduler,
     freeze,
+    inherited,
     recompute_parts,
     to_training_mode,
 )
@@ -126,3 +129,27 @@ def test_a_recomputed_part_keeps_its_input_alone():
     plain, less = small(), small()
     recompute_parts(less, ["backbone.conv1", "backbone.conv2"])
     assert kept(less) < kept(plain) - 2 * 32 * 32 * 32 * 4
+
+
+def test_a_start_keeps_the_architecture_that_no_flag_gives(tmp_path):
+    model = replace(SCENES.model, backbone="resnet18", channels=8)
+    config = replace(SCENES, model=model)
+    rules = {"stem": "deep_32", "dilation": "uniform", "ceil_mode": True, "auxiliary_bias": True}
+    source = build_model(config, Scenes(), **rules)
+    started = build_model_from(source, config, Scenes())
+    assert started.arguments.items() >= rules.items()
+    torch.testing.assert_close(started.state_dict(), source.state_dict())
+    assert inherited(started) == inherited(source)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"activation": "leaky_relu"}, "activation leaky_relu, the configuration relu; model.act"),
+        ({"in_channels": 5}, "takes 5 channels, data has 3"),
+    ],
+)
+def test_a_start_from_another_network_is_refused(changes, words):
+    source = build_model(SCENES, Scenes(), **changes)
+    with pytest.raises(ValueError, match=words):
+        build_model_from(source, SCENES, Scenes())

@@ -1,12 +1,17 @@
 """The commands end to end, on a folder of real files made from the scenes."""
 
+import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
+from test_tiff import write_tiff
 
+from ccnet import CCNet, Predictor
 from ccnet.cli import main
 from ccnet.datasets import Scenes
 
@@ -189,3 +194,61 @@ def test_the_demo_trains_evaluates_predicts_and_shows(tmp_path, monkeypatch, cap
     assert 0 <= json.loads((run / "metrics.json").read_text())["miou"] <= 1
     assert len(list((run / "predictions").glob("*.color.png"))) == demo.NUM_SHOWN
     assert "Try next" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def published_file(tmp_path_factory):
+    """Keys and shapes of mmsegmentation's CCNet R-50, next to nothing on disk."""
+    keys = Path(__file__).parent / "parity" / "mmseg_resnet50.keys.json"
+    shapes = json.loads(keys.read_text())
+    state = {key: torch.ones(()).expand(shape) for key, shape in shapes}
+    path = tmp_path_factory.mktemp("published") / "ccnet_r50-d8_769x769.pth"
+    torch.save({"state_dict": state}, path)
+    return path
+
+
+@pytest.mark.slow
+def test_convert_makes_a_model_folder_and_reports_each_key(published_file, tmp_path, capsys):
+    folder = tmp_path / "model"
+    assert status("convert", published_file, folder, "--recurrence", 1) == 0
+    printed = capsys.readouterr().out
+    assert "mmsegmentation: resnet50 with stem deep_32, R=1, 19 classes" in printed
+    assert "align_corners=True" in printed
+    model = CCNet.from_pretrained(folder)
+    assert model.head.attention.recurrence == 1
+    assert model.classes[0] == "road"
+    with (folder / "conversion.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 365
+    assert {row["key"] for row in rows} == set(model.state_dict())
+    # a second time only when told to
+    assert status("convert", published_file, folder, "--align-corners", "no") == 2
+    assert "--overwrite" in capsys.readouterr().err
+    arguments = ("--align-corners", "no", "--num-classes", 4, "--overwrite")
+    assert status("convert", published_file, folder, *arguments) == 0
+    model = CCNet.from_pretrained(folder)
+    assert (model.align_corners, model.num_classes) == (False, 4)
+
+
+def test_convert_names_what_is_no_ccnet(tmp_path, capsys):
+    torch.save({"layer1.0.conv1.weight": torch.zeros(1)}, tmp_path / "resnet.pth")
+    assert status("convert", tmp_path / "resnet.pth", tmp_path / "model") == 2
+    assert "resnet.pth is no published CCNet; it looks like" in capsys.readouterr().err
+    assert not (tmp_path / "model").exists()
+    assert status("convert", tmp_path / "none.pth", tmp_path / "model") == 2
+    assert "no weight file at" in capsys.readouterr().err
+
+
+def test_predict_reads_images_of_many_channels(tmp_path):
+    model = CCNet(3, "tiny", channels=8, auxiliary_channels=None, in_channels=5)
+    model.save_pretrained(tmp_path / "model")
+    images = tmp_path / "images"
+    images.mkdir()
+    image = np.random.default_rng(0).integers(0, 65536, (40, 48, 5), np.uint16)
+    np.save(images / "a.npy", image)
+    write_tiff(images / "b.tif", image)
+    arguments = ("--output", tmp_path / "out", "--device", "cpu")
+    assert status("predict", tmp_path / "model", images, *arguments) == 0
+    labels = [np.array(Image.open(tmp_path / "out" / f"{name}.png")) for name in "ab"]
+    np.testing.assert_array_equal(*labels)
+    np.testing.assert_array_equal(labels[0], Predictor(model, device="cpu").predict(image))

@@ -53,11 +53,14 @@ def test_read_only_images_are_taken(predictor):
 @pytest.mark.parametrize(
     ("image", "words"),
     [
-        (np.zeros((8, 8, 3)), r"array \(H, W, 3\) of uint8, got \(8, 8, 3\) of float64"),
+        (np.zeros((8, 8, 3)), r"array \(H, W, 3\) of uint8 or uint16, got \(8, 8, 3\) of float64"),
         (np.zeros((8, 8), np.uint8), r"got \(8, 8\) of uint8"),
         (np.zeros((3, 8, 8), np.uint8), r"got \(3, 8, 8\) of uint8"),
         (np.zeros((8, 8, 4), np.uint8), r"got \(8, 8, 4\) of uint8"),
-        (torch.zeros(3, 8, 8), r"tensor \(3, H, W\) of uint8, got \(3, 8, 8\) of torch.float32"),
+        (
+            torch.zeros(3, 8, 8),
+            r"tensor \(3, H, W\) of uint8 or uint16, got \(3, 8, 8\) of torch.float32",
+        ),
         (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), r"got \(1, 3, 8, 8\) of torch.uint8"),
         (torch.zeros(8, 8, 3, dtype=torch.uint8), r"got \(8, 8, 3\) of torch.uint8"),
     ],
@@ -65,6 +68,28 @@ def test_read_only_images_are_taken(predictor):
 def test_other_arrays_and_tensors_are_named(predictor, image, words):
     with pytest.raises(ValueError, match=words):
         predictor.predict(image)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_sixteen_bits_give_the_labels_of_eight(tiny_model, channels):
+    predictor = Predictor(tiny_model.adapted(in_channels=channels), device="cpu")
+    image = np.random.default_rng(0).integers(0, 256, (40, 48, channels), np.uint8)
+    labels = predictor.predict(image)
+    assert len(np.unique(labels)) > 1
+    wide = image.astype(np.uint16) * 257
+    for same in (wide, wide.astype(">u2"), torch.from_numpy(wide).movedim(-1, 0)):
+        np.testing.assert_array_equal(predictor.predict(same), labels)
+    if channels == 1:
+        for picture in (Image.fromarray(image[:, :, 0]), Image.fromarray(wide[:, :, 0])):
+            np.testing.assert_array_equal(predictor.predict(picture), labels)
+
+
+def test_an_image_of_other_channels_is_told(tiny_model):
+    predictor = Predictor(tiny_model.adapted(in_channels=5), device="cpu")
+    with pytest.raises(ValueError, match=r"array \(H, W, 5\) .*got \(8, 8, 3\) of uint8"):
+        predictor.predict(np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(ValueError, match="5 channels; give an array, no PIL image"):
+        predictor.predict(Image.new("RGB", (8, 8)))
 
 
 # Loading

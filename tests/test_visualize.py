@@ -70,3 +70,12 @@ def test_curves_are_drawn_from_a_log_with_blank_cells(tmp_path, log):
     (tmp_path / "log.csv").write_text(log)
     save_curves(tmp_path / "curves.png", tmp_path / "log.csv")
     assert np.ptp(read_png(tmp_path / "curves.png")) == 255
+
+
+def test_an_overlay_wants_rgb_of_either_depth():
+    image = np.full((2, 2, 3), 100, np.uint8)
+    labels, palette = np.zeros((2, 2), np.uint8), ((10, 20, 30),)
+    expected = overlay(image, labels, palette)
+    np.testing.assert_array_equal(overlay(image.astype(np.uint16) * 257, labels, palette), expected)
+    with pytest.raises(ValueError, match="RGB image; this one has 5 channels"):
+        overlay(np.zeros((2, 2, 5), np.uint8), labels, palette)

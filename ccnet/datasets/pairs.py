@@ -13,7 +13,7 @@ from ccnet.datasets.dataset import DataError, SizeMismatchError, read_image
 from ccnet.datasets.labels import LabelMap
 from ccnet.transforms import IGNORE_INDEX
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".npy")
 LABEL_SUFFIX = ".png"
 LAYOUTS = (("{split}/images", "{split}/labels"), ("images/{split}", "labels/{split}"))
 

@@ -1,0 +1,115 @@
+"""Weights for a backbone, from a file, a URL or ImageNet's well-known places."""
+
+import re
+import sys
+from pathlib import Path
+from urllib.parse import urlparse
+
+import torch
+from torch import Tensor
+
+from ccnet.backbones.backbone import Backbone
+from ccnet.backbones.layers import adapt_input
+from ccnet.weights import BGR_MEAN, DEEP_STEM, differences, read_weights
+
+TORCHVISION = "https://download.pytorch.org/models/"
+OPENMMLAB = "https://download.openmmlab.com/pretrain/third_party/"
+MIT = "http://sceneparsing.csail.mit.edu/model/pretrained_resnet/resnet101-imagenet.pth"
+IMAGENET = {  # the last eight characters of a name are the start of the file's SHA-256
+    ("resnet18", "plain"): TORCHVISION + "resnet18-f37072fd.pth",
+    ("resnet34", "plain"): TORCHVISION + "resnet34-b627a593.pth",
+    ("resnet50", "plain"): TORCHVISION + "resnet50-0676ba61.pth",
+    ("resnet101", "plain"): TORCHVISION + "resnet101-63fe2227.pth",
+    ("resnet152", "plain"): TORCHVISION + "resnet152-394f9c45.pth",
+    ("mobilenet_v2", "plain"): TORCHVISION + "mobilenet_v2-b0353104.pth",
+    ("resnet50", "deep_32"): OPENMMLAB + "resnet50_v1c-2cccc1ad.pth",
+    ("resnet101", "deep_32"): OPENMMLAB + "resnet101_v1c-e67eebb6.pth",
+}
+# ImageNet's classifiers, and MobileNetV2's last 1×1 convolution, which feeds only its classifier
+CLASSIFIER_KEYS = ("fc.", "classifier.", "features.18.")
+
+
+def imagenet_url(name: str, stem: str = "plain") -> str:
+    """Where a backbone's ImageNet weights are; their hash is part of the name.
+
+    Raises ValueError for one that has none, with what would work.
+    """
+    if (name, stem) in IMAGENET:
+        return IMAGENET[name, stem]
+    known = ", ".join(f"{name} with stem {stem}" for name, stem in IMAGENET)
+    hint = ""
+    if (name, stem) == ("resnet101", "deep_64"):
+        hint = f"; for MIT's weights, whose hash isn't known, give pretrained={MIT} or the file"
+    raise ValueError(
+        f"no ImageNet weights are known for {name} with stem {stem}{hint}; for {known}"
+    )
+
+
+def fetch(url: str) -> Path:
+    """The file behind a URL, from torch.hub's cache, or downloaded into it with progress shown.
+
+    A name that ends in a hash, as torchvision's do, is checked against it. Raises OSError where the
+    file can't be had, ValueError where its hash is another.
+    """
+    name = Path(urlparse(url).path).name
+    target = Path(torch.hub.get_dir(), "checkpoints", name)
+    if target.is_file():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    digest = re.search(r"-([0-9a-f]{8,})\.\w+$", name)
+    print(f"downloading {url} to {target}", file=sys.stderr, flush=True)
+    try:
+        torch.hub.download_url_to_file(url, str(target), digest and digest[1])
+    except RuntimeError as error:
+        raise ValueError(f"{url} isn't the file that its name says: {error}") from error
+    except OSError as error:
+        raise OSError(
+            f"{url} can't be downloaded ({error}); without a network, put the file at {target} or "
+            "give its path as pretrained"
+        ) from error
+    return target
+
+
+def load_pretrained(backbone: Backbone, path: str | Path) -> None:
+    """Fill the backbone in place with the weights of a .safetensors, .pth or .pt file, or a URL.
+
+    The state dict may be bare or under "state_dict" or "model", its keys may start with "module."
+    or "backbone."; an ImageNet classifier is left out. Everything else has to match. MIT's ResNets
+    for a deep stem are known by their keys; they were used on BGR images, so their first
+    convolution is turned to RGB and `backbone.mean` and `std` become theirs. Other input channels
+    than the file's are adapted to (`layers.adapt_input`). Nothing in the file is run.
+
+    Raises FileNotFoundError, OSError for a URL that can't be reached, or ValueError for a file that
+    is broken or doesn't fit.
+    """
+    if str(path).startswith(("http://", "https://")):
+        path = fetch(str(path))
+    wanted = backbone.state_dict()
+    state = read_weights(path).tensors
+    state = {key.removeprefix("backbone."): value for key, value in state.items()}
+    is_mit = "conv3.weight" in state and "stem.6.weight" in wanted
+    if is_mit:
+        state = _from_mit(state)
+    given = {
+        key: value
+        for key, value in state.items()
+        if key in wanted or not key.startswith(CLASSIFIER_KEYS)
+    }
+    first = backbone.first_convolution
+    in_channels = wanted[first].shape[1]
+    if first in given and given[first].ndim == 4 and given[first].shape[1] != in_channels:
+        given[first] = adapt_input(given[first], in_channels)
+    if problems := differences(given, wanted):
+        raise ValueError(f"{path} doesn't fit {type(backbone).__name__}: {problems}")
+    backbone.load_state_dict(given, strict=False)
+    if is_mit:
+        backbone.mean, backbone.std = BGR_MEAN[::-1], (1.0, 1.0, 1.0)
+
+
+def _from_mit(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    renamed = {}
+    for key, value in state.items():
+        start = key.partition(".")[0] + "."
+        renamed[DEEP_STEM.get(start, start) + key.removeprefix(start)] = value
+    renamed["stem.0.weight"] = renamed["stem.0.weight"].flip(1)
+    return renamed

@@ -1,0 +1,196 @@
+"""Weight files: the tensors in them and what lies beside, with nothing in the file run."""
+
+import collections
+import pickle
+import sys
+import types
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch._utils
+from safetensors.torch import load_file
+from torch import Tensor
+
+SUFFIXES = (".safetensors", ".pth", ".pt")
+WRAPPERS = ("state_dict", "model")  # what training programs put a state dict under
+
+# Names in a deep stem, of MIT's ResNet and so of the CCNet authors', and ours
+DEEP_STEM = {
+    "conv1.": "stem.0.",
+    "bn1.": "stem.1.",
+    "conv2.": "stem.3.",
+    "bn2.": "stem.4.",
+    "conv3.": "stem.6.",
+    "bn3.": "stem.7.",
+}
+# What that family takes off BGR images of 0–255, with no deviation
+BGR_MEAN = (104.00698793, 116.66876762, 122.67891434)
+
+# All that a pickle may really call
+_REBUILDERS = {
+    ("collections", "OrderedDict"): collections.OrderedDict,
+    ("torch", "Size"): torch.Size,
+    **{
+        ("torch._utils", name): getattr(torch._utils, name)
+        for name in ("_rebuild_tensor_v2", "_rebuild_tensor_v3", "_rebuild_parameter")
+    },
+}
+# Plain data that lies beside weights; a placeholder takes its place
+_PLAIN_DATA = {
+    "argparse": {"Namespace"},
+    "builtins": {
+        *("bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list"),
+        *("object", "range", "set", "slice", "str", "tuple"),
+        *("basestring", "long", "unicode", "xrange"),  # names of Python 2
+    },
+    "_codecs": {"encode"},
+    "collections": {"Counter", "defaultdict", "deque"},
+    "copyreg": {"_reconstructor"},
+    "datetime": {"date", "datetime", "time", "timedelta", "timezone"},
+    "pathlib": {"Path", "PosixPath", "PurePosixPath", "PureWindowsPath", "WindowsPath"},
+    "types": {"SimpleNamespace"},
+}
+_PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
+# Code that is on every machine: what a hostile file would call
+_AT_HAND = {*sys.stdlib_module_names, "ccnet", "commands", "torch"}
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A state dict and, for a file that has more, all the rest of it."""
+
+    tensors: dict[str, Tensor]
+    """By name, without a leading "module."."""
+    metadata: dict[str, Any]
+    """What lay beside the state dict; objects of foreign classes are `Placeholder`s."""
+
+
+class Placeholder:
+    """Stands for an object of a foreign class; takes whatever it is given and keeps none of it."""
+
+    def __new__(cls, *_: Any, **__: Any) -> "Placeholder":
+        return object.__new__(cls)
+
+    def __init__(self, *_: Any, **__: Any) -> None: ...
+    def __setstate__(self, state: Any) -> None: ...
+    def __setitem__(self, key: Any, value: Any) -> None: ...
+    def add(self, item: Any) -> None: ...
+    def append(self, item: Any) -> None: ...
+    def extend(self, items: Any) -> None: ...
+    def __call__(self, *_: Any, **__: Any) -> "Placeholder":
+        return Placeholder()
+
+
+class HostilePickleError(pickle.UnpicklingError):
+    """A pickle asks for a function that weights have no need of."""
+
+
+def read_weights(path: str | Path) -> Weights:
+    """The state dict of a .safetensors, .pth or .pt file, bare or under "state_dict" or "model".
+
+    torch.save's files may have either of its serializations and hold foreign objects beside the
+    tensors, which become placeholders. Nothing in the file is run. Raises FileNotFoundError, and
+    ValueError for a file that is broken, holds no state dict, or asks for code.
+    """
+    path = Path(path)
+    if path.suffix not in SUFFIXES:
+        raise ValueError(f"{path}: weights are read from .safetensors, .pth or .pt files")
+    if not path.is_file():
+        raise FileNotFoundError(f"no weight file at {path}")
+    try:
+        content = load_file(path) if path.suffix == ".safetensors" else _unpickle(path)
+    except HostilePickleError as error:
+        raise ValueError(f"{path} can't be read as weights: {error}") from error
+    except Exception as error:  # a broken file can raise anything
+        raise ValueError(f"{path} can't be read as weights ({type(error).__name__})") from error
+    state, metadata = content, {}
+    for wrapper in WRAPPERS:  # dict.get(x) for x.get: a file may give its dicts attributes
+        if isinstance(state, dict) and isinstance(dict.get(state, wrapper), dict):
+            metadata |= {key: value for key, value in dict.items(state) if key != wrapper}
+            state = dict.get(state, wrapper)
+    if not isinstance(state, dict):
+        raise ValueError(f"{path} holds a {type(state).__name__}, other than a state dict")
+    strangers = [key for key, value in dict.items(state) if not isinstance(value, Tensor)]
+    if strangers or not state:
+        found = ", ".join(map(str, strangers[:5])) or "nothing"
+        raise ValueError(f"{path} holds something other than a state dict of tensors: {found}")
+    tensors = {str(key).removeprefix("module."): value.detach() for key, value in dict.items(state)}
+    return Weights(tensors, metadata)
+
+
+def differences(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
+    """What keeps a state dict from filling another, counted and named; empty where it fits.
+
+    Batch counters may be missing.
+    """
+    problems = {
+        "missing": [
+            key for key in wanted if key not in given and not key.endswith("num_batches_tracked")
+        ],
+        "unexpected": [key for key in given if key not in wanted],
+        "of another shape": [
+            f"{key} {tuple(value.shape)} for {tuple(wanted[key].shape)}"
+            for key, value in given.items()
+            if key in wanted and value.shape != wanted[key].shape
+        ],
+    }
+    return "; ".join(
+        f"{len(keys)} {kind} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
+        for kind, keys in problems.items()
+        if keys
+    )
+
+
+def _unpickle(path: Path) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected pickle protocol")  # any protocol will do
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:  # foreign classes; TorchScript raises another error
+        inert: Any = types.SimpleNamespace(
+            __name__="inert", Unpickler=_InertUnpickler, load=_load_inert
+        )
+        return torch.load(path, map_location="cpu", weights_only=False, pickle_module=inert)
+
+
+class _InertUnpickler(pickle.Unpickler):
+    """Knows how tensors are rebuilt; all other names give placeholders, or are refused."""
+
+    def find_class(self, module: str, name: str, /) -> Any:
+        module = _PYTHON_2.get(module, module)
+        if (module, name) in _REBUILDERS:
+            return _REBUILDERS[module, name]
+        if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
+            return getattr(torch, name)
+        if (module, name) == ("builtins", "getattr"):
+            return _attribute
+        is_at_hand = module.partition(".")[0] in _AT_HAND
+        if is_at_hand and name not in _PLAIN_DATA.get(module, ()):
+            hint = (
+                "; is it a whole network? Save its state_dict()"
+                if module[:9] == "torch.nn."
+                else ""
+            )
+            raise HostilePickleError(
+                f"it asks for {module}.{name}, which weights have no need of; "
+                f"nothing of it was run{hint}"
+            )
+        return type(name, (Placeholder,), {"__module__": module, "is_foreign": not is_at_hand})
+
+
+def _load_inert(file: Any, **options: Any) -> Any:
+    return _InertUnpickler(file, **options).load()
+
+
+def _attribute(owner: Any, name: str) -> Any:
+    """getattr in a pickle, as for the methods that mmengine's log buffers name."""
+    if getattr(owner, "is_foreign", False) is not True:
+        raise HostilePickleError(
+            f"it asks for {name!r} of {owner!r}, which weights have no need of; "
+            "nothing of it was run"
+        )
+    return type(str(name), (Placeholder,), {"is_foreign": True})

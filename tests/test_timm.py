@@ -1,0 +1,102 @@
+"""Networks of timm as backbones: maps, strides, normalisation, and what is refused."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from ccnet import CCNet, Predictor
+from ccnet.backbones import Timm, create_backbone
+
+pytestmark = pytest.mark.usefixtures("torchvision_operators")
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "stride", "first_map"),
+    [
+        ("resnet18", 8, 8, 2),
+        ("resnet18", None, 8, 2),
+        ("resnet18", 16, 16, 2),
+        ("resnet18", 32, 32, 2),
+        ("convnext_atto", 8, 8, 4),
+        ("convnext_atto", None, 8, 4),
+        ("vit_tiny_patch16_224", None, 16, 16),
+        ("vit_tiny_patch16_224", 16, 16, 16),
+        ("efficientnet_b0", 16, 16, 2),
+    ],
+)
+def test_maps_have_their_channels_and_strides(name, asked, stride, first_map):
+    options = {} if asked is None else {"output_stride": asked}
+    backbone = create_backbone(f"timm/{name}", **options).eval()
+    assert isinstance(backbone, Timm)
+    assert backbone.output_stride == stride
+    with torch.no_grad():
+        maps = backbone(torch.randn(1, 3, 64, 96))
+    assert [features.shape[1] for features in maps] == list(backbone.out_channels)
+    assert tuple(maps[0].shape[2:]) == (64 // first_map, 96 // first_map)
+    assert tuple(maps[-1].shape[2:]) == (64 // stride, 96 // stride)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "convnext_atto", "vit_tiny_patch16_224"])
+def test_a_ccnet_on_timm_trains_at_any_size_and_comes_back(name, tmp_path):
+    model = CCNet(3, f"timm/{name}", channels=8, auxiliary_channels=8).train()
+    main, auxiliary = model(torch.randn(2, 3, 75, 97), auxiliary=True)
+    assert main.shape == auxiliary.shape == (2, 3, 75, 97)
+    (main.sum() + auxiliary.sum()).backward()
+    parameters = dict(model.backbone.named_parameters())
+    reached = [key for key, parameter in parameters.items() if parameter.grad is not None]
+    assert reached == list(parameters)
+    model.save_pretrained(tmp_path)
+    image = torch.randint(0, 256, (3, 50, 70), dtype=torch.uint8)
+    expected = Predictor(model, device="cpu").predict(image)
+    assert (Predictor(tmp_path, device="cpu").predict(image) == expected).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "mean"),
+    [("vit_tiny_patch16_224", (127.5, 127.5, 127.5)), ("resnet18", (123.675, 116.28, 103.53))],
+)
+def test_normalisation_is_that_of_the_networks_weights(name, mean):
+    model = CCNet(3, f"timm/{name}", channels=8)
+    assert model.mean.flatten().tolist() == pytest.approx(mean)
+    assert CCNet(3, f"timm/{name}", channels=8, mean=(1, 2, 3)).mean.flatten().tolist() == [1, 2, 3]
+
+
+def test_channels_may_be_others():
+    backbone = create_backbone("timm/resnet18", in_channels=5)
+    assert backbone.state_dict()[backbone.first_convolution].shape[1] == 5
+    model = CCNet(3, "timm/vit_tiny_patch16_224", channels=8).adapted(in_channels=2)
+    assert model(torch.randn(1, 2, 64, 64)).shape == (1, 3, 64, 64)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("resnet19", {}, r"timm has no resnet19"),
+        ("convnext_tinny", {}, r"timm has no convnext_tinny; it has convnext"),
+        ("vit_tiny_patch16_224", {"output_stride": 8}, "output_stride 8, only 16"),
+        ("hrnet_w18", {"output_stride": 8}, "output_stride 8, only 32"),
+        ("hrnet_w18", {}, "doesn't take images of any size"),
+        ("mixer_s16_224", {}, "doesn't take images of any size"),
+        ("swin_tiny_patch4_window7_224", {}, "doesn't take images of any size"),
+        ("resnet18", {"stem": "plain"}, "timm/resnet18 has no option stem; it has output_stride"),
+    ],
+)
+def test_what_a_network_can_not_give_is_told(name, options, words):
+    with pytest.raises(ValueError, match=words):
+        create_backbone(f"timm/{name}", **options)
+
+
+def test_without_timm_the_error_says_what_to_install():
+    program = """
+import sys
+sys.modules["timm"] = None
+from ccnet.backbones import create_backbone
+try:
+    create_backbone("timm/resnet18")
+except ValueError as error:
+    print(error)
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert "pip install 'criss-cross[timm]'" in result.stdout, result.stderr
