@@ -3,7 +3,7 @@
 import copy
 from collections import Counter
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from torch import fx, nn
 from torch.fx.proxy import TraceError
@@ -24,9 +24,8 @@ def fold_batch_norm(network: Network) -> Network:
     folded = copy.deepcopy(network).eval()
     for convolution, norm in list(foldable_pairs(folded)):
         layers = folded.get_submodule(convolution), folded.get_submodule(norm)
-        assert isinstance(layers[0], nn.Conv2d)
-        assert isinstance(layers[1], nn.BatchNorm2d)
-        folded.set_submodule(convolution, fuse_conv_bn_eval(*layers))
+        fused = fuse_conv_bn_eval(cast(nn.Conv2d, layers[0]), cast(nn.BatchNorm2d, layers[1]))
+        folded.set_submodule(convolution, fused)
         folded.set_submodule(norm, nn.Identity())
     return folded
 
@@ -51,7 +50,7 @@ def foldable_pairs(network: nn.Module) -> Iterator[tuple[str, str]]:
 
 
 class Tracer(fx.Tracer):
-    """Takes convolutions, ours too, and the attention as single steps: what is in them is theirs."""
+    """Takes convolutions, ours too, and the attention as single steps."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         is_step = isinstance(m, nn.Conv2d | RecurrentCrissCrossAttention)

@@ -99,7 +99,7 @@ def new_tiny_model(recurrence: int = 2) -> CCNet:
 
 
 def with_statistics(network):
-    """The network in evaluation mode, normalised by statistics of its own, attention that counts."""
+    """The network in evaluation mode, with statistics of its own and attention that counts."""
     for name, parameter in network.named_parameters():
         if name.endswith("gamma"):
             nn.init.constant_(parameter, 0.5)
