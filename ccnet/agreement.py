@@ -50,10 +50,10 @@ def compare(
         alike.append((labels == expected.argmax(1)).double().mean().item())
         times.append([milliseconds(run, images) / len(images) for run in (network, exported)])
     torch_ms, export_ms = (median(column) for column in zip(*times, strict=True))
-    size = (len(batches[0]), *batches[0].shape[-2:])
+    batch, _, height, width = batches[0].shape
     # max() passes over a nan that isn't its first
     difference = float(np.max(differences))
-    return Agreement(size, difference, sum(alike) / len(alike), torch_ms, export_ms)
+    return Agreement((batch, height, width), difference, sum(alike) / len(alike), torch_ms, export_ms)
 
 
 def milliseconds(run: Callable[[Tensor], object], images: Tensor) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Float, UInt8
@@ -29,6 +29,7 @@ from ccnet.datasets import read_image
 from ccnet.datasets.pairs import IMAGE_SUFFIXES
 from ccnet.folding import fold_batch_norm
 from ccnet.models import CCNet
+from ccnet.modules import CrissCrossAttention
 from ccnet.quantization import quantize
 
 Format = Literal["onnx", "torch-export", "aot"]
@@ -155,7 +156,7 @@ def prepare(model: CCNet) -> tuple[CCNet, bool]:
     network = copy.deepcopy(model).eval()
     network.auxiliary_head = None
     for module in network.head.attention.passes:
-        module.backend = "reference"
+        cast(CrissCrossAttention, module).backend = "reference"
     try:
         network, folded = fold_batch_norm(network), True
     except ValueError:  # a backbone that torch.fx can't trace
@@ -202,6 +203,8 @@ def write_onnx(
         )
     assert written is not None
     written.model.metadata_props.update(facts)
+    for node in written.model.graph:
+        node.metadata_props.clear()  # stack traces, with the paths of this machine
     written.save(path)
 
 

@@ -16,6 +16,7 @@ def quantize(source: Path, target: Path, batches: Sequence[np.ndarray]) -> None:
     Weights have a scale a channel; activations one a tensor, from the extremes that the batches
     reach. Scores of the attention are exponents: eight bits of them would be noise.
     """
+    import onnx
     from onnxruntime.quantization import QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -32,6 +33,11 @@ def quantize(source: Path, target: Path, batches: Sequence[np.ndarray]) -> None:
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
         )
+    content = onnx.load(target)
+    own = [fact for fact in content.metadata_props if not fact.key.startswith("onnx.")]
+    del content.metadata_props[:]
+    content.metadata_props.extend(own)  # without onnxruntime's notes to itself
+    onnx.save(content, target)
 
 
 class Calibration:

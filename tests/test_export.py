@@ -71,6 +71,11 @@ def test_an_onnx_file_has_standard_operators_only_and_names_its_axes(onnx_file):
     }
 
 
+def test_an_onnx_file_names_nothing_of_the_machine_that_made_it(onnx_file):
+    assert str(Path(torch.__file__).parents[1]).encode() not in onnx_file.read_bytes()
+    assert str(EXAMPLE.parents[1]).encode() not in onnx_file.read_bytes()
+
+
 def test_an_onnx_file_carries_its_facts(onnx_file):
     metadata = onnxruntime.InferenceSession(onnx_file).get_modelmeta().custom_metadata_map
     facts = {name: json.loads(value) for name, value in metadata.items()}
@@ -123,6 +128,47 @@ exec(compile(open({str(EXAMPLE)!r}).read(), "example", "exec"))
     assert np.array_equal(np.asarray(picture.convert("RGB")), colours)
     assert [line.split()[1] for line in printed.splitlines()] == list(Scenes.classes)
     assert len(EXAMPLE.read_text().splitlines()) <= 40
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    scenes = Scenes("val", num_images=6)
+    for index in range(len(scenes)):
+        Image.fromarray(scenes[index][0]).save(folder / f"{index}.png")
+    return folder
+
+
+@pytest.mark.slow
+def test_float16_halves_the_file_and_keeps_the_classes(model, onnx_file, photos, tmp_path):
+    path = tmp_path / "model.onnx"
+    rows = export(model, path, precision="float16", images=photos)
+    assert [row.size for row in rows] == [(1, 64, 64), (1, 32, 32)]
+    assert all(row.labels >= 0.99 and 0 < row.difference < 1e-2 for row in rows)
+    weights = onnx.load(path).graph.initializer
+    assert sum(len(w.raw_data) for w in weights if w.data_type == onnx.TensorProto.FLOAT) < 100
+    assert path.stat().st_size < 0.7 * onnx_file.stat().st_size
+    session = onnxruntime.InferenceSession(path)
+    assert [x.type for x in session.get_outputs()] == ["tensor(float)"]
+
+
+@pytest.mark.slow
+def test_int8_has_its_convolutions_on_bytes_and_keeps_most_classes(model, photos, tmp_path):
+    path = tmp_path / "model.onnx"
+    rows = export(model, path, labels=True, precision="int8", images=photos)
+    assert all(row.labels >= 0.9 and row.difference > 0 for row in rows)
+    content = onnx.load(path)
+    makers = {output: node for node in content.graph.node for output in node.output}
+    convolutions = [node for node in content.graph.node if node.op_type == "Conv"]
+    assert len(convolutions) == 2 + 3 + 1
+    assert all(
+        makers[name].op_type == "DequantizeLinear"
+        for node in convolutions
+        for name in node.input[:2]
+    )
+    assert {fact.key: json.loads(fact.value) for fact in content.metadata_props}[
+        "precision"
+    ] == "int8"
 
 
 # The command
