@@ -53,7 +53,9 @@ def compare(
     batch, _, height, width = batches[0].shape
     # max() passes over a nan that isn't its first
     difference = float(np.max(differences))
-    return Agreement((batch, height, width), difference, sum(alike) / len(alike), torch_ms, export_ms)
+    return Agreement(
+        (batch, height, width), difference, sum(alike) / len(alike), torch_ms, export_ms
+    )
 
 
 def milliseconds(run: Callable[[Tensor], object], images: Tensor) -> float:

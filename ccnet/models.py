@@ -1,18 +1,19 @@
 """CCNet: backbone → recurrent criss-cross attention → fusion → classifier (paper figure 2)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, cast, overload
 
 import torch
 import torch.nn.functional as F
-from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
+from huggingface_hub import ModelCard, PyTorchModelHubMixin, hf_hub_download
 from huggingface_hub.constants import SAFETENSORS_SINGLE_FILE
 from jaxtyping import Float, UInt8
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ccnet.backbones import create_backbone
+from ccnet.card import TEMPLATE, fill_card, require_metrics
 from ccnet.modules import RecurrentCrissCrossAttention, conv_norm_activation
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -120,6 +121,9 @@ class CCNet(
         pretrained: a file with weights for the backbone; not stored in the model's configuration.
         mean, std: of each RGB channel, in units of 0 to 255.
         classes, palette: one name and one RGB colour a class.
+        metrics: scores for the model card: "miou", and where known "iou" of each class by name,
+            "pixel_accuracy", "mean_accuracy", all in 0 to 1, "dataset", "split" and "step".
+            Training sets them; assigning to `model.metrics` does too.
     """
 
     def __init__(
@@ -147,6 +151,7 @@ class CCNet(
         std: Sequence[float] = IMAGENET_STD,
         classes: Sequence[str] | None = None,
         palette: Sequence[Sequence[int]] | None = None,
+        metrics: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
@@ -199,6 +204,7 @@ class CCNet(
         arguments = cast(dict[str, Any], self._hub_mixin_config)
         arguments |= {"mean": mean, "std": std, "classes": self.classes, "palette": self.palette}
         arguments.pop("pretrained", None)
+        self.metrics = metrics
 
     @overload
     def forward(
@@ -228,6 +234,23 @@ class CCNet(
     def normalize(self, images: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
         """RGB images of 0 to 255 as the network takes them: minus its mean, over its deviation."""
         return (images - self.mean) / self.std
+
+    @property
+    def metrics(self) -> dict[str, Any] | None:
+        """Scores that go into config.json and the model card, as `CCNet` takes them."""
+        return cast(dict[str, Any], self._hub_mixin_config)["metrics"]
+
+    @metrics.setter
+    def metrics(self, metrics: Mapping[str, Any] | None) -> None:
+        if metrics is not None:
+            metrics = require_metrics(metrics, self.classes)
+        cast(dict[str, Any], self._hub_mixin_config)["metrics"] = metrics
+
+    def generate_model_card(self, **content: Any) -> ModelCard:
+        """README.md of a saved model; `content` goes before the model's own (see `ccnet.card`)."""
+        config = cast(dict[str, Any], self._hub_mixin_config)
+        own = fill_card(self._hub_mixin_info.model_card_data, config)
+        return ModelCard.from_template(template_str=TEMPLATE, **{**own, **content})
 
     @classmethod
     def _from_pretrained(

@@ -129,6 +129,8 @@ def train(
             num_workers=config.num_workers,
             progress=progress.validating,
         )
+        measured = {"dataset": config.data.name, "split": config.data.val_split}
+        model.metrics = {**measured, "step": state.step, **scores.to_dict()}
         if scores.miou > state.best_miou:
             state.best_miou = scores.miou
             folder.save_model(model, folder.best_model)

@@ -25,7 +25,7 @@ LAYERS = (  # a room imports only from lines below its own
     ("checkpoint",),
     ("config", "datasets", "losses", "metrics", "folding"),
     ("models", "transforms"),
-    ("backbones", "modules", "published"),
+    ("backbones", "modules", "published", "card"),
     ("ops", "recompute"),
 )
 FILES = sorted(PACKAGE.rglob("*.py"))
