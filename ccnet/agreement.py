@@ -85,7 +85,7 @@ def photographs(images: Sequence[Image.Image]) -> list[list[UInt8[Tensor, "1 3 h
 
 
 def as_batch(image: Image.Image) -> UInt8[Tensor, "1 3 h w"]:
-    return torch.from_numpy(np.array(image)).movedim(-1, 0).unsqueeze(0)
+    return torch.from_numpy(np.array(image)).movedim(-1, 0).unsqueeze(0).contiguous()
 
 
 def open_export(path: Path, format: str) -> Callable[[Tensor], list[Tensor]]:
@@ -100,7 +100,7 @@ def open_export(path: Path, format: str) -> Callable[[Tensor], list[Tensor]]:
 
     @torch.no_grad()
     def run(images: Tensor) -> list[Tensor]:
-        return list(module(images))
+        return list(module(images.contiguous()))  # compiled code takes no other strides
 
     return run
 

@@ -64,7 +64,8 @@ def export(
 
     Args:
         model: the network to write.
-        path: the file; an AOTInductor package is for CPUs like this machine's.
+        path: the file; an AOTInductor package is for CPUs like this machine's, and reads other
+            than contiguous images wrongly, without a word.
         format: "onnx", "torch-export" or "aot" (AOTInductor).
         labels: have a second output `labels`, the most likely classes (B, H, W), uint8.
         normalised: take float32 images that `model.normalize` made, not uint8 RGB ones.
@@ -79,6 +80,7 @@ def export(
     Raises:
         ValueError: what was written differs, or arguments don't fit. No file is left then.
         ImportError: ONNX is asked for without its packages.
+        FileNotFoundError: AOTInductor finds no C++ compiler.
     """
     path = Path(path)
     check_arguments(path, format, precision, images)
@@ -222,10 +224,15 @@ def write_aot(program: ExportedProgram, graph: Deployed, facts: dict[str, str], 
         # it would order the strides of attention weights by sizes that aren't known, and fails
         "layout_optimization": False,
     }
-    with without_torch_s_own_warnings():
-        torch._inductor.aoti_compile_and_package(
-            program, package_path=str(path), inductor_configs=options
-        )
+    try:
+        with without_torch_s_own_warnings():
+            torch._inductor.aoti_compile_and_package(
+                program, package_path=str(path), inductor_configs=options
+            )
+    except RuntimeError as error:  # the compiler's own error is wrapped in others
+        if "InvalidCxxCompiler" not in str(error):
+            raise
+        raise FileNotFoundError("aot needs a C++ compiler, such as g++; none was found") from error
 
 
 WRITERS = {"onnx": write_onnx, "torch-export": write_torch_export, "aot": write_aot}

@@ -17,7 +17,7 @@ from torch import nn
 
 from ccnet import CCNet, Predictor
 from ccnet import export as module
-from ccnet.agreement import Agreement
+from ccnet.agreement import Agreement, as_batch
 from ccnet.cli import main
 from ccnet.datasets import Scenes
 from ccnet.export import export, prepare, require_agreement, without_ceil_mode
@@ -290,7 +290,7 @@ def test_pooling_without_ceil_mode_is_the_same(side, arguments):
 def test_a_torch_export_file_loads_without_ccnet_and_carries_its_facts(model, tmp_path):
     path = tmp_path / "model.pt2"
     export(model, path, "torch-export", labels=True)
-    images = torch.from_numpy(scene(33, 41).copy()).movedim(-1, 0)[None]
+    images = as_batch(Image.fromarray(scene(33, 41)))
     torch.save(images, tmp_path / "images.pt")
     facts, logits = run_alone(path, "torch.export.load(path, extra_files=extra).module()")
     assert json.loads(facts["ccnet.json"])["classes"] == list(Scenes.classes)
@@ -299,11 +299,19 @@ def test_a_torch_export_file_loads_without_ccnet_and_carries_its_facts(model, tm
 
 
 @pytest.mark.slow
+def test_aot_without_a_compiler_says_what_is_missing(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("no-such-compiler",))
+    with pytest.raises(FileNotFoundError, match=r"needs a C\+\+ compiler, such as g\+\+"):
+        export(model, tmp_path / "model.pt2", "aot")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_an_aot_package_loads_without_ccnet_and_carries_its_facts(model, tmp_path):
     path = tmp_path / "model.pt2"
     export(model, path, "aot", labels=True)
-    images = torch.from_numpy(scene(33, 41).copy()).movedim(-1, 0)[None]
+    images = as_batch(Image.fromarray(scene(33, 41)))
     torch.save(images, tmp_path / "images.pt")
     facts, logits = run_alone(path, "torch._inductor.aoti_load_package(path)")
     assert json.loads(facts["classes"]) == list(Scenes.classes)
