@@ -77,7 +77,8 @@ def build_model_from(source: CCNet, config: TrainConfig, data: SegmentationDatas
 
 def inherited(model: CCNet) -> dict[str, Any]:
     """Arguments of a model that neither flags nor data give: normalisation, stem, dilation, ..."""
-    given = {field.name for field in fields(ModelConfig)} | {"num_classes", "classes", "palette"}
+    given = {field.name for field in fields(ModelConfig)}
+    given |= {"num_classes", "classes", "palette", "metrics"}
     return {name: value for name, value in model.arguments.items() if name not in given}
 
 

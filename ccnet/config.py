@@ -1,6 +1,7 @@
 """What a training run is made of: dataclass = YAML file = command-line flags. Loads no torch."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from ccnet.transforms import RandomTransform
@@ -175,3 +176,36 @@ OF_THE_MACHINE = (
     "save_seconds",
 )
 """What of a run may differ when it is resumed: not what it computes, but where."""
+
+
+def read_config(path: Path) -> TrainConfig:
+    """The configuration of a run. Raises FileNotFoundError, or ValueError for what doesn't fit."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no run to resume: there is no {path}")
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(TrainConfig)
+    try:
+        return TrainConfig(**vars(parser.instantiate(parser.parse_path(path))))
+    except ArgumentError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def resumed_config(own: TrainConfig, given: TrainConfig) -> TrainConfig:
+    """The run's own configuration with what was given of the machine.
+
+    Raises ValueError for a flag that would change what the run computes.
+    """
+    default = TrainConfig()
+    changed = {
+        field.name: getattr(given, field.name)
+        for field in fields(given)
+        if getattr(given, field.name) != getattr(default, field.name)
+    }
+    if others := [name for name in changed if name not in OF_THE_MACHINE]:
+        raise ValueError(
+            f"--resume goes on by the run's own configuration: {', '.join(others)} can't be given "
+            f"with it, only {', '.join(OF_THE_MACHINE)}"
+        )
+    return replace(own, **changed)

@@ -1,19 +1,20 @@
 """CCNet: backbone → recurrent criss-cross attention → fusion → classifier (paper figure 2)."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, cast, overload
 
 import torch
 import torch.nn.functional as F
-from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
+from huggingface_hub import ModelCard, PyTorchModelHubMixin, hf_hub_download
 from huggingface_hub.constants import SAFETENSORS_SINGLE_FILE
 from jaxtyping import Float, UInt8, UInt16
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ccnet.backbones import adapt_input, create_backbone
+from ccnet.card import TEMPLATE, fill_card, require_metrics
 from ccnet.modules import RecurrentCrissCrossAttention, conv_norm_activation
 from ccnet.published import Published, read_published
 from ccnet.weights import differences
@@ -139,6 +140,9 @@ class CCNet(
         mean, std: of each channel, in units of 0 to 255; None takes what the backbone's weights
             want, in turn where there are more channels.
         classes, palette: one name and one RGB colour a class.
+        metrics: scores for the model card: "miou", and where known "iou" of each class by name,
+            "pixel_accuracy", "mean_accuracy", all in 0 to 1, "dataset", "split" and "step".
+            Training sets them; assigning to `model.metrics` does too.
     """
 
     def __init__(
@@ -167,6 +171,7 @@ class CCNet(
         std: Sequence[float] | None = None,
         classes: Sequence[str] | None = None,
         palette: Sequence[Sequence[int]] | None = None,
+        metrics: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
@@ -227,6 +232,7 @@ class CCNet(
         arguments = cast(dict[str, Any], self._hub_mixin_config)
         arguments |= {"mean": mean, "std": std, "classes": self.classes, "palette": self.palette}
         arguments.pop("pretrained", None)
+        self.metrics = metrics
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -268,6 +274,23 @@ class CCNet(
         if images.dtype == torch.uint16:
             return (images.to(self.mean.dtype) / 257 - self.mean) / self.std
         return (images - self.mean) / self.std
+
+    @property
+    def metrics(self) -> dict[str, Any] | None:
+        """Scores that go into config.json and the model card, as `CCNet` takes them."""
+        return cast(dict[str, Any], self._hub_mixin_config)["metrics"]
+
+    @metrics.setter
+    def metrics(self, metrics: Mapping[str, Any] | None) -> None:
+        if metrics is not None:
+            metrics = require_metrics(metrics, self.classes)
+        cast(dict[str, Any], self._hub_mixin_config)["metrics"] = metrics
+
+    def generate_model_card(self, **content: Any) -> ModelCard:
+        """README.md of a saved model; `content` goes before the model's own (see `ccnet.card`)."""
+        config = cast(dict[str, Any], self._hub_mixin_config)
+        own = fill_card(self._hub_mixin_info.model_card_data, config)
+        return ModelCard.from_template(template_str=TEMPLATE, **{**own, **content})
 
     @classmethod
     def from_published(
@@ -322,6 +345,7 @@ class CCNet(
         arguments = self.arguments
         if num_classes != self.num_classes:
             arguments |= {"classes": None, "palette": None}
+        arguments["metrics"] = None  # another network's
         if in_channels != self.in_channels:
             for name in ("mean", "std"):
                 arguments[name] = in_turn(getattr(self, name).flatten().tolist(), in_channels)

@@ -28,6 +28,7 @@ from ccnet.datasets import AugmentedDataset, TrainingBatches
 from ccnet.datasets.augmented import Callback, new_loader
 from ccnet.evaluate import evaluate
 from ccnet.failures import describe_failure, explaining_out_of_memory
+from ccnet.launch import is_restarted
 from ccnet.metrics import Scores
 from ccnet.models import CCNet
 from ccnet.predict import Predictor, load_model
@@ -99,7 +100,7 @@ def train_in_process(
     )
     is_first, is_sharded = rank() == 0, config.strategy == "fsdp" and num_processes() > 1
     folder = RunFolder(fabric.broadcast(str(run)))
-    resume = resume or (engine.is_restarted() and fabric.broadcast(folder.can_resume()))
+    resume = resume or (is_restarted() and fabric.broadcast(folder.can_resume()))
     checkpoint = None
     if resume:
         checkpoint = folder.read(fabric.broadcast(folder.newest() if is_first else Path()))
@@ -194,6 +195,8 @@ def train_in_process(
         )
         is_best = scores.miou > state.best_miou
         state.best_miou = max(scores.miou, state.best_miou)
+        measured = {"dataset": config.data.name, "split": config.data.val_split}
+        learned.metrics = {**measured, "step": state.step, **scores.to_dict()}
         if is_first:
             if is_best:
                 folder.save_model(learned, folder.best_model)

@@ -18,18 +18,19 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "ccnet"
 LAYERS = (  # a room imports only from lines below its own
     ("cli", "app", "__main__"),
+    ("commands",),
     ("demo",),
     ("train", "check"),
     ("steps", "failures"),
     ("evaluate", "export", "explain", "batch", "progress", "state"),
     ("engine", "assembly"),
-    ("predict", "visualize"),
+    ("predict", "visualize", "agreement", "quantization"),
     ("checkpoint", "manifest", "stamp"),
     ("jobs",),
-    ("config", "datasets", "losses", "metrics", "saves"),
+    ("config", "datasets", "losses", "metrics", "saves", "folding"),
     ("models", "transforms"),
-    ("backbones", "modules", "published"),
-    ("ops", "recompute", "weights", "classes", "processes", "signals", "disk", "events"),
+    ("backbones", "modules", "published", "card"),
+    ("ops", "recompute", "weights", "classes", "processes", "signals", "disk", "events", "launch"),
 )
 FILES = sorted(PACKAGE.rglob("*.py"))
 

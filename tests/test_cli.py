@@ -67,6 +67,9 @@ def test_train_writes_a_model_its_configuration_and_curves(run, folder):
     assert config["steps"] == 4
     assert (run / "model" / "model.safetensors").exists()
     Image.open(run / "curves.png").verify()
+    card = (run / "last" / "README.md").read_text()
+    assert "On folder, val, after 4 steps of training" in card
+    assert "| **mean (mIoU)** |" in card
 
 
 def test_train_resumes_by_the_folder_alone(run, capsys):
@@ -175,7 +178,9 @@ def test_wrong_flags_are_refused(arguments, capsys):
 def test_help_teaches_every_command(capsys):
     assert status("--help") == 0
     out = capsys.readouterr().out
-    assert all(name in out for name in ("train", "evaluate", "predict", "check-data", "demo"))
+    assert all(
+        name in out for name in ("train", "evaluate", "predict", "check-data", "export", "demo")
+    )
     assert status("train", "--help") == 0
     assert "passes of criss-cross attention" in capsys.readouterr().out
 

@@ -15,7 +15,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from ccnet import engine
+from ccnet import engine, launch
 from ccnet.checkpoint import RunFolder
 from ccnet.config import DataConfig, LossConfig, OptimizerConfig, TrainConfig
 from ccnet.demo import SCENES
@@ -241,7 +241,7 @@ def test_other_processes_than_were_asked_for_are_an_error(monkeypatch, variables
 def test_several_nodes_have_to_find_each_other(monkeypatch):
     monkeypatch.delenv("MASTER_ADDR", raising=False)
     with pytest.raises(ValueError, match=r"torchrun or srun .*MASTER_ADDR and NODE_RANK"):
-        engine.launch(8, 4, ["train"])
+        launch.launch(8, 4, ["train"])
 
 
 @pytest.mark.parametrize(
