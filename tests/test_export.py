@@ -299,9 +299,9 @@ def test_a_torch_export_file_loads_without_ccnet_and_carries_its_facts(model, tm
 
 
 @pytest.mark.slow
-def test_aot_without_a_compiler_says_what_is_missing(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("no-such-compiler",))
-    with pytest.raises(FileNotFoundError, match=r"needs a C\+\+ compiler, such as g\+\+"):
+def test_aot_without_a_compiler_says_what_is_missing(model, tmp_path):
+    without = torch._inductor.config.patch({"cpp.cxx": ("no-such-compiler",)})
+    with without, pytest.raises(FileNotFoundError, match=r"needs a C\+\+ compiler, such as g\+\+"):
         export(model, tmp_path / "model.pt2", "aot")
     assert list(tmp_path.iterdir()) == []
 
