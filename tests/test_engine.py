@@ -3,10 +3,11 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -43,10 +44,12 @@ def environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
 
-def start(*arguments: str, launcher: Sequence[str] = ()) -> subprocess.Popen[str]:
+def start(
+    *arguments: str, launcher: Sequence[str] = (), variables: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", *launcher, "ccnet", *arguments],
-        env=environment(),
+        env={**environment(), **(variables or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -95,6 +98,45 @@ def test_two_processes_learn_what_one_does(tmp_path, changes, machine):
     for one, two in zip(*logs, strict=True):
         assert one.split(",")[0] == two.split(",")[0]
     assert logs[0][-1] == logs[1][-1]  # the validation's scores
+
+
+SLURM = {"SLURM_JOB_ID": "12345", "SLURM_JOB_NAME": "train", "SLURM_NTASKS": "2"}
+SLURM |= {"SLURM_NNODES": "1", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NODEID": "0"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("flags", "variables"),
+    [
+        (
+            ["--num-nodes=2", "--devices=1"],
+            lambda rank: {"MASTER_ADDR": "127.0.0.1", "NODE_RANK": str(rank)},
+        ),
+        (
+            ["--devices=2"],
+            lambda rank: SLURM | {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)},
+        ),
+    ],
+    ids=["two nodes", "SLURM"],
+)
+def test_processes_that_others_start_learn_what_one_does(tmp_path, flags, variables):
+    """Two nodes that find each other by MASTER_ADDR, and what srun sets, all on this machine."""
+    train(TEN, tmp_path / "one")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    config = write_config(TEN, tmp_path / "config.yaml")
+    command = ["train", config, f"--run={tmp_path / 'two'}", *flags]
+    processes = [
+        start(
+            *command,
+            variables={**variables(rank), "MASTER_PORT": port, "SLURM_NODELIST": "127.0.0.1"},
+        )
+        for rank in range(2)
+    ]
+    outputs = [process.communicate(timeout=240)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)
+    assert_close(tmp_path / "one", tmp_path / "two")
 
 
 @pytest.mark.slow
