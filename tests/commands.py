@@ -1,0 +1,69 @@
+"""`ccnet` as real processes, and a short run for them."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from ccnet.config import DataConfig, LossConfig, OptimizerConfig, TrainConfig
+from ccnet.demo import SCENES
+
+ROOT = Path(__file__).parents[1]
+
+# ten steps of eight scenes, whose ignored borders differ in size; statistics of a batch are frozen
+TEN = replace(
+    SCENES,
+    data=DataConfig(num_images=100),
+    model=replace(SCENES.model, channels=16, auxiliary_channels=8),
+    optimizer=OptimizerConfig(lr=0.05),
+    loss=LossConfig(class_weights=[0.2, 1.0, 1.0, 1.0]),
+    steps=10,
+    batch_size=8,
+    validate_every=10,
+    log_every=1,
+    freeze_norms=True,
+)
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+
+
+def start(
+    *arguments: str, launcher: Sequence[str] = (), variables: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", *launcher, "ccnet", *arguments],
+        env={**environment(), **(variables or {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def run_command(*arguments: str) -> str:
+    process = start(*arguments)
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, output
+    return output
+
+
+def write_config(config: TrainConfig, path: Path) -> str:
+    path.write_text(yaml.safe_dump(json.loads(json.dumps(asdict(config)))))
+    return f"--config={path}"
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "last" / "model.safetensors")
+
+
+def assert_close(first: Path, second: Path) -> None:
+    for name, value in weights(first).items():
+        torch.testing.assert_close(weights(second)[name], value, rtol=0, atol=1e-6, msg=name)
