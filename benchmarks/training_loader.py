@@ -170,28 +170,37 @@ class InMemory:
         return str(index)
 
 
-def write_photographs(folder: Path, kind: str, num_images: int) -> None:
+def write_photographs(
+    folder: Path,
+    kind: str,
+    num_images: int,
+    size: tuple[int, int] = (WIDTH, HEIGHT),
+    split: str = "train",
+) -> None:
     """Images with a photograph's spectrum and a sensor's noise, and labels of smooth regions."""
     for part in ("images", "labels"):
-        (folder / "train" / part).mkdir(parents=True)
+        (folder / split / part).mkdir(parents=True)
     suffix = {"JPEG": "jpg", "PNG": "png"}[kind]
     for index in range(num_images):
         rng = np.random.default_rng(index)
-        grey, colours = clouds(rng, 1, 1.3), clouds(rng, 3, 1.6)
-        image = 115 + 45 * grey + 12 * colours + rng.normal(0, 1, (HEIGHT, WIDTH, 3))
-        label = clouds(rng, NUM_CLASSES, 2.0).argmax(axis=2).astype(np.uint8)
-        path = folder / "train" / "images" / f"{index}.{suffix}"
+        grey, colours = clouds(rng, 1, 1.3, size), clouds(rng, 3, 1.6, size)
+        image = 115 + 45 * grey + 12 * colours + rng.normal(0, 1, (*size[::-1], 3))
+        label = clouds(rng, NUM_CLASSES, 2.0, size).argmax(axis=2).astype(np.uint8)
+        path = folder / split / "images" / f"{index}.{suffix}"
         Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(path, kind, **FORMATS[kind])
-        Image.fromarray(label).save(folder / "train" / "labels" / f"{index}.png")
+        Image.fromarray(label).save(folder / split / "labels" / f"{index}.png")
 
 
-def clouds(rng: np.random.Generator, channels: int, exponent: float) -> np.ndarray:
+def clouds(
+    rng: np.random.Generator, channels: int, exponent: float, size: tuple[int, int]
+) -> np.ndarray:
     """Noise whose amplitude falls as frequency^-exponent; mean 0, deviation 1, (h, w, channels)."""
-    y, x = np.fft.fftfreq(HEIGHT)[:, None], np.fft.rfftfreq(WIDTH)[None]
+    width, height = size
+    y, x = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None]
     frequency = np.hypot(y, x)
     frequency[0, 0] = np.inf  # no mean
     spectrum = rng.normal(size=(2, channels, *frequency.shape)) / frequency**exponent
-    waves = np.fft.irfft2(spectrum[0] + 1j * spectrum[1], (HEIGHT, WIDTH))
+    waves = np.fft.irfft2(spectrum[0] + 1j * spectrum[1], (height, width))
     waves /= waves.std(axis=(1, 2), keepdims=True)
     return waves.transpose(1, 2, 0)
 
