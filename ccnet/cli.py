@@ -3,6 +3,7 @@
 import inspect
 import os
 import sys
+from typing import NoReturn
 
 import docstring_parser
 from jsonargparse import ArgumentParser, set_parsing_settings
@@ -10,7 +11,7 @@ from jsonargparse import ArgumentParser, set_parsing_settings
 from ccnet import __version__
 from ccnet.commands import COMMANDS
 from ccnet.config import TrainConfig
-from ccnet.launch import launch_processes
+from ccnet.launch import is_launched, launch_processes
 
 EXPECTED = (
     ValueError,
@@ -45,6 +46,19 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         print(f"\nccnet {name}: stopped", file=sys.stderr)
         status = 130
+    leave(status)
+
+
+def leave(status: int) -> NoReturn:
+    """End the process; one of several ends at once, without taking the interpreter down.
+
+    Threads of gloo and FSDP that still wait for the interpreter then abort a process now and then
+    whose work is done.
+    """
+    if is_launched():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
     sys.exit(status)
 
 

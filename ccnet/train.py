@@ -225,7 +225,7 @@ def train_in_process(
             if stopping:
                 raise KeyboardInterrupt
 
-            kept = [buffer.clone() for buffer in model.buffers()]
+            statistics = [buffer.clone() for buffer in model.buffers()]
             divisors = None
             if len(parts) > 1:
                 divisors = survey(criterion, network, model, parts, config.seed, state.step)
@@ -252,7 +252,7 @@ def train_in_process(
             if learns and average is not None:
                 average.update_parameters(model)
             if not learns:
-                put_back(model, kept)
+                put_back(model, statistics)
                 report = describe_failure(state.step, loss, norm, losses, batches, data.name, model)
                 may_go_on = is_overflow or config.non_finite == "skip"
                 if not may_go_on or state.skipped_in_a_row == MOST_SKIPPED_IN_A_ROW:
