@@ -194,6 +194,7 @@ def randomise_norms(backbone: nn.Module) -> None:
             nn.init.normal_(module.bias, std=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(64, 64), (75, 97)])
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "mobilenet_v2"])
 def test_contracted_dilation_adds_pixels_between_those_of_the_undilated_network(name, size):

@@ -152,6 +152,7 @@ def test_timm_s_features_become_logits_of_the_images_size(name, output_stride):
         assert not torch.allclose(model(images), before)
 
 
+@pytest.mark.slow
 def test_timm_s_network_learns_one_image():
     model = example("timm_backbone").TimmSegmentation("resnet18", 2, 16)
     images = torch.randn(2, 3, 64, 64)

@@ -45,6 +45,7 @@ def scene(height: int = 50, width: int = 64) -> np.ndarray:
 # ONNX
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(1, 32, 32), (1, 33, 47), (4, 50, 128)], ids=str)
 def test_an_onnx_file_takes_any_batch_and_size(model, onnx_file, size):
     batch, height, width = size
@@ -56,6 +57,7 @@ def test_an_onnx_file_takes_any_batch_and_size(model, onnx_file, size):
     assert (labels == expected.argmax(1).numpy()).mean() > 0.999
 
 
+@pytest.mark.slow
 def test_an_onnx_file_has_standard_operators_only_and_names_its_axes(onnx_file):
     content = onnx.load(onnx_file)
     onnx.checker.check_model(content, full_check=True)
@@ -71,11 +73,13 @@ def test_an_onnx_file_has_standard_operators_only_and_names_its_axes(onnx_file):
     }
 
 
+@pytest.mark.slow
 def test_an_onnx_file_names_nothing_of_the_machine_that_made_it(onnx_file):
     assert str(Path(torch.__file__).parents[1]).encode() not in onnx_file.read_bytes()
     assert str(EXAMPLE.parents[1]).encode() not in onnx_file.read_bytes()
 
 
+@pytest.mark.slow
 def test_an_onnx_file_carries_its_facts(onnx_file):
     metadata = onnxruntime.InferenceSession(onnx_file).get_modelmeta().custom_metadata_map
     facts = {name: json.loads(value) for name, value in metadata.items()}
@@ -101,12 +105,14 @@ def test_normalised_images_are_taken_where_that_is_asked_for(model, tmp_path):
         np.testing.assert_allclose(logits, model.eval()(images), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_model_is_left_as_it_was(model, onnx_file):
     assert [m.backend for m in model.head.attention.passes] == [None]
     assert any(isinstance(m, nn.BatchNorm2d) for m in model.modules())
     assert not any(p.requires_grad is False for p in model.parameters())
 
 
+@pytest.mark.slow
 def test_the_example_needs_the_file_alone_and_finds_the_predictor_s_classes(
     model, onnx_file, tmp_path
 ):
@@ -180,6 +186,7 @@ def status(*arguments: object) -> int:
     return stop.value.code  # pyright: ignore[reportReturnType]
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_file_and_prints_the_comparison(
     model, tmp_path, monkeypatch, capsys
 ):
@@ -222,6 +229,7 @@ def test_a_missing_package_is_named_with_what_installs_it(model, tmp_path, monke
 # What is compared
 
 
+@pytest.mark.slow
 def test_a_file_that_differs_is_refused_and_not_left(model, tmp_path, monkeypatch):
     def damaged(model):
         network, folded = prepare(model)
@@ -262,6 +270,7 @@ def test_logits_of_less_than_float32_are_judged_by_their_labels():
     require_agreement([Agreement((1, 33, 33), 0.1, 0.95, 1.0, 1.0)], 0.9, exact=False)
 
 
+@pytest.mark.slow
 def test_a_network_that_can_not_be_folded_is_written_as_it_is(model, tmp_path):
     twin = new_tiny_model()
 
@@ -287,6 +296,7 @@ def test_pooling_without_ceil_mode_is_the_same(side, arguments):
 # torch.export and AOTInductor
 
 
+@pytest.mark.slow
 def test_a_torch_export_file_loads_without_ccnet_and_carries_its_facts(model, tmp_path):
     path = tmp_path / "model.pt2"
     export(model, path, "torch-export", labels=True)

@@ -9,6 +9,7 @@ from ccnet import CCNet
 from ccnet.folding import fold_batch_norm
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backbone", "norms"),
     [

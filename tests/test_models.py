@@ -344,6 +344,7 @@ def test_a_deep_copy_is_equal_and_its_own(tmp_path):
     assert torch.equal(CCNet.from_pretrained(tmp_path)(images), twin(images))
 
 
+@pytest.mark.slow
 def test_an_exported_model_takes_other_sizes(tiny_model):
     size = {2: torch.export.Dim("height", min=32), 3: torch.export.Dim("width", min=32)}
     program = torch.export.export(tiny_model, (torch.randn(1, 3, 48, 64),), dynamic_shapes=(size,))

@@ -179,6 +179,7 @@ def publish(folder: Path, state: dict, name: str) -> str:
     return file
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "stem"), [("resnet18", None), ("mobilenet_v2", None), ("resnet50", "deep_32")]
 )

@@ -88,6 +88,7 @@ def test_what_a_network_can_not_give_is_told(name, options, words):
         create_backbone(f"timm/{name}", **options)
 
 
+@pytest.mark.slow
 def test_without_timm_the_error_says_what_to_install():
     program = """
 import sys

@@ -86,6 +86,7 @@ def test_loader_workers_change_nothing(uninterrupted, tmp_path):
     assert_same_weights(uninterrupted, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_weights(uninterrupted, tmp_path):
     train(replace(SMALL, seed=1), tmp_path / "run")
     first, second = weights(uninterrupted), weights(tmp_path / "run")
@@ -112,6 +113,7 @@ def test_an_interrupted_run_saves_and_resumes_to_the_same_weights(uninterrupted,
     assert steps == ["2", "3", "4", "6", "6"]
 
 
+@pytest.mark.slow
 def test_a_run_that_failed_before_its_first_validation_resumes(uninterrupted, tmp_path):
     run = tmp_path / "run"
     with pytest.raises(DataError):
@@ -157,6 +159,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_files(tmp_path):
     assert all(value.isfinite().all() for value in kept["model"].values())
 
 
+@pytest.mark.slow
 def test_steps_that_are_not_finite_can_be_left_out(tmp_path, monkeypatch, capsys):
     """A batch whose loss is nan changes neither weights nor statistics."""
     infinite = count()
@@ -183,6 +186,7 @@ def test_too_many_steps_left_out_in_a_row_stop_the_run(tmp_path):
     assert RunFolder(tmp_path / "run").load()["step"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ohem", [None, 0.1], ids=["all", "ohem"])
 def test_accumulation_is_exact(tmp_path, ohem):
     """Two and four parts of a batch learn what the whole batch does."""
@@ -219,12 +223,14 @@ def test_ohem_over_parts_draws_the_same_dropout_twice(tmp_path, monkeypatch):
         assert torch.equal(ranked, learned)
 
 
+@pytest.mark.slow
 def test_recomputing_parts_changes_nothing(uninterrupted, tmp_path):
     names = ["backbone.conv1", "backbone.conv2", "head.attention", "head.dropout", "auxiliary_head"]
     train(replace(SMALL, recompute=names), tmp_path / "run")
     assert_same_weights(uninterrupted, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_frozen_parts_and_norms_stay_as_they_were(tmp_path):
     for index, frozen in enumerate(({"freeze": ["backbone.conv1"]}, {"freeze_norms": True})):
         run = tmp_path / str(index)
@@ -240,6 +246,7 @@ def test_frozen_parts_and_norms_stay_as_they_were(tmp_path):
         assert "head.classifier.weight" in changed
 
 
+@pytest.mark.slow
 def test_the_moving_average_is_what_is_validated_and_kept(tmp_path):
     train(replace(SMALL, ema_decay=0.5), tmp_path / "run")
     state = RunFolder(tmp_path / "run").load()
@@ -275,6 +282,7 @@ def test_a_compiled_network_takes_changing_sizes(tmp_path):
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_run_that_lacked_memory_resumes(tmp_path, monkeypatch):
     def fail(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
@@ -323,6 +331,7 @@ def test_settings_out_of_range_are_refused():
         TrainConfig(steps=0)
 
 
+@pytest.mark.slow
 def test_a_start_takes_the_normalisation_along_and_a_resumed_run_keeps_it(tmp_path):
     source = build_model(SMALL, Scenes(), mean=[0.0] * 3, std=[255.0] * 3)
     source.save_pretrained(tmp_path / "source")

@@ -106,6 +106,7 @@ def one_small_tile(monkeypatch):
     monkeypatch.setattr(operator, "tiles_of", lambda _: ONE_TILE)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_small_tile")
 @pytest.mark.parametrize(
     ("dtype", "processors"), [(torch.float32, 1), (torch.float16, 20)], ids=str
@@ -123,6 +124,7 @@ def test_any_number_of_channels(depth, channels):
     assert_within_budget([tensors[0] / depth**0.5, *tensors[1:]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tiles", ["shipped", "small"])
 @pytest.mark.parametrize("spatial", [(5,), (17, 2), (3, 1), (2, 3, 2)], ids=str)
 def test_surroundings_full_of_nan_are_never_read(spatial, tiles, monkeypatch):
