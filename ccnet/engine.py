@@ -61,6 +61,10 @@ def start(
     several = devices * num_nodes > 1
     if several and picked.type == "mps":
         raise ValueError("there is one MPS device; --devices 1 would work")
+    if picked.type == "cuda" and devices > torch.cuda.device_count():
+        raise ValueError(
+            f"{devices} devices asked for, and {torch.cuda.device_count()} CUDA devices are here"
+        )
     if several and picked.index is not None:
         raise ValueError(f"device={picked} names one device, devices={devices} asks for several")
     arguments: dict[str, Any] = {"precision": FABRIC_PRECISION[precision]}
