@@ -387,6 +387,7 @@ class CCNet(
                 token=token,
                 local_files_only=local_files_only,
             )
+        arguments.pop("pretrained", None)  # a config.json must not make anyone download
         model = cls(**arguments)
         model.load_state_dict(load_file(weights, device=map_location))
         return model.eval()

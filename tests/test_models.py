@@ -181,6 +181,16 @@ def test_backbone_weights_are_read_from_a_file_that_is_not_remembered(tmp_path, 
     CCNet.from_pretrained(tmp_path / "model")
 
 
+def test_a_config_that_names_weights_downloads_nothing(tmp_path):
+    model = small()
+    model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    for named in ("http://127.0.0.1:9/weights.pth", "imagenet", "/none.pth"):
+        (tmp_path / "config.json").write_text(json.dumps(config | {"pretrained": named}))
+        loaded = CCNet.from_pretrained(tmp_path)
+        torch.testing.assert_close(loaded.state_dict(), model.state_dict())
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

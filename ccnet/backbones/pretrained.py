@@ -1,8 +1,10 @@
 """Weights for a backbone, from a file, a URL or ImageNet's well-known places."""
 
+import hashlib
 import re
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import urlparse
 
 import torch
@@ -48,26 +50,43 @@ def imagenet_url(name: str, stem: str = "plain") -> str:
 def fetch(url: str) -> Path:
     """The file behind a URL, from torch.hub's cache, or downloaded into it with progress shown.
 
-    A name that ends in a hash, as torchvision's do, is checked against it. Raises OSError where the
-    file can't be had, ValueError where its hash is another.
+    A name that ends in a hash, as torchvision's do, is checked against it, in the cache too; any
+    other is kept under a name of the whole URL. Only what can be read as weights is kept. Raises
+    OSError where the file can't be had, ValueError where its hash is another or it isn't whole.
     """
     name = Path(urlparse(url).path).name
+    digest = re.search(r"-([0-9a-f]{8,})\.\w+$", name)
+    if digest is None:  # other URLs may end in the same name
+        name = f"{hashlib.sha256(url.encode()).hexdigest()[:12]}-{name}"
     target = Path(torch.hub.get_dir(), "checkpoints", name)
     if target.is_file():
+        if digest is not None and not sha256(target).startswith(digest[1]):
+            raise ValueError(f"{target} isn't the file that its name says; remove it")
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    digest = re.search(r"-([0-9a-f]{8,})\.\w+$", name)
     print(f"downloading {url} to {target}", file=sys.stderr, flush=True)
-    try:
-        torch.hub.download_url_to_file(url, str(target), digest and digest[1])
-    except RuntimeError as error:
-        raise ValueError(f"{url} isn't the file that its name says: {error}") from error
-    except OSError as error:
-        raise OSError(
-            f"{url} can't be downloaded ({error}); without a network, put the file at {target} or "
-            "give its path as pretrained"
-        ) from error
+    with TemporaryDirectory(dir=target.parent, prefix=f".{name}.") as folder:
+        fresh = Path(folder, name)
+        try:
+            torch.hub.download_url_to_file(url, str(fresh), digest and digest[1])
+        except RuntimeError as error:
+            raise ValueError(f"{url} isn't the file that its name says: {error}") from error
+        except OSError as error:
+            raise OSError(
+                f"{url} can't be downloaded ({error}); without a network, put the file at {target} "
+                "or give its path as pretrained"
+            ) from error
+        try:
+            read_weights(fresh)
+        except ValueError as error:  # a download that is cut off ends without an error
+            raise ValueError(f"{url} gave no whole weight file: {error}") from error
+        fresh.replace(target)
     return target
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load_pretrained(backbone: Backbone, path: str | Path) -> None:
