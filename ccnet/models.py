@@ -21,7 +21,6 @@ from ccnet.weights import differences
 
 LOG = logging.getLogger(__name__)
 
-
 # What `CCNet.adapted` may change
 ADAPTABLE = ("num_classes", "in_channels", "classes", "palette", "mean", "std")
 
@@ -320,8 +319,9 @@ class CCNet(
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Self:
         """A saved model, from a folder or the hub, in evaluation mode.
 
-        With `num_classes` or `in_channels`, and what belongs to them, it is `adapted`. All other
-        options are those of Hugging Face's mixin, or replace arguments of the saved model.
+        With `num_classes` or `in_channels`, and what belongs to them, it is `adapted`. It lies on
+        `map_location`, "cpu" unless given. Other options are those of Hugging Face's mixin, but for
+        `strict` (weights always have to fit), or replace arguments of the saved model.
         """
         changes = {}
         if options.keys() & {"num_classes", "in_channels"}:
@@ -332,8 +332,9 @@ class CCNet(
     def adapted(self, **changes: Any) -> Self:
         """This model for other classes or channels, to be fine-tuned: itself without changes.
 
-        `num_classes` starts the classifiers anew where it differs, `in_channels` adapts the first
-        convolution; `classes`, `palette`, `mean` and `std` may go with them. What is new is logged.
+        `num_classes` starts the classifiers anew where it differs, `in_channels` adapts the
+        convolutions that see the image; `classes`, `palette`, `mean` and `std` may go with them.
+        Other names for as many classes leave the classifiers as trained. What is new is logged.
         """
         if not changes:
             return self
@@ -351,16 +352,21 @@ class CCNet(
                 arguments[name] = in_turn(getattr(self, name).flatten().tolist(), in_channels)
         twin = type(self)(**arguments | changes)
         state, fresh = self.state_dict(), twin.state_dict()
-        first = f"backbone.{self.backbone.first_convolution}"
-        if self.in_channels != twin.in_channels:
-            state[first] = adapt_input(state[first], twin.in_channels)
-            LOG.warning("%s: %d channels made from %d", first, twin.in_channels, self.in_channels)
-        renewed = [key for key in state if state[key].shape != fresh[key].shape]
+        others = [key for key in state if state[key].shape != fresh[key].shape]
+        seeing = [key for key in others if key.startswith("backbone.")]  # one a branch of the stem
+        for key in seeing:
+            state[key] = adapt_input(state[key], twin.in_channels)
+            if state[key].shape != fresh[key].shape:
+                raise ValueError(f"{key} can't be made for {twin.in_channels} channels")
+            LOG.warning("%s: %d channels made from %d", key, twin.in_channels, self.in_channels)
+        renewed = [key for key in others if key not in seeing]
+        if not renewed and twin.classes != self.classes:
+            LOG.warning("new names for %d classes, trained classifiers", twin.num_classes)
         if renewed:
             text = "new for %d classes instead of %d: %s"
             LOG.warning(text, twin.num_classes, self.num_classes, ", ".join(renewed))
         twin.load_state_dict(state | {key: fresh[key] for key in renewed})
-        return twin.train(self.training).to(self.mean.device)
+        return twin.train(self.training).to(self.mean.device, self.mean.dtype)
 
     @classmethod
     def _from_pretrained(
@@ -389,5 +395,5 @@ class CCNet(
             )
         arguments.pop("pretrained", None)  # a config.json must not make anyone download
         model = cls(**arguments)
-        model.load_state_dict(load_file(weights, device=map_location))
-        return model.eval()
+        model.load_state_dict(load_file(weights))
+        return model.eval().to(map_location)

@@ -295,6 +295,14 @@ def test_mits_resnet_loads_into_the_deep_stem_and_brings_its_normalisation(tmp_p
     assert model.std.flatten().tolist() == [1, 1, 1]
 
 
+def test_a_resnet_of_mits_without_its_first_convolution_is_told(tmp_path):
+    torch.save({"conv3.weight": torch.zeros(128, 64, 3, 3)}, tmp_path / "cut.pth")
+    with pytest.raises(
+        ValueError, match=r"cut\.pth doesn't fit ResNet: .*missing \(stem\.0\.weight"
+    ):
+        create_backbone("resnet50", stem="deep_64", pretrained=tmp_path / "cut.pth")
+
+
 @pytest.mark.parametrize("in_channels", [1, 4, 7])
 def test_weights_are_adapted_to_other_channels(tmp_path, in_channels):
     source = Tiny(8)

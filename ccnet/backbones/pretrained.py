@@ -93,7 +93,8 @@ def load_pretrained(backbone: Backbone, path: str | Path) -> None:
     """Fill the backbone in place with the weights of a .safetensors, .pth or .pt file, or a URL.
 
     The state dict may be bare or under "state_dict" or "model", its keys may start with "module."
-    or "backbone."; an ImageNet classifier is left out. Everything else has to match. MIT's ResNets
+    or "backbone."; an ImageNet classifier is left out. Everything else has to match; for a network
+    of timm it is a backbone saved here, since timm's own files have other names. MIT's ResNets
     for a deep stem are known by their keys; they were used on BGR images, so their first
     convolution is turned to RGB and `backbone.mean` and `std` become theirs. Other input channels
     than the file's are adapted to (`layers.adapt_input`). Nothing in the file is run.
@@ -119,6 +120,13 @@ def load_pretrained(backbone: Backbone, path: str | Path) -> None:
     if first in given and given[first].ndim == 4 and given[first].shape[1] != in_channels:
         given[first] = adapt_input(given[first], in_channels)
     if problems := differences(given, wanted):
+        if all(key.startswith("network.") for key in wanted) and not any(
+            key.startswith("network.") for key in state
+        ):
+            problems += (
+                "; is it a file of timm's own, whose keys change with the maps that are taken? "
+                'Then give "imagenet", with which timm itself loads its weights'
+            )
         raise ValueError(f"{path} doesn't fit {type(backbone).__name__}: {problems}")
     backbone.load_state_dict(given, strict=False)
     if is_mit:
@@ -130,5 +138,6 @@ def _from_mit(state: dict[str, Tensor]) -> dict[str, Tensor]:
     for key, value in state.items():
         start = key.partition(".")[0] + "."
         renamed[DEEP_STEM.get(start, start) + key.removeprefix(start)] = value
-    renamed["stem.0.weight"] = renamed["stem.0.weight"].flip(1)
+    if "stem.0.weight" in renamed:
+        renamed["stem.0.weight"] = renamed["stem.0.weight"].flip(1)
     return renamed
