@@ -113,7 +113,8 @@ def test_a_published_file_is_converted_predicts_and_is_exported(files, case, tmp
         with pytest.raises(SystemExit) as stop:
             main(list(map(str, arguments)))
         assert stop.value.code == 0, capsys.readouterr().err
-    assert all(size in capsys.readouterr().out for size in ("161×97", "96×129"))
+    printed = capsys.readouterr().out
+    assert all(size in printed for size in ("161×97", "96×129"))
     original = CCNet.from_published(files[case])
     images = torch.from_numpy(image).movedim(-1, 0)[None]
     expected = Predictor(original, device="cpu").logits(images)
