@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -25,7 +25,6 @@ import yaml
 from PIL import Image
 
 from ccnet.checkpoint import source_commit
-from ccnet.config import TrainConfig
 from ccnet.datasets import Scenes
 
 ROOT = Path(__file__).parents[1]
@@ -71,9 +70,7 @@ def write_data(root: Path) -> None:
 
 def flags(config: Path, data: Path, steps: int, seed: int) -> list[str]:
     chosen = [f"--config={config}", f"--data.root={data}", f"--steps={steps}", f"--seed={seed}"]
-    if "save_every" in {field.name for field in fields(TrainConfig)}:
-        return [*chosen, "--save-every=1", "--validate-every=5"]
-    return [*chosen, "--validate-every=3"]  # which saves
+    return [*chosen, "--save-every=1", "--validate-every=5"]
 
 
 def start(arguments: list[str], output: Path) -> subprocess.Popen[bytes]:
@@ -131,20 +128,27 @@ def train_killed(arguments: list[str], run: Path, num_kills: int, reach: int) ->
     """Train a run, killed so often, and a third of the times or more during a write."""
     kills, output = Kills(), run.with_suffix(".txt")
     aims = (run / "checkpoints", run, None)  # a save, a model folder, any moment
-    arguments = [*arguments, f"--run={run}"]
+    first = arguments = [*arguments, f"--run={run}"]
     while kills.total < num_kills or 3 * kills.during_writes < num_kills:
         before = identity(run / "log.csv")
         process = start(arguments, output)
-        if not kill(process, run, before, reach, aims[kills.total % 3]):
+        if kills.total % 4 == 3:  # while it starts or reads its save
+            time.sleep(random.uniform(0, 5))
+            process.kill()
+            ended = process.wait() >= 0
+        else:
+            ended = not kill(process, run, before, reach, aims[kills.total % 3])
+        if ended:
             raise RuntimeError(
                 f"the run ended with status {process.returncode} after {kills.total} kills: "
                 f"{output.read_text()[-2000:]}"
             )
         kills.total += 1
         kills.during_writes += bool(half_written(run, run / "checkpoints"))
-        saved = max(int(path.name[5:13]) for path in (run / "checkpoints").glob("step-*"))
-        kills.redone_steps += max([int(row["step"]) - saved for row in rows(run)], default=0)
-        arguments = ["--resume", str(run)]
+        saves = [int(path.name[5:13]) for path in (run / "checkpoints").glob("step-*")]
+        done = max([int(row["step"]) for row in rows(run)], default=0)
+        kills.redone_steps += done - max(saves, default=0)
+        arguments = ["--resume", str(run)] if saves else first
     train_through(arguments, output)
     return kills
 

@@ -76,13 +76,17 @@ class RunFolder:
             return
         own = {self.facts, beside(self.facts)}
         started = own | {self.config, beside(self.config), self.checkpoints}
+        started |= {self.log, beside(self.log), self.tensorboard}
         if self.can_resume() or not there & own or not there <= started:
             raise FileExistsError(
                 f"{self.path} is not empty; `ccnet train --resume {self.path}` goes on with a run, "
                 "another --run starts a new one"
             )
 
-    def create(self, config: TrainConfig) -> None:
+    def create(
+        self, config: TrainConfig, device: torch.device | None = None, processes: int = 1
+    ) -> None:
+        """Write what the run is made of: its configuration, command, versions and machine."""
         facts = {
             "command": sys.argv,
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -90,6 +94,8 @@ class RunFolder:
             "commit": source_commit(),
             "python": platform.python_version(),
             "machine": platform.machine(),
+            "device": None if device is None else device_name(device),
+            "processes": processes,
             "threads": torch.get_num_threads(),
             "seed": config.seed,
             "libraries": {name: version(name) for name in LIBRARIES},
@@ -102,7 +108,7 @@ class RunFolder:
 
     def can_resume(self) -> bool:
         """Whether there is any save; `load` tells whether one is good."""
-        return bool(self.saves.paths())
+        return self.saves.any()
 
     def save(self, state: dict[str, Any]) -> None:
         """Keep a state, which has its "step", beside the good one of an earlier step.
@@ -119,11 +125,11 @@ class RunFolder:
 
         Raises FileNotFoundError where there is no save, ValueError where none is good.
         """
-        return self.saves.newest()[1]
+        return self.newest()[1]
 
-    def newest(self) -> Path:
-        """The file that `load` takes: one process finds it, and all `read` it."""
-        return self.saves.newest()[0]
+    def newest(self) -> tuple[Path, dict[str, Any]]:
+        """`load`'s state and its file: one process finds it, and the others `read` it."""
+        return self.saves.newest()
 
     def read(self, path: Path) -> dict[str, Any]:
         """The state of one save. Raises ValueError, naming the file, for one that isn't good."""
@@ -230,6 +236,10 @@ def replaced(folder: Path) -> Path:
 def to_yaml(config: TrainConfig) -> str:
     plain = json.loads(json.dumps(config.to_dict()))  # tuples as lists
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+
+
+def device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def source_commit() -> str | None:

@@ -3,16 +3,19 @@
 import inspect
 import os
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 import docstring_parser
-from jsonargparse import ArgumentParser, set_parsing_settings
+from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from ccnet import __version__
 from ccnet.commands import COMMANDS
 from ccnet.config import TrainConfig
 from ccnet.launch import is_launched, launch_processes
 
+# what says by itself what is wrong; ImportError names an extra that isn't installed
 EXPECTED = (
     ValueError,
     OSError,
@@ -26,7 +29,7 @@ EXPECTED = (
 def main(arguments: list[str] | None = None) -> None:
     parser = build_parser()
     given = sys.argv[1:] if arguments is None else arguments
-    parsed = parser.parse_args([with_underscores(argument) for argument in given])
+    parsed = parse(parser, [with_underscores(argument) for argument in given])
     name = parsed.subcommand
     try:
         flags = dict(vars(parser.instantiate(parsed)[name]))
@@ -47,6 +50,17 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"\nccnet {name}: stopped", file=sys.stderr)
         status = 130
     leave(status)
+
+
+def parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
+    """The flags; those of `train --resume` are changes of the run's own configuration."""
+    parsed = parser.parse_args(arguments)
+    resume = parsed.train.resume if parsed.subcommand == "train" else None
+    own = None if resume is None else Path(resume, "config.yaml")
+    if own is None or not own.is_file():
+        return parsed
+    after = arguments.index("train") + 1
+    return parser.parse_args([*arguments[:after], f"--config={own}", *arguments[after:]])
 
 
 def leave(status: int) -> NoReturn:

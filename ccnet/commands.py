@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from ccnet.config import TrainConfig, read_config, resumed_config
-from ccnet.launch import is_first, launch_processes
+from ccnet.launch import is_first, is_launched, launch_processes
 
 Data = Literal["scenes", "folder", "camvid"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
@@ -35,13 +35,17 @@ def train(
     """
     from ccnet.checkpoint import RunFolder
 
+    arguments = sys.argv[1:]
     if resume is not None:
         if (run, init) != (None, None):
             raise ValueError("--resume goes on with a run where it is: no --run or --init with it")
         run, config = resume, resumed_config(read_config(RunFolder(resume).config), config)
     elif run is None:
+        if is_launched():
+            raise ValueError("give --run: processes that torchrun or SLURM start need one name")
         run = Path("runs") / f"{config.data.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    status = launch_processes(config.devices, config.num_nodes, sys.argv[1:])
+        arguments.append(f"--run={run}")
+    status = launch_processes(config.devices, config.num_nodes, arguments)
     if status is not None:
         return status
     from ccnet.train import train
@@ -97,8 +101,8 @@ def evaluate(
     from rich.table import Table
     from rich.text import Text
 
-    from ccnet.checkpoint import write_json
     from ccnet.datasets import open_dataset
+    from ccnet.disk import write_json
     from ccnet.engine import process_device
     from ccnet.evaluate import evaluate
     from ccnet.predict import Predictor
@@ -218,8 +222,8 @@ def check_data(
     import rich
 
     from ccnet.check import check_dataset
-    from ccnet.checkpoint import write_json
     from ccnet.datasets import open_dataset
+    from ccnet.disk import write_json
     from ccnet.progress import CountProgress
 
     reports = {}
@@ -357,6 +361,3 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "export": export,
     "demo": demo,
 }
-
-
-# what says by itself what is wrong; ImportError names an extra that isn't installed

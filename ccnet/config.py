@@ -1,6 +1,6 @@
 """What a training run is made of: dataclass = YAML file = command-line flags. Loads no torch."""
 
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -107,7 +107,7 @@ class TrainConfig:
     """Images a step, those of all devices together."""
     accumulate: int = 1
     """Parts in which a device takes its images of a step, for less memory; the result is the same
-    but for batch normalisation, which sees a part."""
+    but for batch normalisation and dropout, which are a part's own."""
     validate_every: int = 1000
     """Steps between validations, which also save."""
     save_every: int = 1000
@@ -193,19 +193,14 @@ def read_config(path: Path) -> TrainConfig:
 
 
 def resumed_config(own: TrainConfig, given: TrainConfig) -> TrainConfig:
-    """The run's own configuration with what was given of the machine.
+    """`given`, which is a run's own configuration but for flags of the machine.
 
     Raises ValueError for a flag that would change what the run computes.
     """
-    default = TrainConfig()
-    changed = {
-        field.name: getattr(given, field.name)
-        for field in fields(given)
-        if getattr(given, field.name) != getattr(default, field.name)
-    }
+    changed = [f.name for f in fields(own) if getattr(given, f.name) != getattr(own, f.name)]
     if others := [name for name in changed if name not in OF_THE_MACHINE]:
         raise ValueError(
             f"--resume goes on by the run's own configuration: {', '.join(others)} can't be given "
             f"with it, only {', '.join(OF_THE_MACHINE)}"
         )
-    return replace(own, **changed)
+    return given

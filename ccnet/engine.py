@@ -8,15 +8,17 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.distributed as dist
 from torch import nn
 
-from ccnet.launch import end_with_launcher, is_launched
+from ccnet.launch import by_torchrun, end_with_launcher, is_launched, is_restarted
 from ccnet.predict import pick_device, pick_precision
 from ccnet.processes import leaving_cleanly
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+WEEK = timedelta(days=7)
 FABRIC_PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
 
 
@@ -61,6 +63,10 @@ def start(
     several = devices * num_nodes > 1
     if several and picked.type == "mps":
         raise ValueError("there is one MPS device; --devices 1 would work")
+    if picked.type == "cuda" and devices > torch.cuda.device_count():
+        raise ValueError(
+            f"{devices} devices asked for, and {torch.cuda.device_count()} CUDA devices are here"
+        )
     if several and picked.index is not None:
         raise ValueError(f"device={picked} names one device, devices={devices} asks for several")
     arguments: dict[str, Any] = {"precision": FABRIC_PRECISION[precision]}
@@ -75,7 +81,7 @@ def start(
             shard, data_parallel_size=size, tensor_parallel_size=1
         )
     elif several and strategy == "independent":  # gloo sees at once when a process is gone
-        arguments["strategy"] = DDPStrategy(process_group_backend="gloo", timeout=timedelta(days=7))
+        arguments["strategy"] = DDPStrategy(process_group_backend="gloo", timeout=WEEK)
     elif several:
         arguments["strategy"] = DDPStrategy()
     fabric = Fabric(
@@ -86,8 +92,31 @@ def start(
     )
     # a 1×1 kernel has the same memory in either layout, which DDP can't know
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+    if several and is_restarted() and by_torchrun():
+        is_gloo = picked.type == "cpu" or strategy == "independent"
+        meet_again("gloo" if is_gloo else "nccl", WEEK if strategy == "independent" else None)
     fabric.launch()
     return fabric
+
+
+def meet_again(backend: str, timeout: timedelta | None) -> None:
+    """Start the process group of a restart apart from what the processes before it have left.
+
+    torchrun's agent keeps its store over a restart; without a prefix of their own the new processes
+    find the addresses of the old ones there and wait for them (torch 2.13: 3 restarts of 8).
+    """
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return  # rank 0 opens a store of its own then
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = dist.TCPStore(address, port, is_master=False)  # pyright: ignore[reportPrivateImportUsage]
+    own = dist.PrefixStore(os.environ["TORCHELASTIC_RESTART_COUNT"], store)  # pyright: ignore[reportPrivateImportUsage]
+    dist.init_process_group(
+        backend,
+        store=own,
+        rank=int(os.environ["RANK"]),
+        world_size=int(os.environ["WORLD_SIZE"]),
+        timeout=timeout,
+    )
 
 
 def count_processes(devices: int | None, num_nodes: int | None) -> tuple[int, int]:

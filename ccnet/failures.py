@@ -45,13 +45,15 @@ def explaining_out_of_memory(config: TrainConfig) -> Iterator[None]:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         signs = ("not enough memory", "can't allocate memory", "out of memory")  # CPU, CPU, MPS
-        if type(error) is RuntimeError and not any(sign in str(error) for sign in signs):
+        is_known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+        if not is_known and not any(sign in str(error) for sign in signs):
             raise
+        tried = (str(error) or type(error).__name__).splitlines()[0]
         crop = getattr(config.data.augment, "crop_size", None) or "whole images"
         raise MemoryError(
             f"out of memory with crops of {crop}, batch_size {config.batch_size} on "
             f"{num_processes()} devices in {config.accumulate} parts: smaller "
-            "data.augment.crop_size or batch_size, a larger accumulate (same result), or recompute "
+            "data.augment.crop_size or batch_size, a larger accumulate, or recompute "
             "(activation checkpointing, such as [backbone.layer3, head]) takes less, and so does "
-            f"precision=bfloat16. What was tried: {str(error).splitlines()[0]}"
+            f"precision=bfloat16. What was tried: {tried}"
         ) from error

@@ -24,7 +24,7 @@ def is_launched() -> bool:
     """Whether this process is one of several that torchrun or SLURM's srun started."""
     if by_torchrun():
         return True
-    if "SLURM_NTASKS" not in os.environ:
+    if "SLURM_STEP_ID" not in os.environ:  # an allocation or batch script, not srun
         return False
     from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 
@@ -72,8 +72,8 @@ def launch(devices: int, num_nodes: int, arguments: Sequence[str]) -> int:
         meeting["rdzv_configs"] = {"rank": int(os.environ["NODE_RANK"])}
     else:
         meeting = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0"}
-    # torchrun's own default: each process its share of the cores, unless the user has said more
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // devices)))
+    # else every process would take all cores
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, num_cores() // devices)))
     config = LaunchConfig(
         min_nodes=num_nodes,
         max_nodes=num_nodes,
@@ -98,6 +98,13 @@ def launch(devices: int, num_nodes: int, arguments: Sequence[str]) -> int:
             )
         return code if code > 0 else 128 - code  # a process says itself why it fails
     return 0
+
+
+def num_cores() -> int:
+    """Those that this process may use: SLURM and containers allow it fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def end_with_launcher() -> None:

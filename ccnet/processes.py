@@ -66,8 +66,9 @@ def objects_of_processes(value: T) -> list[T]:
 def take_buffers_of_first(model: nn.Module) -> None:
     """Running statistics are a process's own where they aren't synchronised: take rank 0's."""
     if num_processes() > 1:
-        for buffer in model.buffers():
-            dist.broadcast(buffer, 0)
+        with naming_a_lost_process():
+            for buffer in model.buffers():
+                dist.broadcast(buffer, 0)
 
 
 @contextmanager

@@ -33,6 +33,10 @@ class Saves:
         paths = [path for path in self.folder.iterdir() if NAME.fullmatch(path.name)]
         return sorted(paths, key=lambda p: (step_of(p), p.stat().st_mtime_ns), reverse=True)
 
+    def any(self) -> bool:
+        """Whether anything is named as a save; other processes may ask while one writes."""
+        return self.folder.is_dir() and any(NAME.fullmatch(p.name) for p in self.folder.iterdir())
+
     def halves(self) -> list[Path]:
         """What a kill in the middle of a save leaves."""
         return list(self.folder.glob(".step-*.new"))

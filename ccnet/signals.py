@@ -6,7 +6,7 @@ from typing import Self
 
 
 class StopSignals:
-    """SIGINT and SIGTERM become a request that the loop looks at; a second one stops at once."""
+    """SIGINT and SIGTERM become a request that a loop looks at; a second Ctrl-C stops at once."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -22,7 +22,8 @@ class StopSignals:
         for number, handler in self.previous.items():
             signal.signal(number, handler)
 
-    def request(self, *_: object) -> None:
-        if self.requested:
+    def request(self, number: int, _: object) -> None:
+        # SIGTERM comes twice where a cluster and torchrun both send it: no reason to break off
+        if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.requested = True

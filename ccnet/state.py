@@ -22,8 +22,8 @@ class TrainingState:
     checkpoint has whole tensors whatever the strategy, so a run may go on with other devices.
 
     Args:
-        model: whose weights a checkpoint's have been loaded into already (`load_model`), since a
-            sharded one takes none.
+        model: that has a checkpoint's weights already (`assembly.new_model`), since a sharded one
+            takes none.
         optimizer: of its parameters.
         others: anything with `state_dict` and `load_state_dict`: schedule, scaler, moving average.
     """

@@ -45,6 +45,7 @@ def survey(
     network: nn.Module,
     model: CCNet,
     parts: Sequence[Part],
+    layout: torch.memory_format,
     seed: int,
     step: int,
 ) -> Divisors:
@@ -60,7 +61,8 @@ def survey(
     with torch.no_grad(), unchanged_statistics(model):
         for index, (images, label) in enumerate(parts):
             seed_part(seed, step, index)
-            logits = network(model.normalize(images))
+            images = model.normalize(images).contiguous(memory_format=layout)
+            logits, *_ = network(images, auxiliary=True)  # as the pass that learns has them
             probabilities.append(true_class_probability(logits, label))
     return criterion.divisors(labels, probabilities)
 

@@ -2,6 +2,7 @@
 
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -103,9 +104,12 @@ def train_in_process(
     resume = resume or (is_restarted() and fabric.broadcast(folder.can_resume()))
     checkpoint = None
     if resume:
-        checkpoint = folder.read(fabric.broadcast(folder.newest() if is_first else Path()))
+        path, checkpoint = folder.newest() if is_first else (Path(), None)
+        path = fabric.broadcast(path)
         if is_first:
             folder.repair()
+        else:
+            checkpoint = folder.read(path)
     elif is_first:
         folder.require_empty()
 
@@ -167,7 +171,7 @@ def train_in_process(
     progress = Silence()
     if is_first:
         if not resume:
-            folder.create(config)
+            folder.create(replace(config, precision=precision), fabric.device, num_processes())
         folder.start_log(state.step, state.validated)
         progress = TrainingProgress(config, folder, state.step, len(data))
     saved_step, saved_time = state.step if resume else -1, time.monotonic()
@@ -212,15 +216,17 @@ def train_in_process(
     with progress, StopSignals() as stop:
         if state.validation_is_due(config):  # the run was stopped in one
             scores = validate()
-        source = iter(loader)
+        batches_read = iter(loader)
         while state.step < config.steps:
-            parts, waited, failure = next_step(source, config.accumulate)
+            parts, waited, failure = next_step(batches_read, config.accumulate)
             flags = (stop.requested, is_first and save_is_due(), failure is not None)
             stopping, saving, failing = agree(flags, fabric.device)
             if (stopping or saving or failing) and state.step > saved_step:
                 save()
+            if (stopping or failing) and num_processes() > 1:
+                fabric.barrier()  # none leaves while the first still writes
             if failing:
-                del source
+                del batches_read
                 raise failure or ConnectionError("another process failed; its error is above")
             if stopping:
                 raise KeyboardInterrupt
@@ -228,7 +234,7 @@ def train_in_process(
             statistics = [buffer.clone() for buffer in model.buffers()]
             divisors = None
             if len(parts) > 1:
-                divisors = survey(criterion, network, model, parts, config.seed, state.step)
+                divisors = survey(criterion, network, model, parts, layout, config.seed, state.step)
             losses = []
             for index, (images, labels) in enumerate(parts):
                 seed_part(config.seed, state.step, index)
@@ -249,12 +255,19 @@ def train_in_process(
             state.skipped_in_a_row = 0 if learns else state.skipped_in_a_row + 1
             if learns or is_overflow:
                 fabric_optimizer.step()
+            elif scaler is not None:  # which has unscaled gradients that no step takes
+                scaler.update()
             if learns and average is not None:
                 average.update_parameters(model)
             if not learns:
                 put_back(model, statistics)
-                report = describe_failure(state.step, loss, norm, losses, batches, data.name, model)
                 may_go_on = is_overflow or config.non_finite == "skip"
+                if is_overflow and state.skipped_in_a_row < MOST_SKIPPED_IN_A_ROW:
+                    report = f"step {state.step} overflows float16, whose loss scale is halved"
+                else:
+                    report = describe_failure(
+                        state.step, loss, norm, losses, batches, data.name, model
+                    )
                 if not may_go_on or state.skipped_in_a_row == MOST_SKIPPED_IN_A_ROW:
                     raise FloatingPointError(f"{report}\n{folder.path} holds what is from before")
                 progress.say(f"left out: {report}")

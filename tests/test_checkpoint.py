@@ -24,6 +24,8 @@ def test_a_new_run_wants_an_empty_folder(tmp_path):
     assert yaml.safe_load(folder.config.read_text())["seed"] == 3
     folder.require_empty()  # killed before its first save
     folder.checkpoints.mkdir()
+    folder.start_log(0)
+    folder.tensorboard.mkdir()
     folder.require_empty()
     folder.save({"step": 0})
     with pytest.raises(FileExistsError, match="--resume"):
@@ -79,8 +81,8 @@ def test_what_a_run_saved_can_be_found_and_read(tmp_path):
         folder.load()
     folder.save({"step": 1, "weights": torch.ones(3)})
     assert folder.can_resume()
-    assert folder.newest().parent == folder.checkpoints
-    for state in (folder.load(), folder.read(folder.newest())):
+    assert folder.newest()[0].parent == folder.checkpoints
+    for state in (folder.load(), folder.read(folder.newest()[0])):
         assert torch.equal(state["weights"], torch.ones(3))
 
 
@@ -92,7 +94,7 @@ def test_the_log_is_on_disk_before_a_save_of_its_step(tmp_path, monkeypatch):
     flushed = []
     monkeypatch.setattr(os, "fsync", lambda file: flushed.append(os.fstat(file).st_ino))
     folder.save({"step": 1})
-    inodes = [path.stat().st_ino for path in (folder.log, folder.newest(), folder.checkpoints)]
+    inodes = [path.stat().st_ino for path in (folder.log, folder.newest()[0], folder.checkpoints)]
     assert flushed == inodes
 
 
@@ -312,7 +314,7 @@ def test_a_full_disk_is_told_and_loses_nothing(small_disk):
     filler.write_bytes(b"x" * room.f_bavail * room.f_frsize)
 
     state = {"step": 2, "weights": torch.zeros(1000)}
-    whole = f"the last save, {folder.newest().name}, is whole"
+    whole = f"the last save, {folder.newest()[0].name}, is whole"
     with pytest.raises(OSError, match=rf"save of step 2 .* needed [\d.]+ kB, .*{whole}") as error:
         folder.save(state)
     assert error.value.errno == errno.ENOSPC
@@ -364,7 +366,7 @@ def test_a_run_on_a_full_disk_stops_clearly_and_resumes_after_making_room(small_
     [message] = [line for line in full.stderr.splitlines() if line.startswith("ccnet train: ")]
     folder = RunFolder(run)
     assert "no space is left on the device" in message
-    assert f"the last save, {folder.newest().name}, is whole" in message
+    assert f"the last save, {folder.newest()[0].name}, is whole" in message
     assert f"`ccnet train --resume {run}`" in message
 
     mount(small_disk, "remount,size=4m")

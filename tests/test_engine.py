@@ -41,16 +41,17 @@ def test_two_processes_learn_what_one_does(tmp_path, changes, machine):
 @pytest.mark.parametrize(("before", "after"), [("ddp", "fsdp"), ("fsdp", "ddp")])
 def test_a_run_goes_on_with_other_devices(tmp_path, before, after):
     """Stopped on two processes of one strategy, resumed on two of the other, ended on one."""
-    train(replace(TEN, optimizer=OptimizerConfig(name="adamw")), tmp_path / "whole")
-    config = replace(TEN, optimizer=OptimizerConfig(name="adamw"), validate_every=4, save_every=1)
-    first = replace(config, steps=4, devices=2, strategy=before)
-    run = tmp_path / "run"
+    constant = OptimizerConfig(lr=0.02, final_lr=0.02)  # so that `steps` may grow
+    train(replace(TEN, optimizer=constant), tmp_path / "whole")
+    config = replace(TEN, optimizer=constant, validate_every=4, devices=2, strategy=before)
+    first, run = replace(config, steps=4), tmp_path / "run"
     run_command("train", write_config(first, tmp_path / "first.yaml"), f"--run={run}")
-    for steps, flags in ((8, (f"--strategy={after}",)), (10, ("--devices=1",))):
+    for steps, flags in ((8, ("--devices=2", f"--strategy={after}")), (10, ("--devices=1",))):
         longer = yaml.safe_load((run / "config.yaml").read_text()) | {"steps": steps}
         (run / "config.yaml").write_text(yaml.safe_dump(longer))
         run_command("train", f"--resume={run}", *flags)
     assert RunFolder(run).load()["step"] == 10
+    assert_close(tmp_path / "whole", run)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +60,17 @@ def test_a_run_goes_on_with_other_devices(tmp_path, before, after):
         ({}, (None, None), (1, 1)),
         ({"LOCAL_WORLD_SIZE": "8", "WORLD_SIZE": "32"}, (None, None), (8, 4)),
         ({"LOCAL_WORLD_SIZE": "8", "WORLD_SIZE": "32"}, (8, 4), (8, 4)),
-        ({"SLURM_NTASKS": "32", "SLURM_NNODES": "4", "SLURM_JOB_NAME": "x"}, (8, 4), (8, 4)),
+        (
+            {
+                "SLURM_STEP_ID": "0",
+                "SLURM_NTASKS": "32",
+                "SLURM_NNODES": "4",
+                "SLURM_JOB_NAME": "x",
+            },
+            (8, 4),
+            (8, 4),
+        ),
+        ({"SLURM_NTASKS": "4", "SLURM_JOB_NAME": "no srun"}, (None, None), (1, 1)),
     ],
 )
 def test_processes_are_counted_as_they_were_started(monkeypatch, variables, asked, found):

@@ -19,9 +19,10 @@ CROPS = DataConfig(augment=RandomTransform(crop_size=(769, 769)))
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
         RuntimeError("MPS backend out of memory"),
+        RuntimeError("CUDA error: out of memory"),
         MemoryError("bad allocation"),
     ],
-    ids=["CUDA", "CPU", "MPS", "Python"],
+    ids=["CUDA", "CPU", "MPS", "CUDA's own", "Python"],
 )
 def test_lack_of_memory_says_what_takes_less(error):
     config = replace(TrainConfig(), data=CROPS, batch_size=8, accumulate=2)
@@ -31,10 +32,16 @@ def test_lack_of_memory_says_what_takes_less(error):
     assert str(error) in str(caught.value)
 
 
-def test_other_errors_pass_as_they_are():
-    with pytest.raises(RuntimeError, match="of another kind"):  # noqa: SIM117
-        with explaining_out_of_memory(TrainConfig()):
-            raise RuntimeError("of another kind")
+@pytest.mark.parametrize("kind", [RuntimeError, NotImplementedError, RecursionError])
+def test_other_errors_pass_as_they_are(kind):
+    with pytest.raises(kind, match="of another kind"), explaining_out_of_memory(TrainConfig()):
+        raise kind("of another kind")
+
+
+def test_lack_of_memory_without_a_word_is_told_all_the_same():
+    said = "What was tried: MemoryError"
+    with pytest.raises(MemoryError, match=said), explaining_out_of_memory(TrainConfig()):
+        raise MemoryError
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,12 @@ from ccnet.config import DataConfig, LossConfig
 from ccnet.train import train
 
 SLURM = {"SLURM_JOB_ID": "12345", "SLURM_JOB_NAME": "train", "SLURM_NTASKS": "2"}
-SLURM |= {"SLURM_NNODES": "1", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NODEID": "0"}
+SLURM |= {
+    "SLURM_STEP_ID": "0",
+    "SLURM_NNODES": "1",
+    "SLURM_NTASKS_PER_NODE": "2",
+    "SLURM_NODEID": "0",
+}
 
 
 @pytest.mark.slow

@@ -8,13 +8,21 @@ import pytest
 from ccnet.signals import StopSignals
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_is_a_request_and_the_second_stops(number):
-    before = signal.getsignal(number)
+def test_the_first_ctrl_c_is_a_request_and_the_second_stops():
+    before = signal.getsignal(signal.SIGINT)
     with StopSignals() as stop:
         assert not stop.requested
-        os.kill(os.getpid(), number)
+        os.kill(os.getpid(), signal.SIGINT)
         assert stop.requested
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), number)
-    assert signal.getsignal(number) is before
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_second_sigterm_does_not_break_off_what_the_first_asked_to_end():
+    before = signal.getsignal(signal.SIGTERM)
+    with StopSignals() as stop:
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.requested
+    assert signal.getsignal(signal.SIGTERM) is before

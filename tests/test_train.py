@@ -160,23 +160,28 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_files(tmp_path):
 
 
 @pytest.mark.slow
-def test_steps_that_are_not_finite_can_be_left_out(tmp_path, monkeypatch, capsys):
-    """A batch whose loss is nan changes neither weights nor statistics."""
-    infinite = count()
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_a_step_that_is_not_finite_can_be_left_out(tmp_path, monkeypatch, capsys, precision):
+    """A batch whose loss is nan changes neither weights nor statistics, and the run goes on."""
+    calls = count()
 
     def nan_in_the_third_step(self, logits, labels, divisors=None):
         loss = SegmentationLoss.__call__(self, logits, labels, divisors)
-        return loss * torch.nan if next(infinite) == 2 else loss
+        return loss * torch.nan if next(calls) == 2 else loss
 
-    monkeypatch.setattr(
-        "ccnet.assembly.SegmentationLoss",
-        type("Sometimes", (SegmentationLoss,), {"__call__": nan_in_the_third_step}),
-    )
-    train(replace(SMALL, non_finite="skip", save_every=1, validate_every=6), tmp_path / "run")
-    saves = sorted((tmp_path / "run" / "checkpoints").iterdir())
-    assert len(saves) == 2
+    sometimes = type("Sometimes", (SegmentationLoss,), {"__call__": nan_in_the_third_step})
+    monkeypatch.setattr("ccnet.assembly.SegmentationLoss", sometimes)
+    model = replace(SMALL.model, dropout=0.0)
+    config = replace(SMALL, model=model, non_finite="skip", precision=precision, validate_every=6)
+    run = tmp_path / "run"
+    with pytest.raises(DataError):  # reading the fourth step
+        train(replace(config, save_every=1), run, transform=failing_at(4 * 3 + 1))
     assert "left out: the loss is nan at step 2" in capsys.readouterr().err
-    assert all(value.isfinite().all() for value in weights(tmp_path / "run").values())
+    before, after = (RunFolder(run).read(path) for path in sorted((run / "checkpoints").iterdir()))
+    assert (before["step"], after["step"]) == (2, 3)
+    for name, value in before["model"].items():
+        assert torch.equal(after["model"][name], value), name
+    assert train(config, run, resume=True) is not None
 
 
 def test_too_many_steps_left_out_in_a_row_stop_the_run(tmp_path):
