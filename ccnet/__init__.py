@@ -7,7 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ccnet.models import CCNet, CCNetHead
+    from ccnet.head import CCNetHead
+    from ccnet.models import CCNet
     from ccnet.modules import CrissCrossAttention, RecurrentCrissCrossAttention
     from ccnet.ops import criss_cross_attention
     from ccnet.predict import Predictor
@@ -24,7 +25,7 @@ __all__ = [
 
 _ROOMS = {
     "CCNet": "ccnet.models",
-    "CCNetHead": "ccnet.models",
+    "CCNetHead": "ccnet.head",
     "CrissCrossAttention": "ccnet.modules",
     "Predictor": "ccnet.predict",
     "RecurrentCrissCrossAttention": "ccnet.modules",

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 REPEATS = 5
+TRACED = (2, 64, 96)  # images, height and width of the example that a file is written from
 SIZES = ((1, 161, 97), (3, 96, 129))  # of noise; neither side nor batch is that of an export
 
 
@@ -37,10 +38,13 @@ class Agreement:
 def compare(
     network: Callable[[Tensor], Float[Tensor, "b classes h w"]],
     exported: Callable[[Tensor], Sequence[Tensor]],
-    batches: Sequence[UInt8[Tensor, "b 3 h w"]],
+    batches: Sequence[UInt8[Tensor, "b c h w"]],
 ) -> Agreement:
-    """Run both on batches of one size; `exported` gives logits and, if it makes them, labels."""
-    differences, alike, times = [], [], []
+    """Run both on batches of one size; `exported` gives logits and, if it makes them, labels.
+
+    Times are the first batch's.
+    """
+    differences, alike = [], []
     for images in batches:
         expected = network(images)
         logits, *rest = exported(images)
@@ -48,9 +52,8 @@ def compare(
         scale = expected.abs().max().clamp(min=1)
         differences.append(((logits - expected).abs().max() / scale).item())
         alike.append((labels == expected.argmax(1)).double().mean().item())
-        times.append([milliseconds(run, images) / len(images) for run in (network, exported)])
-    torch_ms, export_ms = (median(column) for column in zip(*times, strict=True))
     batch, _, height, width = batches[0].shape
+    torch_ms, export_ms = (milliseconds(run, batches[0]) / batch for run in (network, exported))
     # max() passes over a nan that isn't its first
     difference = float(np.max(differences))
     return Agreement(
@@ -68,24 +71,36 @@ def milliseconds(run: Callable[[Tensor], object], images: Tensor) -> float:
     return 1000 * median(seconds[1:])
 
 
-def noise() -> list[list[UInt8[Tensor, "b 3 h w"]]]:
+def noise(channels: int = 3) -> list[list[UInt8[Tensor, "b c h w"]]]:
     """Random images of two sizes, the same each time."""
     generator = torch.Generator().manual_seed(0)
     return [
-        [torch.randint(0, 256, (b, 3, h, w), dtype=torch.uint8, generator=generator)]
+        [torch.randint(0, 256, (b, channels, h, w), dtype=torch.uint8, generator=generator)]
         for b, h, w in SIZES
     ]
 
 
-def photographs(images: Sequence[Image.Image]) -> list[list[UInt8[Tensor, "1 3 h w"]]]:
-    """All at the first one's size, and all at half of it (but no side under 32)."""
-    width, height = images[0].size
-    sizes = [(width, height), (max(width // 2, 32), max(height // 2, 32))]
-    return [[as_batch(image.resize(size)) for image in images] for size in sizes]
+def photographs(
+    images: Sequence[UInt8[np.ndarray, "_ _ c"]],
+) -> list[list[UInt8[Tensor, "1 c h w"]]]:
+    """All at the first one's size, and all at half of it, but no side under 32.
+
+    A size that is the traced example's gets a pixel more.
+    """
+    sizes = [[max(side // part, 32) for side in images[0].shape[:2]] for part in (1, 2)]
+    others = [[h + 1, w + 1] if (h, w) == TRACED[1:] else [h, w] for h, w in sizes]
+    return [[as_batch(resize(image, h, w)) for image in images] for h, w in others]
 
 
-def as_batch(image: Image.Image) -> UInt8[Tensor, "1 3 h w"]:
-    return torch.from_numpy(np.array(image)).movedim(-1, 0).unsqueeze(0).contiguous()
+def resize(
+    image: UInt8[np.ndarray, "_ _ c"], height: int, width: int
+) -> UInt8[np.ndarray, "h w c"]:
+    channels = [Image.fromarray(channel) for channel in np.moveaxis(image, -1, 0)]
+    return np.stack([np.asarray(x.resize((width, height))) for x in channels], axis=-1)
+
+
+def as_batch(image: UInt8[np.ndarray, "h w c"]) -> UInt8[Tensor, "1 c h w"]:
+    return torch.from_numpy(image).movedim(-1, 0).unsqueeze(0).contiguous()
 
 
 def open_export(path: Path, format: str) -> Callable[[Tensor], list[Tensor]]:

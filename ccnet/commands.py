@@ -285,12 +285,13 @@ def export(
     normalised: bool = False,
     images: Path | None = None,
     min_agreement: float | None = None,
+    overwrite: bool = False,
 ) -> int:
     """Write a model as one file that runs without ccnet, for images of any size.
 
-    The file takes uint8 RGB images (B, 3, H, W) and gives logits; classes, colours and
-    normalisation are in its metadata. It is compared with PyTorch at two sizes before it takes its
-    place; where they differ, no file is left.
+    The file takes uint8 images (B, channels, H, W), mostly RGB, and gives logits; classes, colours
+    and normalisation are in its metadata. It is compared with PyTorch at two sizes before it takes
+    its place; where they differ, no file is left.
 
     Args:
         model: Model folder, or an id on the Hugging Face hub.
@@ -302,6 +303,7 @@ def export(
         images: Folder of images to compare on, and to calibrate int8 with.
         min_agreement: Share of pixels that must get PyTorch's class; 0.999 unless given, 0.99 for
             float16 and 0.9 for int8.
+        overwrite: Replace a file that is there.
     """
     from rich.console import Console
     from rich.table import Table
@@ -311,7 +313,10 @@ def export(
     from ccnet.predict import load_model
 
     if output is None:
-        output = Path(model.name + SUFFIXES[format])
+        name = model.resolve().name if model.is_dir() else model.name
+        output = Path(name + SUFFIXES[format])
+    if output.exists() and not overwrite:
+        raise ValueError(f"{output} is there already; give a new file, or --overwrite")
     rows = export(
         load_model(model),
         output,

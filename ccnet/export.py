@@ -8,14 +8,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, cast
 
+import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from PIL import Image
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 import ccnet
 from ccnet.agreement import (
+    TRACED,
     Agreement,
     as_batch,
     compare,
@@ -55,7 +56,7 @@ def export(
 ) -> list[Agreement]:
     """Write a network to a file and compare the file with the network, at two other sizes.
 
-    Input `images` (B, 3, H, W), any batch and any sides from 32; output `logits` (B, classes, H, W)
+    Input `images` (B, C, H, W), any batch and any sides from 32; output `logits` (B, classes, H, W)
     in float32. The file has standard operators only (`backend="reference"`), batch norms folded in,
     no auxiliary head, and facts: classes, palette, normalisation and what `facts` lists. It is
     written beside `path`, and renamed once it has been compared; the model isn't changed. Names of
@@ -68,25 +69,27 @@ def export(
             than contiguous images wrongly, without a word.
         format: "onnx", "torch-export" or "aot" (AOTInductor).
         labels: have a second output `labels`, the most likely classes (B, H, W), uint8.
-        normalised: take float32 images that `model.normalize` made, not uint8 RGB ones.
+        normalised: take float32 images that `model.normalize` made, not uint8 ones.
         precision: "float16" stores and computes in it; "int8" is onnxruntime's quantisation of the
             convolutions. Both for ONNX only.
-        images: a folder of images, which int8 needs. Every second one calibrates; a few of the
-            others take noise's place in the comparison, at the first one's size and at half of it.
+        images: a folder of images of the model's channels, which int8 needs; 16 bits are scaled to
+            8. Every second one calibrates; a few of the others take noise's place in the
+            comparison, at the first one's size and at half of it.
         min_agreement: share of pixels whose class must be the network's; None takes 0.999, with
             float16 0.99, with int8 0.9. In float32 logits may also differ by 10⁻⁴ at most, in units
             of the largest logit if that is above 1.
 
     Raises:
-        ValueError: what was written differs, or arguments don't fit. No file is left then.
+        ValueError: what was written differs, arguments don't fit, or the backbone can't be traced
+            for any size, as timm's ConvNeXt and ViT. No file is left then.
         ImportError: ONNX is asked for without its packages.
         FileNotFoundError: AOTInductor finds no C++ compiler.
     """
     path = Path(path)
     check_arguments(path, format, precision, images)
-    calibration, batches = [], noise()
+    calibration, batches = [], noise(model.in_channels)
     if images is not None:
-        calibration, held_out = read_images(Path(images))
+        calibration, held_out = read_images(Path(images), model.in_channels)
         batches = photographs(held_out)
     network = copy.deepcopy(model).cpu().eval()
     graph = Deployed(network, labels=labels, normalised=normalised, precision=precision)
@@ -105,7 +108,7 @@ def export(
         WRITERS[format](trace(graph, as_input), graph, described, fresh)
         if precision == "int8":
             floats = fresh.rename(fresh.with_suffix(".float32.onnx"))
-            quantize(floats, fresh, [as_input(as_batch(x)).numpy() for x in calibration])
+            quantize(floats, fresh, (as_input(as_batch(x)).numpy() for x in calibration))
         run = open_export(fresh, format)
         rows = [compare(logits, lambda x: run(as_input(x)), part) for part in batches]
         if min_agreement is None:
@@ -141,7 +144,7 @@ class Deployed(nn.Module):
         }
 
     def forward(
-        self, images: UInt8[Tensor, "b 3 h w"] | Float[Tensor, "b 3 h w"]
+        self, images: UInt8[Tensor, "b c h w"] | Float[Tensor, "b c h w"]
     ) -> tuple[Tensor, ...]:
         if not self.normalised:
             images = (images - self.mean) / self.std
@@ -186,9 +189,19 @@ def without_ceil_mode(pool: nn.MaxPool2d) -> nn.Module:
 
 def trace(graph: Deployed, as_input: Callable[[Tensor], Tensor]) -> ExportedProgram:
     """The graph for any batch and any sides from 32; the example's size is in nothing of it."""
+    from torch._dynamo.exc import UserError
+
     generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8, generator=generator)
-    return torch.export.export(graph.eval(), (as_input(images),), dynamic_shapes=ANY_SIZE)
+    batch, *sides = TRACED
+    shape = (batch, graph.network.in_channels, *sides)
+    images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+    try:
+        return torch.export.export(graph.eval(), (as_input(images),), dynamic_shapes=ANY_SIZE)
+    except UserError as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"this backbone can't be written for any size: {reason}; ResNets can, and MobileNetV2"
+        ) from error
 
 
 def write_onnx(
@@ -257,15 +270,19 @@ def check_arguments(path: Path, format: str, precision: str, images: str | Path 
         )
 
 
-def read_images(folder: Path) -> tuple[list[Image.Image], list[Image.Image]]:
+def read_images(folder: Path, channels: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Images to calibrate with, every second file, and others to compare on."""
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
     if len(files) < 2:
         raise ValueError(f"{folder} has {len(files)} images; at least two are needed")
     return tuple(
-        [Image.fromarray(read_image(file)) for file in spread(half, most)]
+        [in_8_bits(read_image(file, channels)) for file in spread(half, most)]
         for half, most in ((files[::2], MOST_IMAGES), (files[1::2], MOST_IMAGES // 4))
     )  # pyright: ignore[reportReturnType]
+
+
+def in_8_bits(image: np.ndarray) -> np.ndarray:
+    return image if image.dtype == np.uint8 else np.rint(image / 257).astype(np.uint8)
 
 
 def spread(files: list[Path], most: int) -> list[Path]:

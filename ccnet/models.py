@@ -15,99 +15,14 @@ from torch import Tensor, nn
 
 from ccnet.backbones import adapt_input, create_backbone
 from ccnet.card import TEMPLATE, fill_card, require_metrics
-from ccnet.modules import RecurrentCrissCrossAttention, conv_norm_activation
+from ccnet.head import CCNetHead, auxiliary_head
 from ccnet.published import Published, read_published
 from ccnet.weights import differences
 
 LOG = logging.getLogger(__name__)
 
-
 # What `CCNet.adapted` may change
 ADAPTABLE = ("num_classes", "in_channels", "classes", "palette", "mean", "std")
-
-
-class CCNetHead(nn.Module):
-    """From the features X of any encoder to class logits at their size (paper section 3.1).
-
-    H = reduction(X); H'' = R passes of criss-cross attention on H; the classifier sees the fusion
-    of [X, smoothing(H'')].
-
-    Args:
-        in_channels: channels of X, (B, in_channels, H, W).
-        num_classes: channels of the logits.
-        channels: channels of H, which the attention works on.
-        recurrence: R, the number of passes; with 0 the convolutions around them stay.
-        reduction: how many times fewer channels query and key have.
-        shared: whether all passes share one set of weights.
-        kernel_size: 3 as in the published networks, or 1 as in the article's text, of the
-            reduction, the smoothing and the fusion.
-        activation: "relu" or "leaky_relu" (slope 0.01, the authors').
-        dropout: probability that a channel is left out before the classifier.
-        backend: handed to `criss_cross_attention`.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        num_classes: int,
-        channels: int = 512,
-        recurrence: int = 2,
-        *,
-        reduction: int = 8,
-        shared: bool = True,
-        kernel_size: int = 3,
-        activation: str = "relu",
-        dropout: float = 0.1,
-        backend: str | None = None,
-    ) -> None:
-        super().__init__()
-        if not 2 <= num_classes <= 255:  # labels are bytes, and 255 is no class
-            raise ValueError(f"num_classes must be 2 to 255, got {num_classes}")
-        if kernel_size not in (1, 3):
-            raise ValueError(f"kernel_size must be 1 or 3, got {kernel_size}")
-        self.reduction = conv_norm_activation(in_channels, channels, kernel_size, activation)
-        self.attention = RecurrentCrissCrossAttention(
-            channels, recurrence, reduction, shared=shared, backend=backend
-        )
-        self.smoothing = conv_norm_activation(channels, channels, kernel_size, activation)
-        self.fusion = conv_norm_activation(
-            in_channels + channels, channels, kernel_size, activation
-        )
-        self.dropout = nn.Dropout2d(dropout)
-        self.classifier = nn.Conv2d(channels, num_classes, 1)
-
-    def forward(self, features: Float[Tensor, "b x h w"]) -> Float[Tensor, "b classes h w"]:
-        reduced = self.reduction(features)  # X → H
-        context = self.attention(reduced)  # H → H' → H''
-        fused = self.fusion(torch.cat([features, self.smoothing(context)], dim=1))
-        return self.classifier(self.dropout(fused))
-
-
-def auxiliary_head(
-    in_channels: int,
-    num_classes: int,
-    channels: int,
-    *,
-    activation: str,
-    dropout: float,
-    bias: bool,
-) -> nn.Sequential:
-    """From the third stage's features to class logits at their size, for training only."""
-    return nn.Sequential(
-        *conv_norm_activation(in_channels, channels, 3, activation, bias=bias),
-        nn.Dropout2d(dropout),
-        nn.Conv2d(channels, num_classes, 1),
-    )
-
-
-def in_turn(values: Sequence[float], in_channels: int) -> list[float]:
-    """Of each channel, where `values` are those of others (red, green and blue), from the first on.
-
-    One channel gets their average, as a grey image wants.
-    """
-    if in_channels == 1:
-        return [sum(values) / len(values)]
-    return [values[index % len(values)] for index in range(in_channels)]
 
 
 class CCNet(
@@ -320,8 +235,9 @@ class CCNet(
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Self:
         """A saved model, from a folder or the hub, in evaluation mode.
 
-        With `num_classes` or `in_channels`, and what belongs to them, it is `adapted`. All other
-        options are those of Hugging Face's mixin, or replace arguments of the saved model.
+        With `num_classes` or `in_channels`, and what belongs to them, it is `adapted`. It lies on
+        `map_location`, "cpu" unless given. Other options are those of Hugging Face's mixin, but for
+        `strict` (weights always have to fit), or replace arguments of the saved model.
         """
         changes = {}
         if options.keys() & {"num_classes", "in_channels"}:
@@ -332,8 +248,9 @@ class CCNet(
     def adapted(self, **changes: Any) -> Self:
         """This model for other classes or channels, to be fine-tuned: itself without changes.
 
-        `num_classes` starts the classifiers anew where it differs, `in_channels` adapts the first
-        convolution; `classes`, `palette`, `mean` and `std` may go with them. What is new is logged.
+        `num_classes` starts the classifiers anew where it differs, `in_channels` adapts the
+        convolutions that see the image; `classes`, `palette`, `mean` and `std` may go with them.
+        Other names for as many classes leave the classifiers as trained. What is new is logged.
         """
         if not changes:
             return self
@@ -351,16 +268,21 @@ class CCNet(
                 arguments[name] = in_turn(getattr(self, name).flatten().tolist(), in_channels)
         twin = type(self)(**arguments | changes)
         state, fresh = self.state_dict(), twin.state_dict()
-        first = f"backbone.{self.backbone.first_convolution}"
-        if self.in_channels != twin.in_channels:
-            state[first] = adapt_input(state[first], twin.in_channels)
-            LOG.warning("%s: %d channels made from %d", first, twin.in_channels, self.in_channels)
-        renewed = [key for key in state if state[key].shape != fresh[key].shape]
+        others = [key for key in state if state[key].shape != fresh[key].shape]
+        seeing = [key for key in others if key.startswith("backbone.")]  # one a branch of the stem
+        for key in seeing:
+            state[key] = adapt_input(state[key], twin.in_channels)
+            if state[key].shape != fresh[key].shape:
+                raise ValueError(f"{key} can't be made for {twin.in_channels} channels")
+            LOG.warning("%s: %d channels made from %d", key, twin.in_channels, self.in_channels)
+        renewed = [key for key in others if key not in seeing]
+        if not renewed and twin.classes != self.classes:
+            LOG.warning("new names for %d classes, trained classifiers", twin.num_classes)
         if renewed:
             text = "new for %d classes instead of %d: %s"
             LOG.warning(text, twin.num_classes, self.num_classes, ", ".join(renewed))
         twin.load_state_dict(state | {key: fresh[key] for key in renewed})
-        return twin.train(self.training).to(self.mean.device)
+        return twin.train(self.training).to(self.mean.device, self.mean.dtype)
 
     @classmethod
     def _from_pretrained(
@@ -387,6 +309,17 @@ class CCNet(
                 token=token,
                 local_files_only=local_files_only,
             )
+        arguments.pop("pretrained", None)  # a config.json must not make anyone download
         model = cls(**arguments)
-        model.load_state_dict(load_file(weights, device=map_location))
-        return model.eval()
+        model.load_state_dict(load_file(weights))
+        return model.eval().to(map_location)
+
+
+def in_turn(values: Sequence[float], in_channels: int) -> list[float]:
+    """Of each channel, where `values` are those of others (red, green and blue), from the first on.
+
+    One channel gets their average, as a grey image wants.
+    """
+    if in_channels == 1:
+        return [sum(values) / len(values)]
+    return [values[index % len(values)] for index in range(in_channels)]

@@ -1,5 +1,6 @@
 """The one way from images to labels: arrays in, arrays out, no files."""
 
+import json
 import re
 from pathlib import Path
 
@@ -22,6 +23,10 @@ AnyImage = (
     | Image.Image
 )
 HUB_ID = r"\w[\w.-]*/\w[\w.-]*"
+
+
+# What a broken or another library's config.json or weight file gives; the first is a ValueError
+UNUSABLE = (json.JSONDecodeError, SafetensorError, RuntimeError, TypeError, AttributeError)
 
 
 class Predictor:
@@ -120,19 +125,20 @@ def load_model(folder: str | Path) -> CCNet:
                     f"{path} is no model folder: it has no {name}; a training run keeps its best "
                     "model in the folder `model` inside it"
                 )
-        try:
-            return CCNet.from_pretrained(str(folder))
-        except (SafetensorError, RuntimeError, TypeError) as error:
-            raise ValueError(f"{path} holds no usable model: {error}") from error
-    could_be_hub_id = re.fullmatch(HUB_ID, str(folder)) and not path.parent.exists()
-    if path.exists() or not could_be_hub_id:
-        raise FileNotFoundError(f"no model folder at {path}")
+    else:
+        could_be_hub_id = re.fullmatch(HUB_ID, str(folder)) and not path.parent.exists()
+        if path.exists() or not could_be_hub_id:
+            raise FileNotFoundError(f"no model folder at {path}")
     try:
         return CCNet.from_pretrained(str(folder))
     except OSError as error:  # what the hub's library raises for no such id and for no network
+        if path.is_dir():
+            raise
         raise FileNotFoundError(
             f"no model folder at {path}, and none of that name from the hub: {error}"
         ) from error
+    except UNUSABLE as error:
+        raise ValueError(f"{folder} holds no usable model: {error}") from error
 
 
 def require_same_classes(model: CCNet, classes: tuple[str, ...]) -> None:
@@ -155,6 +161,9 @@ def pick_device(device: str) -> torch.device:
         raise ValueError(f"device must be auto, cpu, cuda, cuda:N or mps, got {device!r}") from None
     if not available.get(picked.type, True):
         raise ValueError(f"there is no {picked.type} device here; auto or cpu would work")
+    if picked.type == "cuda" and (picked.index or 0) >= torch.cuda.device_count():
+        last = torch.cuda.device_count() - 1
+        raise ValueError(f"there is no {device} here; the last is cuda:{last}")
     return picked
 
 

@@ -126,7 +126,7 @@ class Published:
 
     def save_report(self, path: Path) -> None:
         """A CSV of every key: in the file, in our network, what was changed."""
-        with path.open("w", newline="") as file:
+        with path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["source_key", "key", "change"])
             writer.writerows((e.source_key, e.key, e.change) for e in self.entries)
@@ -152,8 +152,12 @@ def read_published(
         raise ValueError(f"{path}: a CCNet of {source}, but it has no {error.args[0]}") from None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    architecture |= _input_and_rules(source, architecture["num_classes"], weights.metadata)
-    notes = [f"recurrence={recurrence}: the weights are the same for any number of passes"]
+    rules, class_notes = _input_and_rules(source, architecture["num_classes"], weights.metadata)
+    architecture |= rules
+    notes = [
+        *class_notes,
+        f"recurrence={recurrence}: the weights are the same for any number of passes",
+    ]
     if align_corners is not None:
         notes.append(f"align_corners={align_corners}, as asked for")
     elif source == "authors":
@@ -200,6 +204,8 @@ def _convert(
         if recurrence == 0 and key.startswith(ATTENTION):
             entries.append(Entry(source_key, "", "left out: no pass with recurrence=0"))
             continue
+        if key in state:
+            raise ValueError(f"two keys are {key}, of which one is {source_key}")
         value, change = _adapt(source, key, source_key, tensors)
         state[key] = value
         entries.append(Entry(source_key, key, change))
@@ -229,6 +235,8 @@ def _adapt(
         changes.append("γ of shape () → (1,)")
         value = value.reshape(1)
     if source == "authors" and key in ("backbone.stem.0.weight", "backbone.conv1.weight"):
+        if value.shape[1:2] != (3,):
+            raise ValueError(f"{source_key} of shape {tuple(value.shape)}; the authors' takes BGR")
         changes.append("input channels BGR → RGB")
         value = value.flip(1)
     is_scale = source_key.removesuffix("weight") + "running_mean" in tensors
@@ -277,10 +285,14 @@ def _architecture(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 def _input_and_rules(
     source: Source, num_classes: int, metadata: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Arguments of CCNet that the source tells, and the classes' names and colours."""
-    known = PUBLISHED.get(num_classes)
-    classes = _named(metadata, "classes", _is_name, num_classes) or (known and tuple(known))
+) -> tuple[dict[str, Any], list[str]]:
+    """Arguments of CCNet that the source tells, the classes' names and colours, and notes."""
+    known, notes = PUBLISHED.get(num_classes), []
+    classes = _named(metadata, "classes", _is_name, num_classes)
+    if classes is None and known is not None:
+        classes = tuple(known)
+        name = f"{classes[0]}, {classes[1]}, ..."
+        notes.append(f"classes: the file names none; its {num_classes} are taken for {name}")
     palette = _named(metadata, "palette", _is_color, num_classes)
     rules = {
         "output_stride": 8,
@@ -289,8 +301,10 @@ def _input_and_rules(
     }
     if source == "authors":
         ours = {"dilation": "uniform", "ceil_mode": True, "activation": "leaky_relu"}
-        return rules | ours | {"mean": BGR_MEAN[::-1], "std": (1.0, 1.0, 1.0)}
-    return rules | {"dilation": "contract", "ceil_mode": False, "activation": "relu"}
+        rules |= ours | {"mean": BGR_MEAN[::-1], "std": (1.0, 1.0, 1.0)}
+    else:
+        rules |= {"dilation": "contract", "ceil_mode": False, "activation": "relu"}
+    return rules, notes
 
 
 def _named(

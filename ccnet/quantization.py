@@ -1,7 +1,7 @@
 """int8 by onnxruntime: convolutions on bytes, all else, the attention too, in float32."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 
 
-def quantize(source: Path, target: Path, batches: Sequence[np.ndarray]) -> None:
+def quantize(source: Path, target: Path, batches: Iterable[np.ndarray]) -> None:
     """Write the int8 form of an ONNX file; the batches are inputs that show the usual values.
 
     Weights have a scale a channel; activations one a tensor, from the extremes that the batches
@@ -43,7 +43,7 @@ def quantize(source: Path, target: Path, batches: Sequence[np.ndarray]) -> None:
 class Calibration:
     """Batches as onnxruntime's calibration asks for them, one at a time, then None."""
 
-    def __init__(self, batches: Sequence[np.ndarray]) -> None:
+    def __init__(self, batches: Iterable[np.ndarray]) -> None:
         self.batches = iter(batches)
 
     def get_next(self) -> dict[str, np.ndarray] | None:
@@ -54,8 +54,9 @@ class Calibration:
 @contextmanager
 def without_advice() -> Iterator[None]:
     """onnxruntime logs, on the root logger, that a file should be prepared, which ours is."""
-    logging.disable(logging.WARNING)
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.WARNING))
     try:
         yield
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(before)

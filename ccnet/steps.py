@@ -1,5 +1,6 @@
 """The pieces of a training step: its images, its random numbers, what its parts have in common."""
 
+import math
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -11,12 +12,15 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from ccnet import engine
 from ccnet.losses import Divisors, SegmentationLoss, true_class_probability
 from ccnet.models import CCNet
 from ccnet.processes import num_processes, rank, sum_over_processes
 from ccnet.recompute import unchanged_statistics
+from ccnet.state import whole
 
 Part = tuple[Tensor, Tensor]  # uint8 images [b, 3, h, w], labels [b, h, w]
 
@@ -80,6 +84,23 @@ def without_exchange(
     if num_processes() == 1:
         return nullcontext()
     return fabric.no_backward_sync(network, enabled=until_last)
+
+
+def clip_gradient(
+    fabric: Fabric, network: Any, optimizer: Optimizer, limit: float | None
+) -> Tensor:
+    """The gradient's norm over all parameters, before it is cut to `limit`, if there is one."""
+    if limit is None and engine.scaler(fabric) is None:  # else it has to be unscaled first
+        gradients = [p.grad for p in network.parameters() if p.grad is not None]
+        return whole(nn.utils.get_total_norm(gradients))
+    norm = fabric.clip_gradients(
+        network,
+        optimizer,
+        max_norm=math.inf if limit is None else limit,
+        error_if_nonfinite=False,
+    )
+    assert norm is not None
+    return whole(norm)
 
 
 def advance(scheduler: LRScheduler) -> None:

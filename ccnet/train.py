@@ -1,6 +1,5 @@
 """Training: set-up, and one visible loop on Lightning Fabric."""
 
-import math
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -46,6 +45,7 @@ from ccnet.state import TrainingState, whole
 from ccnet.steps import (
     advance,
     agree,
+    clip_gradient,
     next_step,
     put_back,
     seed_part,
@@ -243,11 +243,7 @@ def train_in_process(
                     loss = criterion(network(images, auxiliary=True), labels, divisors)
                     fabric.backward(loss)
                 losses.append(loss.detach())
-            limit = math.inf if config.optimizer.clip_norm is None else config.optimizer.clip_norm
-            norm = fabric.clip_gradients(
-                network, fabric_optimizer, max_norm=limit, error_if_nonfinite=False
-            )
-            assert norm is not None
+            norm = clip_gradient(fabric, network, fabric_optimizer, config.optimizer.clip_norm)
             loss = sum_over_processes(torch.stack(losses).sum()) / num_processes()
             learns = bool(loss.isfinite() and norm.isfinite())
             # too large a scale of float16's loss shows in the norm alone; the scaler sees to it

@@ -5,7 +5,7 @@ import pickle
 import sys
 import types
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,15 +30,6 @@ DEEP_STEM = {
 # What that family takes off BGR images of 0–255, with no deviation
 BGR_MEAN = (104.00698793, 116.66876762, 122.67891434)
 
-# All that a pickle may really call
-_REBUILDERS = {
-    ("collections", "OrderedDict"): collections.OrderedDict,
-    ("torch", "Size"): torch.Size,
-    **{
-        ("torch._utils", name): getattr(torch._utils, name)
-        for name in ("_rebuild_tensor_v2", "_rebuild_tensor_v3", "_rebuild_parameter")
-    },
-}
 # Plain data that lies beside weights; a placeholder takes its place
 _PLAIN_DATA = {
     "argparse": {"Namespace"},
@@ -86,7 +77,33 @@ class Placeholder:
 
 
 class HostilePickleError(pickle.UnpicklingError):
-    """A pickle asks for a function that weights have no need of."""
+    """A pickle asks for a function that weights have no need of, or for more than calling it."""
+
+
+class _Sealed:
+    """A function that a pickle may call, but set no attribute of, as its opcode BUILD would."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._function(*arguments)
+
+    def __setstate__(self, state: Any) -> None:
+        raise HostilePickleError("it changes a function of the reader; nothing of it was run")
+
+
+# All that a pickle may really call; classes that refuse new attributes by themselves, or sealed
+_REBUILDERS: dict[tuple[str, str], Any] = {
+    ("collections", "OrderedDict"): collections.OrderedDict,
+    ("torch", "Size"): torch.Size,
+    **{
+        ("torch._utils", name): _Sealed(getattr(torch._utils, name))
+        for name in ("_rebuild_tensor_v2", "_rebuild_tensor_v3", "_rebuild_parameter")
+    },
+}
 
 
 def read_weights(path: str | Path) -> Weights:
@@ -118,7 +135,14 @@ def read_weights(path: str | Path) -> Weights:
     if strangers or not state:
         found = ", ".join(map(str, strangers[:5])) or "nothing"
         raise ValueError(f"{path} holds something other than a state dict of tensors: {found}")
-    tensors = {str(key).removeprefix("module."): value.detach() for key, value in dict.items(state)}
+    tensors: dict[str, Tensor] = {}
+    for key, value in dict.items(state):
+        name = str(key).removeprefix("module.")
+        if name in tensors:
+            raise ValueError(
+                f"{path} has two tensors for {name}: with and without module. before it"
+            )
+        tensors[name] = value.detach()
     return Weights(tensors, metadata)
 
 
@@ -167,7 +191,7 @@ class _InertUnpickler(pickle.Unpickler):
         if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
             return getattr(torch, name)
         if (module, name) == ("builtins", "getattr"):
-            return _attribute
+            return _Sealed(_attribute)
         is_at_hand = module.partition(".")[0] in _AT_HAND
         if is_at_hand and name not in _PLAIN_DATA.get(module, ()):
             hint = (

@@ -101,7 +101,7 @@ def noise(height: int, width: int, seed: int = 0) -> tuple[np.ndarray, np.ndarra
     return image, rng.integers(0, 5, (height, width), np.uint8)
 
 
-def new_tiny_model(recurrence: int = 2) -> CCNet:
+def new_tiny_model(recurrence: int = 2, auxiliary_channels: int | None = None) -> CCNet:
     """For the embedded scenes; untrained, but its predictions vary and its attention counts."""
     model = CCNet(
         4,
@@ -109,7 +109,7 @@ def new_tiny_model(recurrence: int = 2) -> CCNet:
         recurrence,
         channels=16,
         kernel_size=1,
-        auxiliary_channels=None,
+        auxiliary_channels=auxiliary_channels,
         classes=Scenes.classes,
         palette=Scenes.palette,
     )

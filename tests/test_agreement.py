@@ -63,7 +63,40 @@ def test_a_nan_is_a_difference(bad):
 
 
 def test_photographs_are_taken_at_the_first_one_s_size_and_half_of_it():
-    images = [Image.fromarray(np.full((h, w, 3), 7, np.uint8)) for h, w in ((50, 80), (64, 64))]
+    images = [np.full((h, w, 5), 7, np.uint8) for h, w in ((50, 80), (64, 64))]
     sizes = [[tuple(image.shape) for image in part] for part in photographs(images)]
-    assert sizes == [[(1, 3, 50, 80)] * 2, [(1, 3, 32, 40)] * 2]
+    assert sizes == [[(1, 5, 50, 80)] * 2, [(1, 5, 32, 40)] * 2]
     assert all((image == 7).all() for part in photographs(images) for image in part)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((64, 96), [(65, 97), (32, 48)]),
+        ((128, 192), [(128, 192), (65, 97)]),
+        ((20, 50), [(32, 50), (32, 32)]),
+    ],
+)
+def test_photographs_never_have_the_size_that_was_traced(size, expected):
+    parts = photographs([np.zeros((*size, 3), np.uint8)])
+    assert [tuple(image.shape[2:]) for (image,) in parts] == expected
+
+
+def test_channels_are_resized_as_pillow_resizes_a_picture():
+    image = np.random.default_rng(0).integers(0, 256, (50, 80, 3), np.uint8)
+    half = photographs([image])[1][0]
+    expected = np.array(Image.fromarray(image).resize((40, 32)))
+    np.testing.assert_array_equal(half[0].movedim(0, -1), expected)
+
+
+def test_only_the_first_batch_is_timed():
+    batches, runs = [torch.zeros(2, 3, 4, 4, dtype=torch.uint8) for _ in range(5)], []
+
+    def counted(images):
+        runs.append(images)
+        return logits(images)
+
+    compare(counted, lambda x: [logits(x)], batches)
+    counts = [sum(run is images for run in runs) for images in batches]
+    assert counts == [counts[0], 1, 1, 1, 1]
+    assert counts[0] > 2

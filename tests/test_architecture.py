@@ -29,6 +29,7 @@ LAYERS = (  # a room imports only from lines below its own
     ("jobs",),
     ("config", "datasets", "losses", "metrics", "saves", "folding"),
     ("models", "transforms"),
+    ("head",),
     ("backbones", "modules", "published", "card"),
     ("ops", "recompute", "weights", "classes", "processes", "signals", "disk", "events", "launch"),
 )

@@ -222,7 +222,7 @@ def test_convert_makes_a_model_folder_and_reports_each_key(published_file, tmp_p
     model = CCNet.from_pretrained(folder)
     assert model.head.attention.recurrence == 1
     assert model.classes[0] == "road"
-    with (folder / "conversion.csv").open(newline="") as file:
+    with (folder / "conversion.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 365
     assert {row["key"] for row in rows} == set(model.state_dict())

@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -168,6 +169,21 @@ def test_timm_s_network_learns_one_image():
     assert losses[-1] < 0.5 * losses[0]
     gamma = model.head.attention.passes[0].gamma
     assert gamma.abs() > 0
+
+
+@pytest.mark.slow
+def test_what_the_examples_print_is_what_they_say(monkeypatch, capsys):
+    """Those that download nothing and take seconds; the detector without its weights."""
+    from torchvision.models import detection
+
+    untrained = partial(detection.maskrcnn_resnet50_fpn, weights_backbone=None, num_classes=5)
+    monkeypatch.setattr(detection, "maskrcnn_resnet50_fpn", lambda weights: untrained())
+    for name in ("mask_rcnn", "smp_context"):
+        example(name).main()
+        (change,) = re.findall(r"changed by (\S+) .*at the start", capsys.readouterr().out)
+        assert float(change) < 1e-5
+    example("timm_backbone").main()
+    assert capsys.readouterr().out == "resnet18 (1, 19, 193, 257)\n"
 
 
 @pytest.mark.parametrize("architecture", ["Unet", "DeepLabV3Plus", "FPN", "PSPNet"])

@@ -1,6 +1,8 @@
 """Exported files: what they compute, what they carry, and that a wrong one is refused."""
 
+import copy
 import json
+import logging
 import math
 import subprocess
 import sys
@@ -21,6 +23,7 @@ from ccnet.agreement import Agreement, as_batch
 from ccnet.cli import main
 from ccnet.datasets import Scenes
 from ccnet.export import export, prepare, require_agreement, without_ceil_mode
+from ccnet.quantization import without_advice
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "onnx_predict.py"
 
@@ -28,7 +31,7 @@ EXAMPLE = Path(__file__).parents[1] / "examples" / "onnx_predict.py"
 @pytest.fixture(scope="module")
 def model() -> CCNet:
     torch.manual_seed(0)
-    return new_tiny_model()
+    return new_tiny_model(auxiliary_channels=8)
 
 
 @pytest.fixture(scope="module")
@@ -106,10 +109,18 @@ def test_normalised_images_are_taken_where_that_is_asked_for(model, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_model_is_left_as_it_was(model, onnx_file):
+@pytest.mark.parametrize("training", [False, True])
+def test_the_model_is_left_as_it_was(model, tmp_path, training):
+    model = copy.deepcopy(model).train(training)
+    before = copy.deepcopy(model)
+    export(model, tmp_path / "model.pt2", "torch-export")
     assert [m.backend for m in model.head.attention.passes] == [None]
-    assert any(isinstance(m, nn.BatchNorm2d) for m in model.modules())
-    assert not any(p.requires_grad is False for p in model.parameters())
+    assert [type(m) for m in model.modules()] == [type(m) for m in before.modules()]
+    assert [m.training for m in model.modules()] == [training] * len(list(model.modules()))
+    assert all(p.requires_grad for p in model.parameters())
+    state = model.state_dict()
+    assert any(key.startswith("auxiliary_head.") for key in state)
+    torch.testing.assert_close(state, before.state_dict(), rtol=0, atol=0)
 
 
 @pytest.mark.slow
@@ -177,6 +188,55 @@ def test_int8_has_its_convolutions_on_bytes_and_keeps_most_classes(model, photos
     ] == "int8"
 
 
+# Other channels, other backbones
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("channels", [1, 5])
+def test_a_model_of_other_channels_is_written_and_compared_on_its_images(channels, tmp_path):
+    network = CCNet(3, "tiny", channels=8, kernel_size=1, in_channels=channels)
+    assert len(export(network, tmp_path / "noise.onnx")) == 2
+    rng = np.random.default_rng(0)
+    for index, dtype in enumerate((np.uint8, np.uint16, np.uint16)):
+        image = rng.integers(0, np.iinfo(dtype).max + 1, (70, 90, channels), dtype)
+        np.save(tmp_path / f"{index}.npy", image)
+    options = {"precision": "int8", "min_agreement": 0.5}
+    rows = export(network, tmp_path / "int8.onnx", images=tmp_path, **options)
+    assert [row.size for row in rows] == [(1, 70, 90), (1, 35, 45)]
+    session = onnxruntime.InferenceSession(tmp_path / "noise.onnx")
+    assert session.get_inputs()[0].shape == ["batch", channels, "height", "width"]
+
+
+def test_sixteen_bits_become_eight_before_they_are_compared(tmp_path):
+    image = np.random.default_rng(0).integers(0, 255, (8, 9, 3), np.uint8)
+    np.save(tmp_path / "a.npy", image.astype(np.uint16) * 257 + 100)
+    np.save(tmp_path / "b.npy", image)
+    for (read,) in module.read_images(tmp_path, 3):
+        assert read.dtype == np.uint8
+        np.testing.assert_array_equal(read, image)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("torchvision_operators")
+@pytest.mark.parametrize("name", ["convnext_atto", "vit_tiny_patch16_224"])
+def test_a_backbone_that_can_not_be_traced_for_any_size_is_told(name, tmp_path):
+    network = CCNet(3, f"timm/{name}", channels=8, auxiliary_channels=None)
+    with pytest.raises(ValueError, match="backbone can't be written for any size: Constraints"):
+        export(network, tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("level", [logging.NOTSET, logging.ERROR])
+def test_logging_is_as_quiet_afterwards_as_before(level):
+    logging.disable(level)
+    try:
+        with without_advice():
+            assert not logging.getLogger().isEnabledFor(logging.WARNING)
+        assert logging.root.manager.disable == level
+    finally:
+        logging.disable(logging.NOTSET)
+
+
 # The command
 
 
@@ -196,6 +256,17 @@ def test_the_command_writes_the_file_and_prints_the_comparison(
     printed = capsys.readouterr().out
     assert all(word in printed for word in ("161×97", "96×129", "100.000", "PyTorch ms"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "folder.pt2"]
+    # a second time only when told to
+    monkeypatch.chdir("folder")
+    arguments = ("export", ".", "--format", "torch-export")
+    assert status(*arguments, "--output", "../folder.pt2") == 2
+    assert "folder.pt2 is there already; give a new file, or --overwrite" in capsys.readouterr().err
+    written = (tmp_path / "folder.pt2").read_bytes()
+    assert status(*arguments, "--output", "../folder.pt2", "--overwrite") == 0
+    assert (tmp_path / "folder.pt2").read_bytes() != written
+    # a folder that is named by a dot
+    assert status(*arguments) == 0
+    assert Path("folder.pt2").is_file()
 
 
 @pytest.mark.parametrize(
@@ -300,7 +371,7 @@ def test_pooling_without_ceil_mode_is_the_same(side, arguments):
 def test_a_torch_export_file_loads_without_ccnet_and_carries_its_facts(model, tmp_path):
     path = tmp_path / "model.pt2"
     export(model, path, "torch-export", labels=True)
-    images = as_batch(Image.fromarray(scene(33, 41)))
+    images = as_batch(scene(33, 41))
     torch.save(images, tmp_path / "images.pt")
     facts, logits = run_alone(path, "torch.export.load(path, extra_files=extra).module()")
     assert json.loads(facts["ccnet.json"])["classes"] == list(Scenes.classes)
@@ -321,7 +392,7 @@ def test_aot_without_a_compiler_says_what_is_missing(model, tmp_path):
 def test_an_aot_package_loads_without_ccnet_and_carries_its_facts(model, tmp_path):
     path = tmp_path / "model.pt2"
     export(model, path, "aot", labels=True)
-    images = as_batch(Image.fromarray(scene(33, 41)))
+    images = as_batch(scene(33, 41))
     torch.save(images, tmp_path / "images.pt")
     facts, logits = run_alone(path, "torch._inductor.aoti_load_package(path)")
     assert json.loads(facts["classes"]) == list(Scenes.classes)

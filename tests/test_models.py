@@ -181,6 +181,16 @@ def test_backbone_weights_are_read_from_a_file_that_is_not_remembered(tmp_path, 
     CCNet.from_pretrained(tmp_path / "model")
 
 
+def test_a_config_that_names_weights_downloads_nothing(tmp_path):
+    model = small()
+    model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    for named in ("http://127.0.0.1:9/weights.pth", "imagenet", "/none.pth"):
+        (tmp_path / "config.json").write_text(json.dumps(config | {"pretrained": named}))
+        loaded = CCNet.from_pretrained(tmp_path)
+        torch.testing.assert_close(loaded.state_dict(), model.state_dict())
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -287,6 +297,35 @@ def test_other_channels_change_the_first_convolution_alone(tmp_path, backbone, c
     assert twin.classes == model.classes
     assert f"{first}: 5 channels made from 3" in caplog.messages
     assert twin(torch.randn(1, 5, 32, 32)).shape == (1, 3, 32, 32)
+
+
+@pytest.mark.usefixtures("torchvision_operators")
+def test_every_branch_of_a_stem_sees_the_other_channels(caplog):
+    model = small("timm/repvgg_a0", auxiliary_channels=None)
+    twin = model.adapted(in_channels=5)
+    own, other = model.state_dict(), twin.state_dict()
+    changed = {key for key in own if own[key].shape != other[key].shape}
+    assert len(changed) == len(caplog.messages) == 2
+    for key in changed:
+        torch.testing.assert_close(other[key][:, 3], own[key][:, 0] * 3 / 5)
+        assert f"{key}: 5 channels made from 3" in caplog.messages
+    assert all(torch.equal(own[key], other[key]) for key in own.keys() - changed)
+
+
+def test_other_names_for_as_many_classes_keep_the_classifiers_and_are_told(caplog):
+    model = small(classes=("a", "b", "c"))
+    twin = model.adapted(num_classes=3, classes=("d", "e", "f"))
+    assert new_parts(model, twin) == set()
+    assert twin.classes == ("d", "e", "f")
+    assert caplog.messages == ["new names for 3 classes, trained classifiers"]
+
+
+def test_an_adapted_model_keeps_its_numbers_and_its_device(tmp_path):
+    model = small().double()
+    assert {x.dtype for x in model.adapted(num_classes=4).parameters()} == {torch.float64}
+    small().save_pretrained(tmp_path)
+    loaded = CCNet.from_pretrained(tmp_path, map_location="meta")
+    assert {x.device.type for x in (*loaded.parameters(), loaded.mean)} == {"meta"}
 
 
 def test_a_grey_image_looks_to_one_channel_as_to_three():

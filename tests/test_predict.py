@@ -215,6 +215,32 @@ def test_a_device_that_there_is_not_is_an_error(monkeypatch, device, words):
         pick_device(device)
 
 
+def test_a_gpu_beyond_the_last_is_an_error(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert pick_device("cuda:1") == torch.device("cuda", 1)
+    assert pick_device("cuda") == torch.device("cuda")
+    with pytest.raises(ValueError, match="there is no cuda:2 here; the last is cuda:1"):
+        pick_device("cuda:2")
+
+
+@pytest.mark.parametrize("config", ["{", "[1]", '{"hidden_size": 8}', '{"num_classes": "x"}', ""])
+def test_a_broken_or_foreign_config_is_told_with_its_folder(tiny_model, tmp_path, config):
+    tiny_model.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(config)
+    with pytest.raises(ValueError, match=f"{tmp_path} holds no usable model: "):
+        Predictor(tmp_path)
+
+
+def test_another_librarys_model_on_the_hub_is_told_by_its_id(monkeypatch):
+    def fail(*_, **__):
+        raise TypeError("missing num_classes")
+
+    monkeypatch.setattr("ccnet.predict.CCNet.from_pretrained", fail)
+    with pytest.raises(ValueError, match="owner/name holds no usable model: missing num_classes"):
+        Predictor("owner/name")
+
+
 def test_a_missing_folder_below_one_that_is_there_is_no_hub_id(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").mkdir()

@@ -213,11 +213,42 @@ def test_without_a_network_the_error_says_where_to_put_the_file(site, tmp_path):
     ):
         create_backbone("tiny", pretrained=url + "none.pth")
     closed = "http://127.0.0.1:9/weights.pth"
-    with pytest.raises(OSError, match=r"refused.*put the file at .*weights\.pth"):
+    with pytest.raises(OSError, match=r"refused.*put the file at .*weights\.pth") as caught:
         create_backbone("tiny", pretrained=closed)
-    target = tmp_path / "cache" / "hub" / "checkpoints" / "weights.pth"
+    target = Path(str(caught.value).partition("put the file at ")[2].partition(" or ")[0])
+    assert target.parent == tmp_path / "cache" / "hub" / "checkpoints"
     torch.save(Tiny(8).state_dict(), target)
     create_backbone("tiny", channels=8, pretrained=closed)
+
+
+def test_two_urls_of_one_name_are_two_files(site):
+    url, folder = site
+    for run in ("first", "second"):
+        source = Tiny(8)
+        (folder / run).mkdir()
+        torch.save(source.state_dict(), folder / run / "best.pth")
+        target = create_backbone("tiny", channels=8, pretrained=f"{url}{run}/best.pth")
+        torch.testing.assert_close(target.state_dict(), source.state_dict())
+
+
+def test_a_download_that_is_cut_off_is_not_kept(site, tmp_path):
+    url, folder = site
+    content = pickled(Tiny(8).state_dict())
+    (folder / "tiny.pth").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=r"tiny\.pth gave no whole weight file"):
+        create_backbone("tiny", channels=8, pretrained=url + "tiny.pth")
+    assert list((tmp_path / "cache" / "hub" / "checkpoints").iterdir()) == []
+    (folder / "tiny.pth").write_bytes(content)
+    create_backbone("tiny", channels=8, pretrained=url + "tiny.pth")
+
+
+def test_a_cached_file_is_checked_against_the_hash_in_its_name(site, tmp_path):
+    url, folder = site
+    file = publish(folder, Tiny(8).state_dict(), "tiny")
+    create_backbone("tiny", channels=8, pretrained=url + file)
+    torch.save(Tiny(8).state_dict(), tmp_path / "cache" / "hub" / "checkpoints" / file)
+    with pytest.raises(ValueError, match=rf"{file} isn't the file that its name says; remove it"):
+        create_backbone("tiny", channels=8, pretrained=url + file)
 
 
 def test_every_imagenet_file_names_its_hash():
@@ -262,6 +293,14 @@ def test_mits_resnet_loads_into_the_deep_stem_and_brings_its_normalisation(tmp_p
             torch.testing.assert_close(got, expected)
     assert model.mean.flatten().tolist() == pytest.approx([122.679, 116.669, 104.007], abs=1e-3)
     assert model.std.flatten().tolist() == [1, 1, 1]
+
+
+def test_a_resnet_of_mits_without_its_first_convolution_is_told(tmp_path):
+    torch.save({"conv3.weight": torch.zeros(128, 64, 3, 3)}, tmp_path / "cut.pth")
+    with pytest.raises(
+        ValueError, match=r"cut\.pth doesn't fit ResNet: .*missing \(stem\.0\.weight"
+    ):
+        create_backbone("resnet50", stem="deep_64", pretrained=tmp_path / "cut.pth")
 
 
 @pytest.mark.parametrize("in_channels", [1, 4, 7])

@@ -1,17 +1,23 @@
 """Published files: parity with recorded outputs, each key's fate, and what is refused."""
 
+import csv
 import json
 import math
 import zlib
 from pathlib import Path
 
+import numpy as np
+import onnxruntime
 import pytest
 import torch
+from conftest import noise
+from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ccnet import CCNet
+from ccnet import CCNet, Predictor
 from ccnet.classes import ADE20K, CITYSCAPES, VOC
+from ccnet.cli import main
 from ccnet.published import read_published
 
 PARITY = Path(__file__).parent / "parity"
@@ -92,6 +98,36 @@ def test_logits_are_the_recorded_ones_and_so_after_saving(files, case, tmp_path)
     assert torch.equal(loaded.std, model.std)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("case", [AUTHORS, MMSEG])
+def test_a_published_file_is_converted_predicts_and_is_exported(files, case, tmp_path, capsys):
+    image = noise(65, 97)[0]
+    Image.fromarray(image).save(tmp_path / "photo.png")
+    model, onnx = tmp_path / "model", tmp_path / "model.onnx"
+    for arguments in (
+        ["convert", files[case], model],
+        ["predict", model, tmp_path / "photo.png", "--output", tmp_path / "out", "--device=cpu"],
+        ["export", model, "--output", onnx, "--labels"],
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main(list(map(str, arguments)))
+        assert stop.value.code == 0, capsys.readouterr().err
+    printed = capsys.readouterr().out
+    assert all(size in printed for size in ("161×97", "96×129"))
+    original = CCNet.from_published(files[case])
+    images = torch.from_numpy(image).movedim(-1, 0)[None]
+    expected = Predictor(original, device="cpu").logits(images)
+    labels = np.array(Image.open(tmp_path / "out" / "photo.png"))
+    assert len(np.unique(labels)) > 3, "one answer for all would agree too"
+    np.testing.assert_array_equal(labels, expected[0].argmax(0))
+    session = onnxruntime.InferenceSession(onnx)
+    logits, exported = session.run(None, {"images": images.numpy()})
+    scale = expected.abs().max().item()
+    np.testing.assert_allclose(logits / scale, expected / scale, rtol=0, atol=1e-4)
+    assert (exported[0] == labels).mean() > 0.999
+
+
 def like(case: str, changes: dict[str, list[int] | None] | None = None) -> dict[str, Tensor]:
     """A state dict with the keys and shapes of a recorded network, next to nothing in a file."""
     shapes = dict(json.loads((PARITY / f"{case}.keys.json").read_text())) | (changes or {})
@@ -144,6 +180,37 @@ def test_every_key_and_change_is_reported(tmp_path):
     assert "562 taken over, 110 added" in report
     assert "110 × scale → |scale| + 1e-05" in report
     assert "1 × input channels BGR → RGB" in report
+
+
+def test_classes_that_only_their_number_tells_are_noted(tmp_path):
+    torch.save(like(MMSEG), tmp_path / "a.pth")
+    note = "classes: the file names none; its 19 are taken for road, sidewalk, ..."
+    assert note in read_published(tmp_path / "a.pth").describe()
+    meta = {"CLASSES": tuple(CITYSCAPES)}
+    torch.save({"state_dict": like(MMSEG), "meta": meta}, tmp_path / "named.pth")
+    assert "classes:" not in read_published(tmp_path / "named.pth").describe()
+
+
+@pytest.mark.parametrize(
+    ("case", "changes", "words"),
+    [
+        (MMSEG, {"decode_head.cca.gamma": [1]}, r"two keys are head\.attention\.passes\.0\.gamma"),
+        (AUTHORS, {"conv1.weight": [64, 4, 3, 3]}, r"conv1\.weight of shape \(64, 4, 3, 3\).*BGR"),
+    ],
+)
+def test_what_can_not_be_taken_over_whole_is_an_error(tmp_path, case, changes, words):
+    torch.save(like(case, changes), tmp_path / "other.pth")
+    with pytest.raises(ValueError, match=rf"other\.pth: {words}"):
+        read_published(tmp_path / "other.pth")
+
+
+def test_the_report_has_every_key_whatever_the_system_s_encoding(tmp_path):
+    torch.save(like(AUTHORS), tmp_path / "a.pth")
+    published = read_published(tmp_path / "a.pth")
+    published.save_report(tmp_path / "report.csv")
+    rows = list(csv.reader((tmp_path / "report.csv").read_bytes().decode().splitlines()))
+    assert rows[1:] == [[e.source_key, e.key, e.change] for e in published.entries]
+    assert any("→" in change for *_, change in rows)
 
 
 def test_no_pass_leaves_the_attention_out_and_says_so(tmp_path):

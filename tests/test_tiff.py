@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ccnet.datasets.dataset import read_image
 from ccnet.datasets.tiff import read_tiff
 
 SIZES = {1: "B", 3: "H", 4: "I"}
@@ -91,6 +92,19 @@ def test_every_layout_comes_back(tmp_path, channels, dtype, order, planar, block
     read = read_tiff(path)
     assert read.dtype == dtype
     np.testing.assert_array_equal(read, image)
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("block", [None, (16, 32)], ids=["strips", "tiles"])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_colours_of_sixteen_bits_in_planes_are_scaled_to_eight(tmp_path, channels, block, order):
+    image = channels_image(channels, np.uint16)
+    changes = {"tag262": (3, [2]), "tag274": (3, [3])}  # RGB, upside down
+    if channels == 4:
+        changes["tag338"] = (3, [2])  # alpha
+    write_tiff(tmp_path / "a.tif", image, order=order, planar=True, block=block, **changes)
+    expected = np.rint(image[::-1, ::-1, :3] / 257).astype(np.uint8)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), expected)
 
 
 @pytest.mark.parametrize("compression", [None, "tiff_adobe_deflate"])

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from ccnet import CCNet, Predictor
 from ccnet.backbones import Timm, create_backbone
@@ -86,6 +87,23 @@ def test_channels_may_be_others():
 def test_what_a_network_can_not_give_is_told(name, options, words):
     with pytest.raises(ValueError, match=words):
         create_backbone(f"timm/{name}", **options)
+
+
+def test_a_network_without_imagenet_weights_is_told_so():
+    with pytest.raises(ValueError, match="timm has no weights for resnetv2_50d; leave pretrained"):
+        create_backbone("timm/resnetv2_50d", pretrained="imagenet")
+
+
+def test_a_saved_backbone_is_read_and_a_file_of_timms_own_is_told(tmp_path):
+    import timm
+
+    source = create_backbone("timm/resnet18")
+    save_file(source.state_dict(), tmp_path / "ours.safetensors")
+    target = create_backbone("timm/resnet18", pretrained=tmp_path / "ours.safetensors")
+    torch.testing.assert_close(target.state_dict(), source.state_dict())
+    save_file(timm.create_model("resnet18").state_dict(), tmp_path / "theirs.safetensors")
+    with pytest.raises(ValueError, match=r"theirs.*of timm's own.*give \"imagenet\""):
+        create_backbone("timm/resnet18", pretrained=tmp_path / "theirs.safetensors")
 
 
 @pytest.mark.slow

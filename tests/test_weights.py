@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import struct
 import subprocess
 import sys
 import zipfile
@@ -16,6 +17,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.serialization import MAGIC_NUMBER, PROTOCOL_VERSION
 
 from ccnet.weights import Placeholder, read_weights
 
@@ -188,6 +190,32 @@ def test_a_hostile_pickle_is_refused_unrun(tmp_path, kind, save):
     assert trace.exists(), "the file above was harmless"
 
 
+def text(value: str) -> bytes:
+    content = value.encode()
+    return b"X" + struct.pack("<I", len(content)) + content
+
+
+def test_functions_of_the_reader_can_not_be_changed(tmp_path):
+    """BUILD would make a rebuilding function look like a module whose source torch writes down."""
+    trace = tmp_path / "it-ran"
+    build = (
+        b"N}" + text("dump_patches") + b"\x88s" + text("__name__") + text(str(trace)) + b"s\x86b"
+    )
+    source = text("a.py") + text("import os")
+    module = b"(" + text("module") + b"ctorch._utils\n_rebuild_tensor_v2\n" + build + source + b"tQ"
+    foreign = text("meta") + b"cforeign.pkg\nConfig\n)Rs"
+    pickled = b"\x80\x02}" + text("state_dict") + b"}s" + foreign + text("x") + module + b"s."
+    heads = (MAGIC_NUMBER, PROTOCOL_VERSION, {"protocol_version": 1001, "little_endian": True})
+    parts = [*(pickle.dumps(head, 2) for head in heads), pickled, pickle.dumps([], 2)]
+    (tmp_path / "hostile.pth").write_bytes(b"".join(parts))
+    with pytest.raises(
+        ValueError, match=r"changes a function of the reader; nothing of it was run"
+    ):
+        read_weights(tmp_path / "hostile.pth")
+    assert torch._utils._rebuild_tensor_v2.__name__ == "_rebuild_tensor_v2"
+    assert [path.name for path in tmp_path.iterdir()] == ["hostile.pth"]
+
+
 @pytest.mark.parametrize("save", [save_zip, save_old])
 def test_a_call_among_the_tensors_and_behind_a_foreign_class_is_refused(tmp_path, foreign, save):
     trace = tmp_path / "it-ran"
@@ -237,3 +265,11 @@ def test_an_empty_file_is_an_error(tmp_path, content):
     torch.save(content, tmp_path / "empty.pth")
     with pytest.raises(ValueError, match=r"empty\.pth holds something other"):
         read_weights(tmp_path / "empty.pth")
+
+
+def test_two_tensors_of_one_name_are_an_error(tmp_path):
+    torch.save({"module.a": torch.zeros(1), "a": torch.ones(1)}, tmp_path / "w.pth")
+    with pytest.raises(
+        ValueError, match=r"w\.pth has two tensors for a: with and without module\."
+    ):
+        read_weights(tmp_path / "w.pth")

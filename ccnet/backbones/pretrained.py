@@ -1,8 +1,10 @@
 """Weights for a backbone, from a file, a URL or ImageNet's well-known places."""
 
+import hashlib
 import re
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import urlparse
 
 import torch
@@ -48,33 +50,51 @@ def imagenet_url(name: str, stem: str = "plain") -> str:
 def fetch(url: str) -> Path:
     """The file behind a URL, from torch.hub's cache, or downloaded into it with progress shown.
 
-    A name that ends in a hash, as torchvision's do, is checked against it. Raises OSError where the
-    file can't be had, ValueError where its hash is another.
+    A name that ends in a hash, as torchvision's do, is checked against it, in the cache too; any
+    other is kept under a name of the whole URL. Only what can be read as weights is kept. Raises
+    OSError where the file can't be had, ValueError where its hash is another or it isn't whole.
     """
     name = Path(urlparse(url).path).name
+    digest = re.search(r"-([0-9a-f]{8,})\.\w+$", name)
+    if digest is None:  # other URLs may end in the same name
+        name = f"{hashlib.sha256(url.encode()).hexdigest()[:12]}-{name}"
     target = Path(torch.hub.get_dir(), "checkpoints", name)
     if target.is_file():
+        if digest is not None and not sha256(target).startswith(digest[1]):
+            raise ValueError(f"{target} isn't the file that its name says; remove it")
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    digest = re.search(r"-([0-9a-f]{8,})\.\w+$", name)
     print(f"downloading {url} to {target}", file=sys.stderr, flush=True)
-    try:
-        torch.hub.download_url_to_file(url, str(target), digest and digest[1])
-    except RuntimeError as error:
-        raise ValueError(f"{url} isn't the file that its name says: {error}") from error
-    except OSError as error:
-        raise OSError(
-            f"{url} can't be downloaded ({error}); without a network, put the file at {target} or "
-            "give its path as pretrained"
-        ) from error
+    with TemporaryDirectory(dir=target.parent, prefix=f".{name}.") as folder:
+        fresh = Path(folder, name)
+        try:
+            torch.hub.download_url_to_file(url, str(fresh), digest and digest[1])
+        except RuntimeError as error:
+            raise ValueError(f"{url} isn't the file that its name says: {error}") from error
+        except OSError as error:
+            raise OSError(
+                f"{url} can't be downloaded ({error}); without a network, put the file at {target} "
+                "or give its path as pretrained"
+            ) from error
+        try:
+            read_weights(fresh)
+        except ValueError as error:  # a download that is cut off ends without an error
+            raise ValueError(f"{url} gave no whole weight file: {error}") from error
+        fresh.replace(target)
     return target
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load_pretrained(backbone: Backbone, path: str | Path) -> None:
     """Fill the backbone in place with the weights of a .safetensors, .pth or .pt file, or a URL.
 
     The state dict may be bare or under "state_dict" or "model", its keys may start with "module."
-    or "backbone."; an ImageNet classifier is left out. Everything else has to match. MIT's ResNets
+    or "backbone."; an ImageNet classifier is left out. Everything else has to match; for a network
+    of timm it is a backbone saved here, since timm's own files have other names. MIT's ResNets
     for a deep stem are known by their keys; they were used on BGR images, so their first
     convolution is turned to RGB and `backbone.mean` and `std` become theirs. Other input channels
     than the file's are adapted to (`layers.adapt_input`). Nothing in the file is run.
@@ -100,6 +120,13 @@ def load_pretrained(backbone: Backbone, path: str | Path) -> None:
     if first in given and given[first].ndim == 4 and given[first].shape[1] != in_channels:
         given[first] = adapt_input(given[first], in_channels)
     if problems := differences(given, wanted):
+        if all(key.startswith("network.") for key in wanted) and not any(
+            key.startswith("network.") for key in state
+        ):
+            problems += (
+                "; is it a file of timm's own, whose keys change with the maps that are taken? "
+                'Then give "imagenet", with which timm itself loads its weights'
+            )
         raise ValueError(f"{path} doesn't fit {type(backbone).__name__}: {problems}")
     backbone.load_state_dict(given, strict=False)
     if is_mit:
@@ -111,5 +138,6 @@ def _from_mit(state: dict[str, Tensor]) -> dict[str, Tensor]:
     for key, value in state.items():
         start = key.partition(".")[0] + "."
         renamed[DEEP_STEM.get(start, start) + key.removeprefix(start)] = value
-    renamed["stem.0.weight"] = renamed["stem.0.weight"].flip(1)
+    if "stem.0.weight" in renamed:
+        renamed["stem.0.weight"] = renamed["stem.0.weight"].flip(1)
     return renamed

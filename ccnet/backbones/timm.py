@@ -44,6 +44,11 @@ class Timm(Backbone):
             raise ValueError(
                 f"timm has no {name}" + (f"; it has {', '.join(near)}" if near else "")
             )
+        weights = timm.get_pretrained_cfg(name)
+        if pretrained and (weights is None or not weights.has_weights):
+            raise ValueError(
+                f"timm has no weights for {name}; leave pretrained out, or give a file"
+            )
         options = {"features_only": True, "in_chans": in_channels, "pretrained": pretrained}
         self.network = _create(timm, name, output_stride, options)
         maps: Any = self.network.feature_info
@@ -55,7 +60,6 @@ class Timm(Backbone):
             )
         if len(self.out_channels) < 2:
             raise ValueError(f"timm/{name} gives one map; the heads need two")
-        weights = timm.get_pretrained_cfg(name)
         if weights is not None and weights.mean and weights.std:
             self.mean = tuple(255 * value for value in weights.mean)
             self.std = tuple(255 * value for value in weights.std)

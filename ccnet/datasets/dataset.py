@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import UInt8, UInt16
 from PIL import Image, ImageOps
 
-from ccnet.datasets.tiff import read_tiff
+from ccnet.datasets.tiff import has_plain_16_bit_planes, read_tiff
 
 
 class DataError(ValueError):
@@ -63,6 +63,8 @@ def open_picture(path: Path) -> Image.Image:
     """
     try:
         with Image.open(path) as picture:
+            if has_plain_16_bit_planes(picture):
+                return _from_planes(path, picture)
             picture.load()
             ImageOps.exif_transpose(picture, in_place=True)
             return picture
@@ -74,6 +76,15 @@ def open_picture(path: Path) -> Image.Image:
             "Restore the file, or remove it together with its partner.",
             path=path,
         ) from error
+
+
+def _from_planes(path: Path, picture: Image.Image) -> Image.Image:
+    """The colours of a TIFF of 16 bits in planes, 8 bits of each as of Pillow's other TIFFs."""
+    colors = np.rint(read_tiff(path)[:, :, :3] / 257).astype(np.uint8)
+    decoded = Image.fromarray(colors)
+    decoded.getexif().update(picture.getexif())
+    ImageOps.exif_transpose(decoded, in_place=True)
+    return decoded
 
 
 def read_image(

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8, UInt16
+from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-WIDTH, HEIGHT, BITS, COMPRESSION, SAMPLES, PLANAR, PREDICTOR, FORMAT = (
-    *(256, 257, 258, 259, 277, 284, 317, 339),
+WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, PLANAR, PREDICTOR, FORMAT = (
+    *(256, 257, 258, 259, 262, 277, 284, 317, 339),
 )
 STRIPS, ROWS, STRIP_BYTES = 273, 278, 279
 TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES = 322, 323, 324, 325
 PLAIN, DEFLATE, OLD_DEFLATE = 1, 8, 32946
+RGB = 2
 
 
 def read_tiff(path: Path) -> UInt8[np.ndarray, "h w c"] | UInt16[np.ndarray, "h w c"]:
@@ -31,6 +33,13 @@ def read_tiff(path: Path) -> UInt8[np.ndarray, "h w c"] | UInt16[np.ndarray, "h 
         file.seek(tags.next)
         tags.load(file)
         return _Layout(tags).read(file, "<" if head[:1] == b"I" else ">")
+
+
+def has_plain_16_bit_planes(picture: Image.Image) -> bool:
+    """Whether an opened file is an RGB TIFF of which Pillow takes bytes for pixels, as noise."""
+    tags = getattr(picture, "tag_v2", {})
+    kind = (tags.get(PLANAR), tags.get(COMPRESSION, PLAIN), tags.get(PHOTOMETRIC))
+    return kind == (2, PLAIN, RGB) and 16 in tags.get(BITS, ())
 
 
 class _Layout:
