@@ -6,11 +6,14 @@ Then both must have the same weights, bit by bit, and the same losses in log.csv
 once. Appends a row to results/kills.csv; exit status 1 if anything differs.
 
     python benchmarks/kills.py [--kills 20] [--seed 0] [--no-csv]
+
+It takes one thread unless OMP_NUM_THREADS says more.
 """
 
 import argparse
 import csv
 import hashlib
+import os
 import platform
 import random
 import subprocess
@@ -29,7 +32,17 @@ from ccnet.datasets import Scenes
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "kills.csv"
-COLUMNS = ("date", "commit", "python", "torch", "seed", "kills", "during_writes", "steps")
+COLUMNS = (
+    "date",
+    "commit",
+    "python",
+    "torch",
+    "threads",
+    "seed",
+    "kills",
+    "during_writes",
+    "steps",
+)
 COLUMNS += ("redone_steps", "equal", "sha256", "seconds")
 CONFIG = """
 data:
@@ -43,6 +56,8 @@ num_workers: 0
 precision: float32
 device: cpu
 """
+# with several threads one process in about seven rounds some sums otherwise (DESIGN, Training)
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", **os.environ}
 START_SECONDS = 120  # longest wait for a process to begin
 
 
@@ -76,7 +91,7 @@ def flags(config: Path, data: Path, steps: int, seed: int) -> list[str]:
 def start(arguments: list[str], output: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "ccnet", "train", *arguments]
     with output.open("ab") as file:
-        return subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file)
+        return subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file, env=ENVIRONMENT)
 
 
 def rows(run: Path) -> list[dict[str, str]]:
@@ -218,6 +233,7 @@ def main() -> int:
             "commit": source_commit(),
             "python": platform.python_version(),
             "torch": torch.__version__,
+            "threads": ENVIRONMENT["OMP_NUM_THREADS"],
             "seed": arguments.seed,
             "kills": kills.total,
             "during_writes": kills.during_writes,

@@ -15,7 +15,7 @@ from ccnet.datasets import Scenes
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-pytestmark = pytest.mark.usefixtures("torchvision_operators")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("torchvision_operators")]
 
 
 def example(name: str) -> ModuleType:

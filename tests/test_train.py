@@ -133,6 +133,7 @@ def test_a_used_folder_is_refused(uninterrupted):
         train(SMALL, uninterrupted)
 
 
+@pytest.mark.slow
 def test_training_starts_from_given_weights(uninterrupted, tmp_path):
     still = replace(SMALL, steps=1, optimizer=OptimizerConfig(name="sgd", lr=0.0))
     train(still, tmp_path / "run", init=uninterrupted / "last")
@@ -208,6 +209,7 @@ def test_accumulation_is_exact(tmp_path, ohem):
             )
 
 
+@pytest.mark.slow
 def test_ohem_over_parts_draws_the_same_dropout_twice(tmp_path, monkeypatch):
     """The pass that ranks the pixels sees the probabilities that the pass that learns sees."""
     seen = []
@@ -304,6 +306,7 @@ def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
         train(replace(SMALL, accumulate=3), tmp_path / "run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -347,6 +350,7 @@ def test_a_start_takes_the_normalisation_along_and_a_resumed_run_keeps_it(tmp_pa
     assert CCNet.from_pretrained(run / "last").std.flatten().tolist() == [255.0] * 3
 
 
+@pytest.mark.slow
 def test_an_unreadable_sample_saves_what_was_learned(uninterrupted, tmp_path):
     run = tmp_path / "run"
     with pytest.raises(DataError, match=r"photo\.jpg"):
@@ -356,6 +360,7 @@ def test_an_unreadable_sample_saves_what_was_learned(uninterrupted, tmp_path):
     assert_same_weights(uninterrupted, run)
 
 
+@pytest.mark.slow
 def test_a_run_stopped_in_its_last_validation_resumes_with_it(uninterrupted, tmp_path, monkeypatch):
     run = tmp_path / "run"
     once = replace(SMALL, validate_every=SMALL.steps)

@@ -29,6 +29,7 @@ def version(text: str) -> tuple[int, ...]:
 
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.usefixtures("device"),
     pytest.mark.skipif(
         INTERPRETED and version(triton.__version__) < (3, 7) and version(np.__version__) >= (2, 4),

@@ -11,6 +11,8 @@ from conftest import with_statistics
 from ccnet import CCNet
 from ccnet.export import ANY_SIZE, export, prepare
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def network() -> CCNet:
