@@ -11,7 +11,7 @@ from pathlib import Path
 from attention import BIG, RESULTS, SHAPES, SQUARES, WIDE
 from matplotlib.figure import Figure
 
-from ccnet.visualize import save
+from ccnet.report.pictures import save
 
 DTYPES = ("float32", "bfloat16", "float16")
 SHORT = {"forward": "forward", "forward+backward": "both"}

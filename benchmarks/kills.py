@@ -27,8 +27,8 @@ import torch
 import yaml
 from PIL import Image
 
-from ccnet.checkpoint import source_commit
 from ccnet.datasets import Scenes
+from ccnet.training.run_folder import source_commit
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "kills.csv"

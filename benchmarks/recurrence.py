@@ -18,13 +18,13 @@ from pathlib import Path
 import torch
 from matplotlib.figure import Figure
 
-from ccnet.checkpoint import source_commit
 from ccnet.datasets import Scenes
 from ccnet.demo import SCENES
-from ccnet.evaluate import evaluate
-from ccnet.predict import Predictor
-from ccnet.train import train
-from ccnet.visualize import save
+from ccnet.prediction.evaluate import evaluate
+from ccnet.prediction.predictor import Predictor
+from ccnet.report.pictures import save
+from ccnet.training.loop import train
+from ccnet.training.run_folder import source_commit
 
 RESULTS = Path(__file__).parent / "results"
 COLUMNS = ("recurrence", "seed", "miou", "ground", "red", "green", "blue", "seconds", "steps")

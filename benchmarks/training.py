@@ -30,7 +30,7 @@ import training_step
 import training_waiting
 from attention import KEEP_MEMORY, processor
 
-from ccnet.checkpoint import source_commit
+from ccnet.training.run_folder import source_commit
 
 RESULTS = Path(__file__).parent / "results" / "training.csv"
 COLUMNS: tuple[str, ...] = (

@@ -18,8 +18,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ccnet.datasets import AugmentedDataset, FolderDataset
-from ccnet.transforms import IGNORE_INDEX, RandomTransform
+from ccnet.classes import IGNORE_INDEX
+from ccnet.datasets import FolderDataset
+from ccnet.datasets.transforms import RandomTransform
+from ccnet.training.samples import AugmentedDataset
 
 HEIGHT, WIDTH = 1024, 2048
 CROP = 769

@@ -30,11 +30,12 @@ from torch import Tensor
 from torch.optim import Optimizer
 from training_loader import summary
 
-from ccnet import CCNet, engine
-from ccnet.assembly import build_optimizer, recompute_parts
+from ccnet import CCNet
+from ccnet.classes import IGNORE_INDEX
 from ccnet.config import OptimizerConfig
 from ccnet.losses import SegmentationLoss
-from ccnet.transforms import IGNORE_INDEX
+from ccnet.runtime import engine
+from ccnet.training.assembly import build_optimizer, recompute_parts
 
 NUM_CLASSES = 19
 AUXILIARY_WEIGHT = 0.4

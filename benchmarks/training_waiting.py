@@ -21,12 +21,13 @@ import yaml
 from torch.utils.data import DataLoader
 from training_loader import CROP, NUM_CLASSES, summary, write_photographs
 
-from ccnet.checkpoint import RunFolder
 from ccnet.config import DataConfig, ModelConfig, OptimizerConfig, TrainConfig
-from ccnet.datasets import AugmentedDataset, FolderDataset, TrainingBatches
-from ccnet.datasets.augmented import collate, leave_signals_to_the_main_process
-from ccnet.train import train
-from ccnet.transforms import RandomTransform
+from ccnet.datasets import FolderDataset
+from ccnet.datasets.transforms import RandomTransform
+from ccnet.runtime.signals import leave_signals_to_the_main_process
+from ccnet.training.loop import train
+from ccnet.training.run_folder import RunFolder
+from ccnet.training.samples import AugmentedDataset, TrainingBatches, collate
 
 NUM_WORKERS = 2
 STEPS_A_ROW = 4

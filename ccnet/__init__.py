@@ -7,11 +7,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ccnet.head import CCNetHead
-    from ccnet.models import CCNet
-    from ccnet.modules import CrissCrossAttention, RecurrentCrissCrossAttention
+    from ccnet.models.attention import CrissCrossAttention, RecurrentCrissCrossAttention
+    from ccnet.models.ccnet import CCNet
+    from ccnet.models.head import CCNetHead
     from ccnet.ops import criss_cross_attention
-    from ccnet.predict import Predictor
+    from ccnet.prediction.predictor import Predictor
 
 __version__ = "0.1.0"
 __all__ = [
@@ -24,11 +24,11 @@ __all__ = [
 ]
 
 _ROOMS = {
-    "CCNet": "ccnet.models",
-    "CCNetHead": "ccnet.head",
-    "CrissCrossAttention": "ccnet.modules",
-    "Predictor": "ccnet.predict",
-    "RecurrentCrissCrossAttention": "ccnet.modules",
+    "CCNet": "ccnet.models.ccnet",
+    "CCNetHead": "ccnet.models.head",
+    "CrissCrossAttention": "ccnet.models.attention",
+    "Predictor": "ccnet.prediction.predictor",
+    "RecurrentCrissCrossAttention": "ccnet.models.attention",
     "criss_cross_attention": "ccnet.ops",
 }
 

@@ -1,7 +1,10 @@
-"""Names and colours of the classes that published weights were trained on, in their order."""
+"""What a label stands for: the ignored one, and the classes of published weights in their order."""
 
 Classes = dict[str, tuple[int, int, int]]
-"""RGB colours, 0–255, by name, in the order of the indices."""
+"""RGB colors, 0–255, by name, in the order of the indices."""
+
+IGNORE_INDEX = 255
+"""The label of pixels that are neither learned nor scored."""
 
 
 def table(rows: str) -> Classes:

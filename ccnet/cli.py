@@ -13,7 +13,7 @@ from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 from ccnet import __version__
 from ccnet.commands import COMMANDS
 from ccnet.config import TrainConfig
-from ccnet.launch import is_launched, launch_processes
+from ccnet.runtime.launch import is_launched, launch_processes
 
 # what says by itself what is wrong; ImportError names an extra that isn't installed
 EXPECTED = (

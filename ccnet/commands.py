@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from ccnet.config import TrainConfig, read_config, resumed_config
-from ccnet.launch import is_first, is_launched, launch_processes
+from ccnet.runtime.launch import is_first, is_launched, launch_processes
 
 Data = Literal["scenes", "folder", "camvid"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
@@ -33,7 +33,7 @@ def train(
             (device, devices, num_nodes, strategy, num_workers, save_every, save_seconds) may be
             given with it.
     """
-    from ccnet.checkpoint import RunFolder
+    from ccnet.training.run_folder import RunFolder
 
     arguments = sys.argv[1:]
     if resume is not None:
@@ -48,8 +48,8 @@ def train(
     status = launch_processes(config.devices, config.num_nodes, arguments)
     if status is not None:
         return status
-    from ccnet.train import train
-    from ccnet.visualize import save_curves
+    from ccnet.report.curves import save_curves
+    from ccnet.training.loop import train
 
     try:
         scores = train(config, run, init=init, resume=resume is not None)
@@ -102,12 +102,12 @@ def evaluate(
     from rich.text import Text
 
     from ccnet.datasets import open_dataset
-    from ccnet.disk import write_json
-    from ccnet.engine import process_device
-    from ccnet.evaluate import evaluate
-    from ccnet.predict import Predictor
-    from ccnet.processes import rank
-    from ccnet.progress import counting
+    from ccnet.prediction.evaluate import evaluate
+    from ccnet.prediction.predictor import Predictor
+    from ccnet.runtime.disk import write_json
+    from ccnet.runtime.engine import process_device
+    from ccnet.runtime.processes import rank
+    from ccnet.runtime.progress import counting
 
     dataset = open_dataset(data, root, split)
     with process_device(device, devices, num_nodes) as own_device:
@@ -163,13 +163,13 @@ def predict(
         num_nodes: Machines; null for what torchrun or SLURM started, else 1.
         precision: float32, or auto for bfloat16 where that is faster.
     """
-    from ccnet.batch import predict_files
-    from ccnet.engine import process_device
-    from ccnet.jobs import find_jobs
-    from ccnet.predict import Predictor
-    from ccnet.processes import rank
-    from ccnet.progress import counting
-    from ccnet.signals import StopSignals
+    from ccnet.prediction.files import predict_files
+    from ccnet.prediction.jobs import find_jobs
+    from ccnet.prediction.predictor import Predictor
+    from ccnet.runtime.engine import process_device
+    from ccnet.runtime.processes import rank
+    from ccnet.runtime.progress import counting
+    from ccnet.runtime.signals import StopSignals
 
     jobs = find_jobs(images, output)
     with StopSignals() as stop, process_device(device, devices, num_nodes) as own_device:
@@ -221,10 +221,10 @@ def check_data(
     """
     import rich
 
-    from ccnet.check import check_dataset
     from ccnet.datasets import open_dataset
-    from ccnet.disk import write_json
-    from ccnet.progress import CountProgress
+    from ccnet.datasets.check import check_dataset
+    from ccnet.runtime.disk import write_json
+    from ccnet.runtime.progress import CountProgress
 
     reports = {}
     for part in ("train", "val") if split is None else (split,):
@@ -259,8 +259,8 @@ def convert(
         num_classes: Start the classifiers anew for that many classes, to fine-tune.
         overwrite: Write into a folder that isn't empty.
     """
-    from ccnet.models import CCNet
-    from ccnet.published import read_published
+    from ccnet.models.ccnet import CCNet
+    from ccnet.models.published import read_published
 
     if folder.is_file() or (not overwrite and folder.is_dir() and any(folder.iterdir())):
         raise ValueError(f"{folder} is there already; give a new folder, or --overwrite")
@@ -309,8 +309,8 @@ def export(
     from rich.table import Table
     from rich.text import Text
 
-    from ccnet.export import SUFFIXES, export
-    from ccnet.predict import load_model
+    from ccnet.export.writers import SUFFIXES, export
+    from ccnet.models.loading import load_model
 
     if output is None:
         name = model.resolve().name if model.is_dir() else model.name

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from ccnet.transforms import RandomTransform
+from ccnet.datasets.transforms import RandomTransform
 
 
 @dataclass(frozen=True)

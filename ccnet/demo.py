@@ -7,18 +7,19 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ccnet.batch import predict_files
-from ccnet.checkpoint import write_json
 from ccnet.config import DataConfig, LossConfig, ModelConfig, OptimizerConfig, TrainConfig
 from ccnet.datasets import Scenes
-from ccnet.evaluate import evaluate
-from ccnet.explain import attention_maps
-from ccnet.jobs import find_jobs
 from ccnet.metrics import Scores
-from ccnet.predict import Predictor
-from ccnet.progress import CountProgress
-from ccnet.train import train
-from ccnet.visualize import save_attention, save_comparison, save_curves
+from ccnet.prediction.evaluate import evaluate
+from ccnet.prediction.files import predict_files
+from ccnet.prediction.jobs import find_jobs
+from ccnet.prediction.predictor import Predictor
+from ccnet.report.attention import attention_maps, save_attention
+from ccnet.report.curves import save_curves
+from ccnet.report.pictures import save_comparison
+from ccnet.runtime.disk import write_json
+from ccnet.runtime.progress import CountProgress
+from ccnet.training.loop import train
 
 STEPS, BATCH = 800, 32
 SCENES = TrainConfig(

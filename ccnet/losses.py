@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ccnet.processes import gather_over_processes, num_processes, sum_over_processes
-from ccnet.transforms import IGNORE_INDEX
+from ccnet.classes import IGNORE_INDEX
+from ccnet.runtime.processes import gather_over_processes, num_processes, sum_over_processes
 
 
 @dataclass(frozen=True)

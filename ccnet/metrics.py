@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from ccnet.transforms import IGNORE_INDEX
+from ccnet.classes import IGNORE_INDEX
 
 
 @dataclass(frozen=True)

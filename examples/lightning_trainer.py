@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader
 
 from ccnet import CCNet, Predictor
 from ccnet.datasets import Scenes
-from ccnet.evaluate import evaluate
 from ccnet.losses import SegmentationLoss
+from ccnet.prediction.evaluate import evaluate
 
 CLASS_WEIGHTS = (0.1, 1.0, 1.0, 1.0)  # ground is nine pixels of ten
 

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from ccnet import CCNet, Predictor
 from ccnet.datasets import Scenes
-from ccnet.processes import leaving_cleanly
+from ccnet.runtime.processes import leaving_cleanly
 
 SHARED = Path(__file__).parents[2] / "shared"  # real images, with licences of their own
 

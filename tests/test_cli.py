@@ -9,11 +9,11 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from test_tiff import write_tiff
 
 from ccnet import CCNet, Predictor
 from ccnet.cli import main
 from ccnet.datasets import Scenes
+from tests.images.test_tiff import write_tiff
 
 TRAIN = """
 data: {name: folder, augment: {crop_size: [48, 48], scale: [0.8, 1.2]}}
@@ -204,7 +204,7 @@ def test_the_demo_trains_evaluates_predicts_and_shows(tmp_path, monkeypatch, cap
 @pytest.fixture(scope="module")
 def published_file(tmp_path_factory):
     """Keys and shapes of mmsegmentation's CCNet R-50, next to nothing on disk."""
-    keys = Path(__file__).parent / "parity" / "mmseg_resnet50.keys.json"
+    keys = Path(__file__).parent / "models" / "parity" / "mmseg_resnet50.keys.json"
     shapes = json.loads(keys.read_text())
     state = {key: torch.ones(()).expand(shape) for key, shape in shapes}
     path = tmp_path_factory.mktemp("published") / "ccnet_r50-d8_769x769.pth"

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from ccnet.checkpoint import to_yaml
 from ccnet.cli import build_parser, parse
 from ccnet.config import TrainConfig, read_config, resumed_config
+from ccnet.training.run_folder import to_yaml
 
 OWN = TrainConfig(steps=100, num_workers=8, strategy="fsdp", devices=4, recompute=["head"])
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from ccnet.ops.depthwise import DilatedDepthwiseConv2d
+from ccnet.backbones.depthwise import DilatedDepthwiseConv2d
 
 OUTPUT_STRIDES = (8, 16, 32)
 

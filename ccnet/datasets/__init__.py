@@ -2,20 +2,18 @@
 
 from pathlib import Path
 
-from ccnet.datasets.augmented import AugmentedDataset, TrainingBatches
 from ccnet.datasets.camvid import CamVid
-from ccnet.datasets.dataset import DataError, SegmentationDataset, read_image
+from ccnet.datasets.dataset import SegmentationDataset
 from ccnet.datasets.folder import FolderDataset
 from ccnet.datasets.scenes import Scenes
+from ccnet.images.reading import DataError, read_image
 
 __all__ = [
-    "AugmentedDataset",
     "CamVid",
     "DataError",
     "FolderDataset",
     "Scenes",
     "SegmentationDataset",
-    "TrainingBatches",
     "open_dataset",
     "read_image",
 ]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from ccnet.transforms import IGNORE_INDEX
+from ccnet.classes import IGNORE_INDEX
 
 Color = tuple[int, int, int]
 RawValue = int | Color

@@ -6,9 +6,9 @@ from typing import Any, final
 
 import yaml
 
-from ccnet.datasets.dataset import DataError
 from ccnet.datasets.labels import LabelForm, LabelMap
 from ccnet.datasets.pairs import PairedDataset, find_pairs
+from ccnet.images.reading import DataError
 
 DESCRIPTION = "dataset.yaml"
 KEYS = ("classes", "palette", "ignore", "mapping", "labels")

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int16, Integer, UInt8
 from PIL import Image
 
-from ccnet.datasets.dataset import DataError, open_picture
+from ccnet.classes import IGNORE_INDEX
 from ccnet.datasets.description import (
     NUM_NUMBERS,
     Color,
@@ -20,7 +20,7 @@ from ccnet.datasets.description import (
     read_ignored,
     read_mapping,
 )
-from ccnet.transforms import IGNORE_INDEX
+from ccnet.images.reading import DataError, open_picture
 
 LabelForm = Literal["index", "palette", "rgb"]
 

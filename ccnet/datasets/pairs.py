@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from ccnet.datasets.dataset import DataError, SizeMismatchError, read_image
+from ccnet.classes import IGNORE_INDEX
+from ccnet.datasets.dataset import SizeMismatchError
 from ccnet.datasets.labels import LabelMap
-from ccnet.transforms import IGNORE_INDEX
+from ccnet.images.reading import IMAGE_SUFFIXES, DataError, read_image
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".npy")
 LABEL_SUFFIX = ".png"
 LAYOUTS = (("{split}/images", "{split}/labels"), ("images/{split}", "labels/{split}"))
 

@@ -3,6 +3,8 @@
 import numpy as np
 from jaxtyping import UInt8
 
+from ccnet.classes import IGNORE_INDEX
+
 STREAMS = {"train": 0, "val": 1, "test": 2}  # disjoint random streams
 COLOURS = {"red": (220, 60, 50), "green": (60, 180, 75), "blue": (60, 90, 220)}
 
@@ -26,7 +28,7 @@ class Scenes:
 
     classes = ("ground", *COLOURS)
     palette = ((90, 90, 90), *COLOURS.values())
-    ignore_index = 255
+    ignore_index = IGNORE_INDEX
 
     def __init__(
         self,

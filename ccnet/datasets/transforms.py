@@ -1,0 +1,167 @@
+"""Joint transforms of image and label: scale, crop, mirror, colour. Loads no torch."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64, UInt8
+from PIL import Image
+
+from ccnet.classes import IGNORE_INDEX
+
+LUMA = np.array([0.299, 0.587, 0.114])
+RGB_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
+YIQ_TO_RGB = np.linalg.inv(RGB_TO_YIQ)
+CROP_DRAWS = 10
+SHARE_SAMPLES = 64
+
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom, in pixels of the image."""
+
+
+@dataclass(frozen=True)
+class RandomTransform:
+    """Scale, crop, mirror and colour; the defaults are the paper's, with colour left alone.
+
+    The crop is chosen first and only its window is resized, so the cost follows the crop, not the
+    image. Where the scaled image is smaller than the crop it lies at the top left; the rest is
+    `fill` in the image and 255 in the label.
+    """
+
+    crop_size: tuple[int, int]
+    """Height and width of what comes out, in pixels."""
+    scale: tuple[float, float] = (0.75, 2.0)
+    """Range of the random scale, uniform."""
+    mirror: float = 0.5
+    """Probability of a left-right flip."""
+    max_class_share: float = 0.75
+    """The crop is drawn again, up to 10 times in all, while one class has more of its labelled
+    pixels than this (judged on 64×64 samples). 1 sets no limit."""
+    brightness: float = 0.0
+    """Colours are multiplied by a factor from 1 ± this."""
+    contrast: float = 0.0
+    """Distances from the mean grey are multiplied by a factor from 1 ± this."""
+    saturation: float = 0.0
+    """Distances from each pixel's grey are multiplied by a factor from 1 ± this."""
+    hue: float = 0.0
+    """Colours are turned about the grey axis by up to ± this, in whole turns; at most 0.5."""
+    fill: tuple[int, int, int] = (124, 116, 104)
+    """RGB colour of the padding, by default ImageNet's mean."""
+
+    def __post_init__(self):
+        low, high = self.scale
+        if len(self.crop_size) != 2 or min(self.crop_size) < 1:
+            raise ValueError(f"crop_size is height and width in pixels, got {self.crop_size}")
+        if not 0 < low <= high:
+            raise ValueError(f"scale wants 0 < low <= high, got {self.scale}")
+        if not 0 <= self.mirror <= 1:
+            raise ValueError(f"mirror is a probability, 0 to 1, got {self.mirror}")
+        if not 0 < self.max_class_share <= 1:
+            raise ValueError(f"max_class_share is above 0, at most 1, got {self.max_class_share}")
+        for name, limit in (("brightness", 1), ("contrast", 1), ("saturation", 1), ("hue", 0.5)):
+            if not 0 <= getattr(self, name) <= limit:
+                raise ValueError(f"{name} goes from 0 to {limit}, got {getattr(self, name)}")
+
+    def __call__(
+        self,
+        image: UInt8[np.ndarray, "h w 3"],
+        label: UInt8[np.ndarray, "h w"],
+        rng: np.random.Generator,
+    ) -> tuple[UInt8[np.ndarray, "crop_h crop_w 3"], UInt8[np.ndarray, "crop_h crop_w"]]:
+        """One random view; image and label are sampled on the same sub-pixel grid."""
+        if image.shape[:2] != label.shape:
+            raise ValueError(f"image {image.shape[:2]} and label {label.shape} differ in size")
+        box, size = self._draw_window(label, rng)
+        view = _resize_window(image, box, size, Image.Resampling.BILINEAR)
+        target = _resize_window(label, box, size, Image.Resampling.NEAREST)
+        if rng.random() < self.mirror:
+            view = view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            target = target.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        view = self._jitter(view, rng)
+        return _pad(view, self.crop_size, self.fill), _pad(target, self.crop_size, IGNORE_INDEX)
+
+    def _draw_window(
+        self, label: UInt8[np.ndarray, "h w"], rng: np.random.Generator
+    ) -> tuple[Box, tuple[int, int]]:
+        """The window in the image and its size after scaling, (h, w)."""
+        scale = rng.uniform(*self.scale)
+        scaled = [max(1, round(side * scale)) for side in label.shape]
+        height, width = (min(pair) for pair in zip(scaled, self.crop_size, strict=True))
+        step_y, step_x = label.shape[0] / scaled[0], label.shape[1] / scaled[1]
+        box = (0.0, 0.0, 0.0, 0.0)
+        for _ in range(CROP_DRAWS):
+            top = int(rng.integers(scaled[0] - height + 1))
+            left = int(rng.integers(scaled[1] - width + 1))
+            box = (left * step_x, top * step_y, (left + width) * step_x, (top + height) * step_y)
+            if self.max_class_share == 1 or largest_share(label, box) <= self.max_class_share:
+                break
+        return box, (height, width)
+
+    def _jitter(self, view: Image.Image, rng: np.random.Generator) -> Image.Image:
+        """Brightness, contrast, saturation and hue in random order.
+
+        Each is an affine map of RGB, so all four are one 3×4 matrix, applied and clipped once.
+        """
+        if not (self.brightness or self.contrast or self.saturation or self.hue):
+            return view
+        small = np.asarray(view)[::4, ::4]
+        mean = small.reshape(-1, 3).mean(axis=0)
+        matrix, offset = np.eye(3), np.zeros(3)
+        for kind in rng.permutation(4):
+            strength = (self.brightness, self.contrast, self.saturation, self.hue)[kind]
+            amount = rng.uniform(-strength, strength)
+            step, shift = _color_map(kind, amount, matrix @ mean + offset)
+            matrix, offset = step @ matrix, step @ offset + shift
+        return view.convert("RGB", tuple(np.column_stack([matrix, offset]).ravel().tolist()))
+
+
+def largest_share(label: UInt8[np.ndarray, "h w"], box: Box) -> float:
+    """The largest class's share of the labelled pixels in a window, from 64×64 samples at most;
+    1 where all are ignored."""
+    left, top, right, bottom = (int(edge) for edge in box)
+    step_y = max(1, -(-(bottom - top) // SHARE_SAMPLES))
+    step_x = max(1, -(-(right - left) // SHARE_SAMPLES))
+    window = label[top : max(bottom, top + 1) : step_y, left : max(right, left + 1) : step_x]
+    counts = np.bincount(window.ravel(), minlength=IGNORE_INDEX + 1)[:IGNORE_INDEX]
+    labelled = counts.sum()
+    return float(counts.max() / labelled) if labelled else 1.0
+
+
+def _resize_window(
+    array: np.ndarray, box: Box, size: tuple[int, int], resample: Image.Resampling
+) -> Image.Image:
+    """The window of the array at a new size, as if the whole had been resized and then cropped."""
+    left, top, right, bottom = box
+    # the filter reaches one output pixel beyond the window
+    margin_x, margin_y = (right - left) / size[1] + 1, (bottom - top) / size[0] + 1
+    x, y = int(max(0.0, left - margin_x)), int(max(0.0, top - margin_y))
+    part = array[y : int(bottom + margin_y) + 1, x : int(right + margin_x) + 1]
+    # rounding may carry the window past the part's edge by a hair, which Pillow refuses
+    right, bottom = min(right - x, part.shape[1]), min(bottom - y, part.shape[0])
+    return Image.fromarray(np.ascontiguousarray(part)).resize(
+        (size[1], size[0]), resample, box=(left - x, top - y, right, bottom)
+    )
+
+
+def _color_map(
+    kind: int, amount: float, mean: Float64[np.ndarray, "3"]
+) -> tuple[Float64[np.ndarray, "3 3"], Float64[np.ndarray, "3"]]:
+    """Brightness, contrast, saturation or hue (0–3) as a matrix and an offset on RGB."""
+    if kind == 0:
+        return (1 + amount) * np.eye(3), np.zeros(3)
+    if kind == 1:
+        return (1 + amount) * np.eye(3), np.full(3, -amount * (LUMA @ mean))
+    if kind == 2:
+        return (1 + amount) * np.eye(3) - amount * np.tile(LUMA, (3, 1)), np.zeros(3)
+    cos, sin = np.cos(2 * np.pi * amount), np.sin(2 * np.pi * amount)
+    turn = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]])
+    return YIQ_TO_RGB @ turn @ RGB_TO_YIQ, np.zeros(3)
+
+
+def _pad(
+    picture: Image.Image, size: tuple[int, int], fill: int | tuple[int, int, int]
+) -> np.ndarray:
+    if (picture.height, picture.width) == size:
+        return np.array(picture)
+    padded = Image.new(picture.mode, (size[1], size[0]), fill)
+    padded.paste(picture)
+    return np.array(padded)

@@ -1,0 +1,1 @@
+"""Pictures and reports that show people what a model does."""

@@ -1,0 +1,46 @@
+"""Pictures of labels."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from ccnet.images.colors import IGNORED_COLOR, Palette, colorize
+
+
+def save_comparison(
+    path: str | Path,
+    samples: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
+    classes: Sequence[str],
+    palette: Palette,
+) -> None:
+    """Rows of image, truth and prediction (RGB, labels, labels), with a legend."""
+    figure, axes = new_grid(len(samples), ("image", "truth", "prediction"))
+    for row, (image, truth, prediction) in zip(axes, samples, strict=True):
+        pictures = (image, colorize(truth, palette), colorize(prediction, palette))
+        for axis, picture in zip(row, pictures, strict=True):
+            axis.imshow(picture, interpolation="nearest")
+    handles = [
+        Patch(facecolor="#" + bytes(colour).hex(), edgecolor="grey", label=name)
+        for name, colour in zip([*classes, "ignored"], [*palette, IGNORED_COLOR], strict=True)
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(6, len(handles)))
+    save(figure, path)
+
+
+def new_grid(num_rows: int, titles: Sequence[str]):
+    figure = Figure(figsize=(2.4 * len(titles), 2.4 * num_rows + 0.6), layout="constrained")
+    axes = figure.subplots(num_rows, len(titles), squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title)
+    return figure, axes
+
+
+def save(figure: Figure, path: str | Path) -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    FigureCanvasAgg(figure).print_figure(str(path), dpi=120)

@@ -1,0 +1,1 @@
+"""Where a command runs: devices, processes, signals, disks."""

@@ -1,0 +1,59 @@
+"""What went wrong in a training step, in words that help."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from ccnet.config import TrainConfig
+from ccnet.models.ccnet import CCNet
+from ccnet.runtime.processes import num_processes, objects_of_processes
+from ccnet.training.samples import TrainingBatches
+from ccnet.training.state import whole
+
+
+def describe_failure(
+    step: int,
+    loss: Tensor,
+    norm: Tensor,
+    losses: Sequence[Tensor],
+    batches: TrainingBatches,
+    name_of: Callable[[int], str],
+    model: CCNet,
+) -> str:
+    """The step, its loss and norms, and the files of the parts whose loss isn't finite, if any."""
+    parts = batches.parts_of(step)
+    bad = [index for index, part in enumerate(losses) if not part.isfinite()]
+    here = [name_of(index) for part in bad for _, index in parts[part]]
+    files = [name for names in objects_of_processes(here) for name in names]
+    if not files:
+        everywhere = objects_of_processes([name_of(index) for part in parts for _, index in part])
+        files = [name for names in everywhere for name in names]
+    weights = whole(nn.utils.get_total_norm([p.detach() for p in model.parameters()]))
+    return (
+        f"the loss is {loss.item():.6g} at step {step}, the gradient's norm {norm.item():.6g}, "
+        f"the weights' {weights.item():.6g}; its files: {', '.join(files)}. A lower optimizer.lr, "
+        "optimizer.clip_norm or precision=float32 may help"
+    )
+
+
+@contextmanager
+def explaining_out_of_memory(config: TrainConfig) -> Iterator[None]:
+    """An allocation that failed becomes a MemoryError that says what takes less."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        signs = ("not enough memory", "can't allocate memory", "out of memory")  # CPU, CPU, MPS
+        is_known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+        if not is_known and not any(sign in str(error) for sign in signs):
+            raise
+        tried = (str(error) or type(error).__name__).splitlines()[0]
+        crop = getattr(config.data.augment, "crop_size", None) or "whole images"
+        raise MemoryError(
+            f"out of memory with crops of {crop}, batch_size {config.batch_size} on "
+            f"{num_processes()} devices in {config.accumulate} parts: smaller "
+            "data.augment.crop_size or batch_size, a larger accumulate, or recompute "
+            "(activation checkpointing, such as [backbone.layer3, head]) takes less, and so does "
+            f"precision=bfloat16. What was tried: {tried}"
+        ) from error

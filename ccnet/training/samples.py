@@ -1,0 +1,206 @@
+"""The samples of a training run: which, in what order, how transformed, from (seed, step) alone."""
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import numpy as np
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from ccnet.classes import IGNORE_INDEX
+from ccnet.datasets.dataset import SegmentationDataset
+from ccnet.datasets.transforms import RandomTransform
+from ccnet.runtime.signals import leave_signals_to_the_main_process
+
+Callback = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+class TrainingBatches:
+    """The batches of steps `start` to `steps` as lists of (epoch, index): a DataLoader's sampler.
+
+    Each epoch is a permutation drawn from (seed, epoch); a batch may span two epochs. The batch of
+    a step doesn't depend on where the run began: a resumed run sees what it would have seen. Of a
+    batch each process has an equal share, and takes it in `parts` lists, one after the other.
+    """
+
+    def __init__(
+        self,
+        num_samples: int,
+        batch_size: int,
+        steps: int,
+        seed: int,
+        start: int = 0,
+        *,
+        process: int = 0,
+        num_processes: int = 1,
+        parts: int = 1,
+    ) -> None:
+        if num_samples < 1:
+            raise ValueError("the data set has no images to train on")
+        if batch_size % (num_processes * parts):
+            raise ValueError(
+                f"batch_size {batch_size} can't be shared by {num_processes} processes in {parts} "
+                f"parts each (accumulate); multiples of {num_processes * parts} can"
+            )
+        self.num_samples = num_samples
+        self.batch_size = batch_size
+        self.steps = steps
+        self.seed = seed
+        self.start = start
+        self.process = process
+        self.num_processes = num_processes
+        self.parts = parts
+        self._epoch, self._order = -1, np.empty(0, int)
+
+    def __len__(self) -> int:
+        return (self.steps - self.start) * self.parts
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for step in range(self.start, self.steps):
+            yield from self.parts_of(step)
+
+    def parts_of(self, step: int) -> list[list[tuple[int, int]]]:
+        """This process's samples of a step, in parts."""
+        size = self.batch_size // (self.num_processes * self.parts)
+        start = step * self.batch_size + self.process * self.parts * size
+        return [
+            [self._sample(position) for position in range(first, first + size)]
+            for first in range(start, start + self.parts * size, size)
+        ]
+
+    def _sample(self, position: int) -> tuple[int, int]:
+        epoch, place = divmod(position, self.num_samples)
+        if epoch != self._epoch:
+            order = np.random.default_rng((self.seed, epoch)).permutation(self.num_samples)
+            self._epoch, self._order = epoch, order
+        return epoch, int(self._order[place])
+
+
+class AugmentedDataset(Dataset[tuple[Tensor, Tensor]]):
+    """A data set's samples, transformed and as tensors; a sample's key is (epoch, index).
+
+    The randomness of a sample comes from (seed, epoch, index) alone, so it does not depend on the
+    number of workers or on what was read before. `transform` is a `RandomTransform`, None, or any
+    `callable(image, label)` on arrays that returns an RGB uint8 image and an integer label of the
+    same size; around it Python's, numpy's and torch's global generators are seeded, then put back.
+    A generator that the callable keeps to itself isn't seen: seed it from one of these three.
+    """
+
+    def __init__(
+        self,
+        dataset: SegmentationDataset,
+        transform: RandomTransform | Callback | None,
+        seed: int = 0,
+    ):
+        if seed < 0:
+            raise ValueError(f"seed must be 0 or more, got {seed}")
+        self.dataset = dataset
+        self.transform = transform
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(
+        self, key: tuple[int, int]
+    ) -> tuple[UInt8[Tensor, "3 h w"], Int64[Tensor, "h w"]]:
+        """The sample of an epoch: image 0–255, label 0..classes-1 or 255.
+
+        Raises DataError for unreadable files and ValueError for what a callable returns wrongly;
+        any error says which sample it was.
+        """
+        epoch, index = key
+        try:
+            image, label = self._transform(*self.dataset[index], epoch, index)
+        except Exception as error:
+            error.add_note(f"in sample {index} ({self.dataset.name(index)}), epoch {epoch}")
+            raise
+        return (
+            torch.from_numpy(np.array(image.transpose(2, 0, 1), order="C")),
+            torch.from_numpy(label.astype(np.int64)),
+        )
+
+    def _transform(
+        self, image: np.ndarray, label: np.ndarray, epoch: int, index: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if self.transform is None:
+            return image, label
+        entropy = np.random.SeedSequence((self.seed, epoch, index))
+        if isinstance(self.transform, RandomTransform):
+            return self.transform(image, label, np.random.default_rng(entropy))
+        with seeded_globals(int(entropy.generate_state(1)[0])):
+            result = self.transform(image, label)
+        _check_result(result, len(self.dataset.classes), self.dataset.name(index))
+        return result
+
+
+def new_loader(
+    samples: AugmentedDataset, batches: TrainingBatches, num_workers: int, *, pinned: bool
+) -> DataLoader:
+    """Reads batches ahead in `num_workers` processes; the same batches whatever their number."""
+    return DataLoader(
+        samples,
+        batch_sampler=cast(Any, batches),
+        collate_fn=collate,
+        num_workers=num_workers,
+        generator=torch.Generator(),  # its own: the global one belongs to dropout
+        worker_init_fn=leave_signals_to_the_main_process,
+        pin_memory=pinned,
+    )
+
+
+def collate(samples: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """A batch of samples. Raises ValueError where their sizes differ."""
+    sizes = {tuple(label.shape) for _, label in samples}
+    if len(sizes) > 1:
+        given = ", ".join(f"{width}×{height}" for height, width in sorted(sizes))
+        raise ValueError(
+            f"the images of a batch differ in size ({given}); crops of one size "
+            "(data.augment.crop_size) or batch_size 1 would work"
+        )
+    images, labels = zip(*samples, strict=True)
+    return torch.stack(images), torch.stack(labels)
+
+
+@contextmanager
+def seeded_globals(seed: int) -> Iterator[None]:
+    """Seeds the CPU generators of `random`, numpy and torch inside the block, 0 to 2³²-1."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+
+
+def _check_result(result: object, num_classes: int, name: str) -> None:
+    if not isinstance(result, tuple | list) or len(result) != 2:
+        raise ValueError(f"{name}: the transform must return (image, label), got {type(result)}")
+    image, label = result
+    for part, value in (("image", image), ("label", label)):
+        if not isinstance(value, np.ndarray):
+            raise ValueError(f"{name}: the transform's {part} must be an array, got {type(value)}")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise ValueError(
+            f"{name}: the transform's image must be uint8 (h, w, 3), 0–255, got {image.dtype} "
+            f"{image.shape}; the model normalises it and takes it as a tensor"
+        )
+    if not np.issubdtype(label.dtype, np.integer) or label.shape != image.shape[:2]:
+        raise ValueError(
+            f"{name}: the transform's label must be integer {image.shape[:2]}, "
+            f"got {label.dtype} {label.shape}"
+        )
+    wrong = label[((label < 0) | (label >= num_classes)) & (label != IGNORE_INDEX)]
+    if wrong.size:
+        raise ValueError(
+            f"{name}: the transform's label holds {wrong[0]}; it may hold 0–{num_classes - 1} and "
+            f"{IGNORE_INDEX}. Resize labels by nearest neighbour and pad them with {IGNORE_INDEX}"
+        )

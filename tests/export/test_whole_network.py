@@ -1,0 +1,101 @@
+"""A whole ResNet through what PyTorch has for deployment, at sizes that weren't seen before."""
+
+import copy
+import io
+import pickle
+
+import pytest
+import torch
+
+from ccnet import CCNet
+from ccnet.export.writers import ANY_SIZE, export, prepare
+from tests.conftest import with_statistics
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def network() -> CCNet:
+    """The authors' stem, pooling and upsampling, which shape propagation finds hardest."""
+    torch.manual_seed(0)
+    options = {"stem": "deep_64", "ceil_mode": True, "align_corners": True, "recurrence": 2}
+    return with_statistics(CCNet(5, "resnet18", channels=32, auxiliary_channels=8, **options))
+
+
+SIZES = [(2, 3, 64, 96), (1, 3, 71, 58), (3, 3, 33, 64)]
+
+
+def assert_same(network, other, sizes=SIZES):
+    for size in sizes:
+        images = torch.randn(size)
+        with torch.no_grad():
+            torch.testing.assert_close(other(images), network(images), rtol=0, atol=2e-5)
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # the checks of shapes
+@pytest.mark.parametrize("backend", [None, "reference"])
+def test_jit_trace_takes_other_sizes(network, backend, tmp_path):
+    network = copy.deepcopy(network)
+    for module in network.head.attention.passes:
+        module.backend = backend
+    with torch.no_grad():
+        traced = torch.jit.trace(network, torch.randn(SIZES[0]))
+    assert_same(network, traced)
+    traced.save(tmp_path / "traced.pt")
+    assert_same(network, torch.jit.load(tmp_path / "traced.pt"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_compile_makes_one_graph_for_all_sizes():
+    network = with_statistics(CCNet(5, "resnet18", channels=32, auxiliary_channels=8))
+    torch.compiler.reset()  # without ceil_mode, which torch compiles again for some sizes
+    compiled = torch.compile(network, fullgraph=True, dynamic=True)
+    with torch.compiler.set_stance("default"):
+        assert_same(network, compiled, SIZES[:1])
+    with torch.compiler.set_stance("fail_on_recompile"):
+        # torch takes a batch of one, and one of 16 or more, for other programs
+        assert_same(network, compiled, [(3, 3, 71, 58), (2, 3, 33, 64)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["fused", "reference"])
+def test_export_makes_one_program_for_all_sizes(network, backend):
+    prepared, _ = prepare(network)
+    for module in prepared.head.attention.passes:
+        module.backend = backend
+    program = torch.export.export(prepared, (torch.randn(SIZES[0]),), dynamic_shapes=ANY_SIZE)
+    assert_same(network, program.module())
+    operators = {node.target for node in program.graph.nodes if node.op == "call_function"}
+    assert (torch.ops.ccnet.criss_cross_attention.default in operators) == (backend == "fused")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("format", ["onnx", "aot"])
+def test_files_of_it_pass_their_comparison(network, format, tmp_path):
+    path = tmp_path / ("model.onnx" if format == "onnx" else "model.pt2")
+    rows = export(network, path, format, labels=True)
+    assert all(row.labels > 0.999 and row.difference < 1e-4 for row in rows)
+
+
+def test_copies_are_the_same_network(network, tmp_path):
+    twin = CCNet.from_pretrained(network.save_pretrained(tmp_path) or tmp_path)
+    rebuilt = CCNet(**network._hub_mixin_config).eval()
+    rebuilt.load_state_dict(network.state_dict())
+    whole = io.BytesIO()
+    torch.save(network, whole)
+    whole.seek(0)
+    copies = {
+        "deepcopy": copy.deepcopy(network),
+        "pickle": pickle.loads(pickle.dumps(network)),
+        "torch.save": torch.load(whole, weights_only=False),
+        "state_dict": rebuilt,
+        "save_pretrained": twin,
+    }
+    images = torch.randn(1, 3, 40, 57)
+    for name, other in copies.items():
+        assert torch.equal(other(images), network(images)), name
+        assert other.classes == network.classes, name
+        assert torch.equal(other.mean, network.mean), name
+        assert other.state_dict().keys() == network.state_dict().keys(), name

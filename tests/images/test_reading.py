@@ -1,0 +1,85 @@
+"""Image files of one, three and more channels as arrays."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ccnet.datasets import DataError
+from ccnet.images.reading import read_image
+from tests.images.test_tiff import write_tiff
+
+
+def sixteen_bits(channels: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 65536, (9, 13, channels), np.uint16)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_arrays_come_as_they_are(tmp_path, channels):
+    for image in (sixteen_bits(channels), sixteen_bits(channels).astype(np.uint8)):
+        np.save(tmp_path / "a.npy", image)
+        read = read_image(tmp_path / "a.npy", channels)
+        assert read.dtype == image.dtype
+        np.testing.assert_array_equal(read, image)
+    np.save(tmp_path / "a.npy", image.astype(">u2"))
+    assert read_image(tmp_path / "a.npy", channels).dtype.isnative
+
+
+def test_an_array_without_a_channel_axis_is_grey(tmp_path):
+    np.save(tmp_path / "a.npy", sixteen_bits(1)[:, :, 0])
+    np.testing.assert_array_equal(read_image(tmp_path / "a.npy", 1), sixteen_bits(1))
+
+
+def test_a_tiff_of_five_channels_keeps_its_bits(tmp_path):
+    write_tiff(tmp_path / "a.tiff", sixteen_bits(5))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tiff", 5), sixteen_bits(5))
+
+
+def test_a_grey_picture_keeps_its_bits_and_colours_become_grey(tmp_path):
+    image = sixteen_bits(1)
+    Image.fromarray(image[:, :, 0]).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png", 1), image)
+    Image.new("RGB", (4, 2), (90, 90, 90)).save(tmp_path / "b.png")
+    assert read_image(tmp_path / "b.png", 1).tolist() == [[[90]] * 4] * 2
+
+
+def test_a_picture_with_alpha_has_four_channels(tmp_path):
+    Image.new("RGBA", (4, 2), (1, 2, 3, 4)).save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png", 4)[0, 0].tolist() == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("channels", [2, 4, 7])
+def test_other_channels_than_wanted_are_told(tmp_path, channels):
+    np.save(tmp_path / "a.npy", sixteen_bits(5))
+    write_tiff(tmp_path / "a.tif", sixteen_bits(5))
+    Image.new("RGB", (4, 2)).save(tmp_path / "a.png")
+    for file, found in (("a.npy", 5), ("a.tif", 5), ("a.png", 3)):
+        with pytest.raises(DataError, match=rf"{file}: {found} channels where {channels}"):
+            read_image(tmp_path / file, channels)
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (np.zeros((2, 2, 3)), r"an array \(2, 2, 3\) of float64; save .* uint8 or uint16"),
+        (np.zeros((2, 2, 3, 1), np.uint8), r"an array \(2, 2, 3, 1\) of uint8"),
+    ],
+)
+def test_other_arrays_are_told(tmp_path, array, words):
+    np.save(tmp_path / "a.npy", array)
+    with pytest.raises(DataError, match=rf"a\.npy: {words}"):
+        read_image(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize("file", ["a.npy", "a.tif", "a.png"])
+def test_missing_and_broken_files_are_named(tmp_path, file):
+    with pytest.raises(DataError, match=rf"{file}: no such file"):
+        read_image(tmp_path / file, 5)
+    (tmp_path / file).write_bytes(b"nothing")
+    with pytest.raises(DataError, match=file):
+        read_image(tmp_path / file, 5)
+
+
+def test_an_array_file_that_holds_objects_is_not_unpickled(tmp_path):
+    np.save(tmp_path / "a.npy", np.array([{}], object), allow_pickle=True)
+    with pytest.raises(DataError, match=r"a\.npy"):
+        read_image(tmp_path / "a.npy")

@@ -1,0 +1,346 @@
+"""Published files: parity with recorded outputs, each key's fate, and what is refused."""
+
+import csv
+import json
+import math
+import zlib
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ccnet import CCNet, Predictor
+from ccnet.classes import ADE20K, CITYSCAPES, VOC
+from ccnet.cli import main
+from ccnet.models.published import read_published
+from tests.conftest import noise
+
+PARITY = Path(__file__).parent / "parity"
+AUTHORS, MMSEG = "official_resnet101", "mmseg_resnet50"
+RECORDED = {AUTHORS: "official_resnet101_r2_65x97_seed0", MMSEG: "mmseg_resnet50_65x97_seed0"}
+
+
+def entry(key: str, shape: list[int]) -> Tensor:
+    """The recorded networks' weights are a function of their names and shapes."""
+    random = torch.Generator().manual_seed(zlib.crc32(key.encode()))
+    match key.rpartition(".")[2]:
+        case "num_batches_tracked":
+            return torch.tensor(0)
+        case "running_var":
+            return torch.rand(shape, generator=random) + 0.5
+        case "running_mean":
+            return torch.randn(shape, generator=random) * 0.1
+        case "gamma" | "scale":
+            return torch.full(shape, 0.7)
+        case "weight" if len(shape) == 1:
+            scale = torch.rand(shape, generator=random) + 0.5
+            sign = torch.rand(shape, generator=random) < 0.1
+            return torch.where(sign, -scale, scale)
+        case "weight":
+            return torch.randn(shape, generator=random) / math.sqrt(math.prod(shape[1:]))
+        case _:
+            return torch.randn(shape, generator=random) * 0.1
+
+
+def filled(case: str) -> dict[str, Tensor]:
+    keys = json.loads((PARITY / f"{case}.keys.json").read_text())
+    return {key: entry(key, shape) for key, shape in keys}
+
+
+def network_input() -> Tensor:
+    return torch.randn(2, 3, 65, 97, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> dict[str, Path]:
+    """Both recorded networks as files, in a form that each source used."""
+    folder = tmp_path_factory.mktemp("published")
+    paths = {AUTHORS: folder / "CS_scenes_60000.pth", MMSEG: folder / "ccnet_r50.pth"}
+    torch.save(filled(AUTHORS), paths[AUTHORS], _use_new_zipfile_serialization=False)
+    meta = {"CLASSES": tuple(CITYSCAPES), "PALETTE": [list(c) for c in CITYSCAPES.values()]}
+    torch.save({"meta": meta, "state_dict": filled(MMSEG)}, paths[MMSEG])
+    return paths
+
+
+@torch.no_grad()
+def assert_recorded(model: CCNet, case: str) -> None:
+    images = network_input()
+    if case == AUTHORS:  # recorded on BGR
+        images = images.flip(1)
+    recorded = load_file(PARITY / f"{RECORDED[case]}.safetensors")
+    *_, third, features = model.backbone(images)
+    assert model.auxiliary_head is not None
+    got = {"main": model.head(features), "auxiliary": model.auxiliary_head(third)}
+    for name, logits in got.items():
+        error = (logits - recorded[name]).abs().max() / recorded[name].abs().max()
+        assert error < 1e-4, (name, error)
+        torch.testing.assert_close(logits, recorded[name], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", [AUTHORS, MMSEG])
+def test_logits_are_the_recorded_ones_and_so_after_saving(files, case, tmp_path):
+    model = CCNet.from_published(files[case])
+    assert not model.training
+    assert_recorded(model, case)
+    assert model.classes == tuple(CITYSCAPES)
+    model.save_pretrained(tmp_path / "model")
+    loaded = CCNet.from_pretrained(tmp_path / "model")
+    assert_recorded(loaded, case)
+    for name in ("classes", "palette", "align_corners", "in_channels"):
+        assert getattr(loaded, name) == getattr(model, name)
+    assert torch.equal(loaded.mean, model.mean)
+    assert torch.equal(loaded.std, model.std)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("case", [AUTHORS, MMSEG])
+def test_a_published_file_is_converted_predicts_and_is_exported(files, case, tmp_path, capsys):
+    image = noise(65, 97)[0]
+    Image.fromarray(image).save(tmp_path / "photo.png")
+    model, onnx = tmp_path / "model", tmp_path / "model.onnx"
+    for arguments in (
+        ["convert", files[case], model],
+        ["predict", model, tmp_path / "photo.png", "--output", tmp_path / "out", "--device=cpu"],
+        ["export", model, "--output", onnx, "--labels"],
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main(list(map(str, arguments)))
+        assert stop.value.code == 0, capsys.readouterr().err
+    printed = capsys.readouterr().out
+    assert all(size in printed for size in ("161×97", "96×129"))
+    original = CCNet.from_published(files[case])
+    images = torch.from_numpy(image).movedim(-1, 0)[None]
+    expected = Predictor(original, device="cpu").logits(images)
+    labels = np.array(Image.open(tmp_path / "out" / "photo.png"))
+    assert len(np.unique(labels)) > 3, "one answer for all would agree too"
+    np.testing.assert_array_equal(labels, expected[0].argmax(0))
+    session = onnxruntime.InferenceSession(onnx)
+    logits, exported = session.run(None, {"images": images.numpy()})
+    scale = expected.abs().max().item()
+    np.testing.assert_allclose(logits / scale, expected / scale, rtol=0, atol=1e-4)
+    assert (exported[0] == labels).mean() > 0.999
+
+
+def like(case: str, changes: dict[str, list[int] | None] | None = None) -> dict[str, Tensor]:
+    """A state dict with the keys and shapes of a recorded network, next to nothing in a file."""
+    shapes = dict(json.loads((PARITY / f"{case}.keys.json").read_text())) | (changes or {})
+    return {key: torch.ones(()).expand(shape) for key, shape in shapes.items() if shape is not None}
+
+
+def mmseg(depth: int, num_classes: int) -> dict[str, Tensor]:
+    state = like(MMSEG)
+    for head, width in (("decode_head", 512), ("auxiliary_head", 256)):
+        state[f"{head}.conv_seg.weight"] = torch.ones(()).expand(num_classes, width, 1, 1)
+        state[f"{head}.conv_seg.bias"] = torch.ones(()).expand(num_classes)
+    for block in range(6, 23 if depth == 101 else 0):
+        for key in [key for key in state if key.startswith("backbone.layer3.5.")]:
+            state[key.replace("layer3.5.", f"layer3.{block}.")] = state[key]
+    return state
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "classes"), [(19, CITYSCAPES), (150, ADE20K), (21, VOC), (7, None)]
+)
+@pytest.mark.parametrize("depth", [50, 101])
+def test_mmsegmentations_networks_are_told_by_their_shapes(tmp_path, depth, num_classes, classes):
+    state = mmseg(depth, num_classes)
+    torch.save({"state_dict": state}, tmp_path / "ccnet.pth")
+    published = read_published(tmp_path / "ccnet.pth")
+    made = published.architecture
+    assert (made["backbone"], made["stem"]) == (f"resnet{depth}", "deep_32")
+    assert (made["num_classes"], made["auxiliary_channels"]) == (num_classes, 256)
+    assert made["classes"] == (classes and tuple(classes))
+    assert made["palette"] == (classes and tuple(classes.values()))
+    with torch.device("meta"):
+        wanted = CCNet(**made).state_dict()
+    assert {key: value.shape for key, value in published.state.items()} == {
+        key: value.shape for key, value in wanted.items()
+    }
+    assert {entry.source_key for entry in published.entries} == set(state)
+
+
+def test_every_key_and_change_is_reported(tmp_path):
+    state = like(AUTHORS)
+    torch.save({f"module.{key}": value for key, value in state.items()}, tmp_path / "a.pth")
+    published = read_published(tmp_path / "a.pth", recurrence=1)
+    assert [e.source_key for e in published.entries if e.source_key] == list(state)
+    assert {e.key for e in published.entries} == set(published.state)
+    added = [e.key for e in published.entries if not e.source_key]
+    assert len(added) == 110
+    assert all(key.endswith("num_batches_tracked") for key in added)
+    report = published.describe()
+    assert "resnet101 with stem deep_64, R=1, 19 classes, auxiliary head of 512" in report
+    assert "562 taken over, 110 added" in report
+    assert "110 × scale → |scale| + 1e-05" in report
+    assert "1 × input channels BGR → RGB" in report
+
+
+def test_classes_that_only_their_number_tells_are_noted(tmp_path):
+    torch.save(like(MMSEG), tmp_path / "a.pth")
+    note = "classes: the file names none; its 19 are taken for road, sidewalk, ..."
+    assert note in read_published(tmp_path / "a.pth").describe()
+    meta = {"CLASSES": tuple(CITYSCAPES)}
+    torch.save({"state_dict": like(MMSEG), "meta": meta}, tmp_path / "named.pth")
+    assert "classes:" not in read_published(tmp_path / "named.pth").describe()
+
+
+@pytest.mark.parametrize(
+    ("case", "changes", "words"),
+    [
+        (MMSEG, {"decode_head.cca.gamma": [1]}, r"two keys are head\.attention\.passes\.0\.gamma"),
+        (AUTHORS, {"conv1.weight": [64, 4, 3, 3]}, r"conv1\.weight of shape \(64, 4, 3, 3\).*BGR"),
+    ],
+)
+def test_what_can_not_be_taken_over_whole_is_an_error(tmp_path, case, changes, words):
+    torch.save(like(case, changes), tmp_path / "other.pth")
+    with pytest.raises(ValueError, match=rf"other\.pth: {words}"):
+        read_published(tmp_path / "other.pth")
+
+
+def test_the_report_has_every_key_whatever_the_system_s_encoding(tmp_path):
+    torch.save(like(AUTHORS), tmp_path / "a.pth")
+    published = read_published(tmp_path / "a.pth")
+    published.save_report(tmp_path / "report.csv")
+    rows = list(csv.reader((tmp_path / "report.csv").read_bytes().decode().splitlines()))
+    assert rows[1:] == [[e.source_key, e.key, e.change] for e in published.entries]
+    assert any("→" in change for *_, change in rows)
+
+
+def test_no_pass_leaves_the_attention_out_and_says_so(tmp_path):
+    torch.save(like(AUTHORS), tmp_path / "a.pth")
+    published = read_published(tmp_path / "a.pth", recurrence=0)
+    assert not any("attention" in key for key in published.state)
+    left_out = [e for e in published.entries if not e.key]
+    assert len(left_out) == 7
+    assert all("head.cca." in e.source_key for e in left_out)
+    assert "7 left out" in published.describe()
+
+
+def test_the_authors_network_is_built_by_its_own_rules(tmp_path):
+    torch.save({"model": like(AUTHORS)}, tmp_path / "a.pth")
+    made = read_published(tmp_path / "a.pth").architecture
+    expected = {"dilation": "uniform", "ceil_mode": True, "activation": "leaky_relu"}
+    expected |= {"auxiliary_bias": True, "align_corners": True, "std": (1.0, 1.0, 1.0)}
+    assert made.items() >= expected.items()
+    assert made["mean"][0] == pytest.approx(122.67891434)  # red comes first
+
+
+def test_half_precision_is_widened(tmp_path):
+    state = {key: value.half() for key, value in like(MMSEG).items() if "num_b" not in key}
+    torch.save(state, tmp_path / "half.pth")
+    published = read_published(tmp_path / "half.pth")
+    dtypes = {value.dtype for value in published.state.values()}
+    assert dtypes == {torch.float32, torch.int64}
+    assert f"{len(state) - 1} × float16 → float32" in published.describe()
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "asked", "expected"),
+    [
+        ("ccnet_r50-d8_512x1024_40k.pth", None, None, False),
+        ("ccnet_r50-d8_769x769_40k.pth", None, None, True),
+        ("ccnet_r50-d8_769x769_40k.pth", "dict(align_corners=False, dropout=0.1)", None, False),
+        ("ccnet.pth", "align_corners=True,\n  align_corners=True", None, True),
+        ("ccnet.pth", "align_corners=True, align_corners=False", None, False),
+        ("ccnet.pth", "align_corners=True", False, False),
+        ("ccnet.pth", None, True, True),
+    ],
+)
+def test_align_corners_follows_argument_configuration_and_name(
+    tmp_path, name, config, asked, expected
+):
+    meta = {} if config is None else {"config": config}
+    torch.save({"state_dict": like(MMSEG), "meta": meta}, tmp_path / name)
+    published = read_published(tmp_path / name, align_corners=asked)
+    assert published.architecture["align_corners"] is expected
+    assert f"align_corners={expected}" in published.describe()
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [
+        {"CLASSES": list("abcdefg"), "PALETTE": [[i, 0, 0] for i in range(7)]},
+        {"dataset_meta": {"classes": tuple("abcdefg"), "palette": [(i, 0, 0) for i in range(7)]}},
+    ],
+    ids=["old", "new"],
+)
+def test_classes_that_the_file_names_come_along(tmp_path, meta):
+    torch.save({"state_dict": mmseg(50, 7), "meta": meta}, tmp_path / "own.pth")
+    made = read_published(tmp_path / "own.pth").architecture
+    assert made["classes"] == tuple("abcdefg")
+    assert [tuple(color) for color in made["palette"]] == [(i, 0, 0) for i in range(7)]
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        (["head.reduction.0.weight"], "weights saved by this package"),
+        (["backbone.layer1.0.conv1.weight", "decode_head.psp_modules.0.1.conv.weight"], "PSPNet"),
+        (["backbone.stem.0.weight", "decode_head.conv_seg.weight"], "without criss-cross"),
+        (["backbone.layer1.0.conv1.weight", "classifier.4.weight"], "another network on a ResNet"),
+        (["conv1.weight", "layer1.0.conv1.weight", "fc.weight"], r"a backbone alone \(ResNet\)"),
+        (["backbone.layer1.0.conv1.weight", "roi_head.bbox.weight"], "detector"),
+        (["cls_token", "patch_embed.proj.weight"], "vision transformer"),
+        (["weight", "bias"], "it begins weight, bias"),
+    ],
+)
+def test_other_networks_are_called_by_name(tmp_path, keys, words):
+    torch.save(dict.fromkeys(keys, torch.zeros(1)), tmp_path / "other.pth")
+    with pytest.raises(ValueError, match=rf"other\.pth is no published CCNet.*{words}"):
+        read_published(tmp_path / "other.pth")
+
+
+@pytest.mark.parametrize("case", [AUTHORS, MMSEG])
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"extra.weight": [1]}, "keys of unknown use in a CCNet: extra.weight"),
+        ({"layer5.0.conv1.weight": [1]}, "keys of unknown use in a CCNet: layer5"),
+    ],
+)
+def test_keys_of_unknown_use_are_an_error(tmp_path, case, changes, words):
+    torch.save(like(case, changes), tmp_path / "more.pth")
+    with pytest.raises(ValueError, match=words):
+        read_published(tmp_path / "more.pth")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"decode_head.conv_seg.bias": None}, r"1 missing \(head\.classifier\.bias\)"),
+        ({"decode_head.conv_seg.weight": None}, r"it has no head\.classifier\.weight"),
+        (
+            {"backbone.layer1.0.bn1.bias": [63]},
+            r"1 of another shape \(backbone\.layer1\.0\.bn1\.bias",
+        ),
+        ({"backbone.stem.0.weight": [48, 3, 3, 3]}, r"a stem of \(48, 32, 64\) channels"),
+        ({"backbone.layer4.3.bn1.bias": [512]}, r"a ResNet of \(3, 4, 6, 4\) blocks"),
+    ],
+)
+def test_a_file_that_is_not_whole_is_an_error(tmp_path, changes, words):
+    torch.save(like(MMSEG, changes), tmp_path / "part.pth")
+    with pytest.raises(ValueError, match=rf"(?s)part\.pth.*{words}"):
+        CCNet.from_published(tmp_path / "part.pth")
+
+
+def test_a_published_network_is_taken_over_for_other_classes(tmp_path, caplog):
+    torch.save(like(MMSEG), tmp_path / "ccnet.pth")
+    published = read_published(tmp_path / "ccnet.pth")
+    model = CCNet.from_published(published, num_classes=3, classes=("a", "b", "c"))
+    assert model.classes == ("a", "b", "c")
+    assert model.palette is None
+    state = model.state_dict()
+    renewed = {k for k, v in published.state.items() if not torch.equal(v, state[k])}
+    assert renewed == {
+        f"{head}.{kind}"
+        for head in ("head.classifier", "auxiliary_head.4")
+        for kind in ("weight", "bias")
+    }
+    assert "new for 3 classes instead of 19" in caplog.text

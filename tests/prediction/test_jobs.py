@@ -1,0 +1,74 @@
+"""Image files and where their labels go: what is found, and what would be written over."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ccnet.prediction.jobs import find_jobs
+
+
+def write_images(folder: Path, *names: str) -> None:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(path)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "expected"),
+    [
+        (["a.jpg"], {"a.jpg": "a.png"}),
+        (["."], {"a.jpg": "a.png", "b.PNG": "b.png", "sub/c.bmp": "sub/c.png"}),
+        (["sub"], {"sub/c.bmp": "c.png"}),
+        (["*.jpg"], {"a.jpg": "a.png"}),
+        (["**/*.[bj][mp][pg]"], {"a.jpg": "a.png", "sub/c.bmp": "c.png"}),
+        (["b.PNG", "b.PNG", "sub"], {"b.PNG": "b.png", "sub/c.bmp": "c.png"}),
+    ],
+    ids=str,
+)
+def test_files_folders_and_patterns_are_found(tmp_path, monkeypatch, inputs, expected):
+    write_images(tmp_path, "a.jpg", "b.PNG", "sub/c.bmp")
+    (tmp_path / "notes.txt").touch()
+    monkeypatch.chdir(tmp_path)
+    jobs = find_jobs(inputs, Path("out"))
+    assert {job.image.as_posix(): job.labels.as_posix() for job in jobs} == {
+        image: f"out/{labels}" for image, labels in expected.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("inputs", "output", "words"),
+    [
+        (["in"], "out", "in/a.jpg and in/a.png would both be written to out/a.png"),
+        (["in/sub/b.png", "other/b.jpg"], "out", "would both be written to out/b.png"),
+        (["other/c.png"], "other", "labels of other/c.png would be written over other/c.png"),
+        (["other/c.png"], "in/../other", "labels of other/c.png would be written over"),
+        (["out/sub/b.png", "other/deep"], "out", "other/deep/sub/b.jpg would be .* out/sub/b.png"),
+    ],
+)
+def test_no_image_is_written_over_and_no_labels_twice(tmp_path, monkeypatch, inputs, output, words):
+    write_images(tmp_path, "in/a.jpg", "in/a.png", "in/c.jpg", "in/sub/b.png", "out/sub/b.png")
+    write_images(tmp_path, "other/b.jpg", "other/c.png", "other/deep/sub/b.jpg")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=words):
+        find_jobs(inputs, Path(output))
+
+
+@pytest.mark.parametrize("given", ["missing.jpg", "*.gif", "empty", "missing/*.png"])
+def test_nothing_found_is_an_error_that_names_the_input(tmp_path, monkeypatch, given):
+    (tmp_path / "empty").mkdir()
+    write_images(tmp_path, "a.jpg")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError) as caught:
+        find_jobs(["a.jpg", given], Path("out"))
+    assert f"no images at {given}; known are .jpg" in str(caught.value)
+
+
+def test_labels_in_a_folder_within_the_images_are_no_images_next_time(tmp_path):
+    write_images(tmp_path / "in", "a.png")
+    for _ in range(2):
+        jobs = find_jobs([tmp_path / "in"], tmp_path / "in" / "labels")
+        assert [job.image.name for job in jobs] == ["a.png"]
+        write_images(tmp_path / "in" / "labels", "a.png")

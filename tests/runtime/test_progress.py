@@ -1,0 +1,22 @@
+"""Bars: what the first process shows, and that the others show nothing."""
+
+from ccnet.runtime import progress
+
+
+def test_one_process_counts_its_images(capsys):
+    with progress.counting("predicting") as count:
+        assert count is not None
+        count(1, 2)
+        count(2, 2)
+    assert capsys.readouterr().err == "predicting: 2/2\n"
+
+
+def test_of_several_processes_the_first_counts_its_own_share(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "num_processes", lambda: 3)
+    with progress.counting("predicting") as count:
+        assert count is not None
+        count(2, 2)
+    assert capsys.readouterr().err == "predicting (1 of 3): 2/2\n"
+    monkeypatch.setattr(progress, "rank", lambda: 1)
+    with progress.counting("predicting") as count:
+        assert count is None

@@ -1,0 +1,28 @@
+"""Signals as requests."""
+
+import os
+import signal
+
+import pytest
+
+from ccnet.runtime.signals import StopSignals
+
+
+def test_the_first_ctrl_c_is_a_request_and_the_second_stops():
+    before = signal.getsignal(signal.SIGINT)
+    with StopSignals() as stop:
+        assert not stop.requested
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.requested
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_second_sigterm_does_not_break_off_what_the_first_asked_to_end():
+    before = signal.getsignal(signal.SIGTERM)
+    with StopSignals() as stop:
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.requested
+    assert signal.getsignal(signal.SIGTERM) is before

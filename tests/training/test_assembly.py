@@ -1,0 +1,155 @@
+"""From a configuration to parts: groups, schedules, frozen and recomputed parts."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn import BatchNorm2d
+
+from ccnet.config import OptimizerConfig
+from ccnet.datasets import Scenes
+from ccnet.demo import SCENES
+from ccnet.models.ccnet import CCNet
+from ccnet.training.assembly import (
+    build_model,
+    build_model_from,
+    build_optimizer,
+    build_scheduler,
+    freeze,
+    inherited,
+    recompute_parts,
+    to_training_mode,
+)
+
+
+def small() -> CCNet:
+    return CCNet(2, "tiny", channels=8, kernel_size=1, auxiliary_channels=8)
+
+
+def rates(config: OptimizerConfig, steps: int, group: int = 0) -> list[float]:
+    optimizer = build_optimizer(config, small())
+    scheduler = build_scheduler(config, optimizer, steps)
+    found = []
+    for _ in range(steps):
+        found.append(optimizer.param_groups[group]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return found
+
+
+def test_the_poly_schedule_is_the_paper_s():
+    assert rates(OptimizerConfig(), 10) == pytest.approx(
+        [1e-2 * (1 - step / 10) ** 0.9 for step in range(10)]
+    )
+
+
+def test_a_start_from_other_classes_is_refused():
+    model = build_model(SCENES, Scenes())
+    model.classes = ("ground", "green", "red", "blue")
+    with pytest.raises(ValueError, match="class 1 of the model is 'green', of the data 'red'"):
+        build_model_from(model, SCENES, Scenes())
+
+
+def test_the_poly_schedule_warms_up_and_ends_where_it_is_told():
+    config = OptimizerConfig(lr=0.1, final_lr=0.01, power=1.0, warmup_steps=3)
+    expected = [0.01 + 0.09 * (1 - step / 9) for step in range(9)]
+    for step in range(3):
+        expected[step] *= (step + 1) / 4
+    assert rates(config, 9) == pytest.approx(expected)
+
+
+def test_a_warm_up_that_does_not_fit_is_refused():
+    optimizer = build_optimizer(OptimizerConfig(), small())
+    with pytest.raises(ValueError, match="one_cycle rises by itself"):
+        build_scheduler(OptimizerConfig(schedule="one_cycle", warmup_steps=2), optimizer, 10)
+    with pytest.raises(ValueError, match="0 to 10, the steps, got 11"):
+        build_scheduler(OptimizerConfig(warmup_steps=11), optimizer, 10)
+
+
+@pytest.mark.parametrize("schedule", ["poly", "one_cycle"])
+def test_the_heads_may_learn_faster(schedule):
+    config = OptimizerConfig(head_lr_factor=10.0, schedule=schedule)
+    backbone, heads = rates(config, 10, group=0), rates(config, 10, group=1)
+    assert heads == pytest.approx([10 * rate for rate in backbone])
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_norms_and_biases_may_go_without_decay(name):
+    model = small()
+    names = {id(parameter): key for key, parameter in model.named_parameters()}
+    optimizer = build_optimizer(OptimizerConfig(name=name, decay_norms=False), model)
+    decay = {
+        names[id(parameter)]: group["weight_decay"]
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    assert set(decay) == set(names.values())
+    without = {key for key, value in decay.items() if value == 0}
+    norms = {f"{key}.weight" for key, m in model.named_modules() if isinstance(m, BatchNorm2d)}
+    assert without == norms | {key for key in decay if key.endswith((".bias", "gamma"))}
+    one_group = build_optimizer(OptimizerConfig(name=name), model).param_groups
+    assert [group["weight_decay"] for group in one_group] == [1e-4]
+
+
+def test_a_frozen_part_learns_nothing_and_counts_nothing():
+    model = small()
+    freeze(model, ["backbone.conv1"], norms=False)
+    to_training_mode(model, ["backbone.conv1"], norms=False)
+    assert not any(p.requires_grad for p in model.backbone.conv1.parameters())
+    assert not model.backbone.conv1[1].training
+    assert model.backbone.conv2[1].training
+    assert all(p.requires_grad for p in model.head.parameters())
+    frozen = set(map(id, model.backbone.conv1.parameters()))
+    groups = build_optimizer(OptimizerConfig(), model).param_groups
+    assert not frozen & {id(p) for group in groups for p in group["params"]}
+
+
+def test_freezing_everything_is_refused():
+    with pytest.raises(ValueError, match="nothing is left to train"):
+        freeze(small(), ["backbone", "head", "auxiliary_head"], norms=False)
+
+
+@pytest.mark.parametrize("act", [recompute_parts, lambda model, names: freeze(model, names, False)])
+def test_a_part_that_there_is_not_is_named_with_those_that_there_are(act):
+    with pytest.raises(
+        ValueError, match=r"no part 'backbone.layer9'; it has backbone.conv1, .*head"
+    ):
+        act(small(), ["backbone.layer9"])
+
+
+def test_a_recomputed_part_keeps_its_input_alone():
+    def kept(model: CCNet) -> int:
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t: sizes.append(t.nbytes) or t, lambda t: t
+        ):
+            model(torch.randn(2, 3, 64, 64), auxiliary=True)[0].sum()
+        return sum(sizes)
+
+    plain, less = small(), small()
+    recompute_parts(less, ["backbone.conv1", "backbone.conv2"])
+    assert kept(less) < kept(plain) - 2 * 32 * 32 * 32 * 4
+
+
+def test_a_start_keeps_the_architecture_that_no_flag_gives(tmp_path):
+    model = replace(SCENES.model, backbone="resnet18", channels=8)
+    config = replace(SCENES, model=model)
+    rules = {"stem": "deep_32", "dilation": "uniform", "ceil_mode": True, "auxiliary_bias": True}
+    source = build_model(config, Scenes(), **rules)
+    started = build_model_from(source, config, Scenes())
+    assert started.arguments.items() >= rules.items()
+    torch.testing.assert_close(started.state_dict(), source.state_dict())
+    assert inherited(started) == inherited(source)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"activation": "leaky_relu"}, "activation leaky_relu, the configuration relu; model.act"),
+        ({"in_channels": 5}, "takes 5 channels, data has 3"),
+    ],
+)
+def test_a_start_from_another_network_is_refused(changes, words):
+    source = build_model(SCENES, Scenes(), **changes)
+    with pytest.raises(ValueError, match=words):
+        build_model_from(source, SCENES, Scenes())
