@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 from ccnet.config import TrainConfig, read_config, resumed_config
+from ccnet.datasets import DatasetName
 from ccnet.runtime.launch import is_first, is_launched, launch_processes
 
-Data = Literal["scenes", "folder", "camvid"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Format = Literal["onnx", "torch-export", "aot"]
 FilePrecision = Literal["float32", "float16", "int8"]
@@ -71,7 +71,7 @@ def train(
 
 def evaluate(
     model: Path,
-    data: Data = "folder",
+    data: DatasetName = "folder",
     root: Path | None = None,
     split: str = "val",
     output: Path | None = None,
@@ -204,7 +204,7 @@ def predict(
 
 def check_data(
     root: Path,
-    data: Data = "folder",
+    data: DatasetName = "folder",
     split: str | None = None,
     output: Path | None = None,
 ) -> int:

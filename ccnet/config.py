@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from ccnet.datasets import DatasetName
 from ccnet.datasets.transforms import RandomTransform
 
 
@@ -11,7 +12,7 @@ from ccnet.datasets.transforms import RandomTransform
 class DataConfig:
     """What to learn from."""
 
-    name: Literal["scenes", "folder", "camvid"] = "scenes"
+    name: DatasetName = "scenes"
     """Embedded procedural scenes; a folder with a dataset.yaml; CamVid."""
     root: str | None = None
     """Folder of the data set; the scenes need none."""
