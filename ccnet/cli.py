@@ -110,7 +110,7 @@ def leave(status: int) -> NoReturn:
 def parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
     """Parse a command and its flags.
 
-    With `train --resume RUN` the run's own configuration comes first, and the given flags change it.
+    With `train --resume RUN` the configuration of the run comes first, and the flags change it.
     """
     arguments = normalized(arguments)
     parsed = parser.parse_args(arguments)
@@ -155,7 +155,7 @@ def boolean_flags(function: Callable[..., Any], owner: str = "") -> Iterator[str
             yield owner + parameter.name
         elif parameter.annotation is TrainConfig:  # its fields are flags of the command itself
             yield from boolean_flags(TrainConfig)
-        elif is_dataclass(parameter.annotation):
+        elif isinstance(parameter.annotation, type) and is_dataclass(parameter.annotation):
             yield from boolean_flags(parameter.annotation, f"{owner}{parameter.name}.")
 
 
