@@ -3,6 +3,7 @@
 import argparse
 import inspect
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import is_dataclass
@@ -91,7 +92,7 @@ def without_traceback(message: str) -> str:
         return message
     lines = message.rstrip().split("\n")
     last_frame = max(index for index, line in enumerate(lines) if line.startswith("  "))
-    return "\n".join(lines[last_frame + 1 :])
+    return re.sub(r"^[\w.]+: ", "", "\n".join(lines[last_frame + 1 :]))  # without the error's class
 
 
 def leave(status: int) -> NoReturn:
