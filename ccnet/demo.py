@@ -37,8 +37,6 @@ SCENES = TrainConfig(
     device="cpu",
 )
 """The run of `ccnet demo`, and of the tests that need a real one."""
-NUM_SHOWN = 4
-"""Held-out scenes that are predicted and drawn."""
 
 
 def demo(run: Path, seed: int = 0) -> Scores:
@@ -54,15 +52,16 @@ def demo(run: Path, seed: int = 0) -> Scores:
         scores = evaluate(predictor, held_out, progress=progress)
     write_json(run / "metrics.json", scores.to_dict())
 
+    shown = first_of_each_color(held_out)
     images = run / "images"
     images.mkdir()
-    for index in range(NUM_SHOWN):
+    for index in shown:
         Image.fromarray(held_out[index][0]).save(images / f"{held_out.name(index)}.png")
     predictions = run / "predictions"
     jobs = find_jobs([images], predictions)
     assert not predict_files(predictor, jobs, predictions, color=True).failures
 
-    samples = [held_out[index] for index in range(NUM_SHOWN)]
+    samples = [held_out[index] for index in shown]
     save_comparison(
         run / "held_out.png",
         [(image, label, predictor.predict(image)) for image, label in samples],
@@ -77,6 +76,14 @@ def demo(run: Path, seed: int = 0) -> Scores:
     save_attention(run / "attention.png", rows)
     save_curves(run / "curves.png", run / "log.csv")
     return scores
+
+
+def first_of_each_color(scenes: Scenes) -> list[int]:
+    """The index of the first scene with a red, a green and a blue beacon."""
+    first: dict[int, int] = {}
+    for index, (_, label) in enumerate(scenes):
+        first.setdefault(int(label[label != Scenes.ignore_index].max()), index)
+    return sorted(first.values())
 
 
 def pixel_far_from_beacon(image: np.ndarray, label: np.ndarray) -> tuple[int, int]:
