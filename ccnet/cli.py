@@ -136,7 +136,7 @@ def normalized(arguments: Sequence[str]) -> list[str]:
         switches |= {f"--{name}": f"--{name}=true", f"--{negative(name)}": f"--{name}=false"}
     words = [with_underscores(word) for word in arguments]
     for index, following in enumerate([*words[1:], ""]):
-        if following.lower() not in ("true", "false"):
+        if following.lower() not in ("true", "false", "null"):
             words[index] = switches.get(words[index], words[index])
     return words
 
@@ -152,7 +152,7 @@ def with_underscores(word: str) -> str:
 def boolean_flags(function: Callable[..., Any], owner: str = "") -> Iterator[str]:
     """Names of the boolean flags of a function or a dataclass, as in `model.align_corners`."""
     for parameter in inspect.signature(function).parameters.values():
-        if parameter.annotation is bool:
+        if parameter.annotation in (bool, bool | None):
             yield owner + parameter.name
         elif parameter.annotation is TrainConfig:  # its fields are flags of the command itself
             yield from boolean_flags(TrainConfig)
@@ -170,7 +170,7 @@ class HelpFormatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
     """Descriptions as they are written, a boolean as its pair of switches, defaults, no types."""
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
-        if not isinstance(action.default, bool):
+        if action.metavar not in ("{true,false}", "{true,false,null}"):  # those of a boolean
             return super()._format_action_invocation(action)
         (flag,) = action.option_strings
         return f"{flag}, --{negative(flag.removeprefix('--'))}"

@@ -81,7 +81,8 @@ def demo(run: Path, seed: int = 0) -> Scores:
 def first_of_each_color(scenes: Scenes) -> list[int]:
     """The index of the first scene with a red, a green and a blue beacon."""
     first: dict[int, int] = {}
-    for index, (_, label) in enumerate(scenes):
+    for index in range(len(scenes)):
+        _, label = scenes[index]
         first.setdefault(int(label[label != Scenes.ignore_index].max()), index)
     return sorted(first.values())
 

@@ -1,4 +1,4 @@
-"""`ccnet` as real processes, and a short run for them."""
+"""How tests run `ccnet`, in their own process or in others, and a short run for them."""
 
 import json
 import os
@@ -39,6 +39,18 @@ def status(*arguments: object) -> int:
     with pytest.raises(SystemExit) as stop:
         main([str(argument) for argument in arguments])
     return stop.value.code  # pyright: ignore[reportReturnType]
+
+
+def run_python(program: str) -> str:
+    """What a program prints in a process of its own."""
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment(),
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return result.stdout
 
 
 def environment() -> dict[str, str]:

@@ -16,7 +16,7 @@ import pytest
 from ccnet.cli import DESCRIPTION, boolean_flags, build_parser, error_line, negative, parse
 from ccnet.commands import COMMANDS
 from ccnet.config import TrainConfig
-from tests.commands import ROOT, status
+from tests.commands import ROOT, run_python, status
 
 
 def booleans(owner: object, prefix: str = "") -> dict[str, bool]:
@@ -95,10 +95,35 @@ def test_a_boolean_may_have_its_value_as_in_yaml(command, name, default):
 @pytest.mark.parametrize(("command", "name", "default"), BOOLEANS)
 def test_help_shows_both_switches_and_the_default(command, name, default):
     text = help_of(command)
-    (entry,) = re.findall(rf"--{name}, --{negative(name)} (.*?)\(default: (\w+)\)", text)
-    assert len(entry[0]) > 10
-    assert entry[1] == ("on" if default else "off")
-    assert "{true,false}" not in text
+    (said,) = re.findall(rf"--{name}, --{negative(name)} (.*?)(?= --|$)", text)
+    shown = {True: " (default: on)", False: " (default: off)", None: ""}[default]
+    assert said.endswith(shown)
+    assert len(said) > 10 + len(shown)
+    assert "{true,false" not in text
+
+
+def test_a_boolean_that_may_be_null_is_a_pair_of_switches_too(monkeypatch, capsys):
+    def command(ceil_mode: bool | None = None) -> int:
+        """Tell the value.
+
+        Args:
+            ceil_mode: Whether sizes are rounded up.
+        """
+        print(ceil_mode)
+        return 0
+
+    monkeypatch.setitem(COMMANDS, "demo", command)
+    for flags, value in (
+        ([], None),
+        (["--ceil-mode"], True),
+        (["--no-ceil-mode"], False),
+        (["--ceil-mode", "null"], None),
+        (["--ceil-mode=false"], False),
+    ):
+        assert status("demo", *flags) == 0
+        assert capsys.readouterr().out == f"{value}\n"
+    assert status("demo", "--help") == 0
+    assert "--ceil_mode, --no_ceil_mode" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", ["predict", "export", "convert"])
@@ -133,8 +158,8 @@ def test_resuming_keeps_the_run_s_booleans_unless_a_switch_is_given(
     resume = f"--resume={tmp_path}"
     assert value_of(command, name, resume) is (not default)
     switch = f"--{name}" if default else f"--{negative(name)}"
-    assert value_of(command, name, resume, switch) is default
-    assert value_of(command, name, switch, resume) is default
+    assert value_of(command, name, resume, switch) is bool(default)
+    assert value_of(command, name, switch, resume) is bool(default)
 
 
 @pytest.mark.parametrize(
@@ -213,6 +238,21 @@ def test_errors_are_one_clear_line(arguments, words, capsys, tmp_path, monkeypat
     assert words in error
     assert "Traceback" not in error
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_help_of_no_command_loads_torch():
+    program = """
+import sys
+from ccnet.cli import main
+from ccnet.commands import COMMANDS
+for command in COMMANDS:
+    try:
+        main([command, "--help"])
+    except SystemExit as stop:
+        assert stop.code == 0, command
+print("torch" in sys.modules)
+"""
+    assert run_python(program).split()[-1] == "False"
 
 
 @pytest.mark.parametrize("arguments", [("train", "--stepz", "3"), ("train", "--steps", "many")])

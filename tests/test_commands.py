@@ -11,6 +11,8 @@ import yaml
 from PIL import Image
 
 from ccnet import CCNet, Predictor
+from ccnet.commands import train
+from ccnet.config import TrainConfig
 from ccnet.datasets import Scenes
 from tests.commands import status
 from tests.images.test_tiff import write_tiff
@@ -178,6 +180,26 @@ def test_convert_names_what_is_no_ccnet(tmp_path, capsys):
     assert not (tmp_path / "model").exists()
     assert status("convert", tmp_path / "none.pth", tmp_path / "model") == 2
     assert "no weight file at" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("overlay", [True, False])
+@pytest.mark.parametrize("color", [True, False])
+def test_predict_writes_the_pictures_that_its_switches_ask_for(
+    run, folder, tmp_path, color, overlay
+):
+    flags = ["--color" if color else "--no-color", "--overlay" if overlay else "--no-overlay"]
+    image, output = folder / "val" / "images" / "0.png", tmp_path / "out"
+    flags += ["--output", str(output), "--device", "cpu"]
+    assert status("predict", *flags, run / "model", image) == 0
+    assert (output / "0.png").exists()
+    assert (output / "0.color.png").exists() == color
+    assert (output / "0.overlay.png").exists() == overlay
+
+
+def test_a_launched_run_needs_a_folder_that_all_processes_know(monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "any")
+    with pytest.raises(ValueError, match="give --run: processes that torchrun"):
+        train(TrainConfig())
 
 
 def test_predict_reads_images_of_many_channels(tmp_path):

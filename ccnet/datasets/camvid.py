@@ -24,7 +24,7 @@ UNLABELED = (11, (0, 0, 0))
 
 @final
 class CamVid(PairedDataset):
-    """CamVid with its usual 11 classes; the value 11 (Unlabelled) is ignored.
+    """CamVid with its usual 11 classes; the value 11, unlabeled, is ignored.
 
     Two layouts are read: `<split>/images` + `<split>/labels`, and that of SegNet's distribution,
     `train` + `trainannot`, `val` + `valannot`, `test` + `testannot`. The list files of that

@@ -107,7 +107,7 @@ def test_warnings_leave_the_data_fit(tmp_path: Path, label: list, warning: str):
     assert any(warning in line for line in report.warnings)
 
 
-def test_nothing_labelled_is_unfit(tmp_path: Path):
+def test_nothing_labeled_is_unfit(tmp_path: Path):
     (tmp_path / "dataset.yaml").write_text("classes: [sky, road]")
     add_pair(tmp_path, "a", [[255, 255]])
     assert check_dataset(tmp_path).problems == ["no labeled pixel at all"]

@@ -91,8 +91,8 @@ def test_another_color_changes_only_the_beacon():
 def test_borders_between_shapes_and_ground_are_ignored():
     for _, label in Scenes(num_images=20):
         for one, other in ((label[1:], label[:-1]), (label[:, 1:], label[:, :-1])):
-            labelled = (one != 255) & (other != 255)
-            assert (one[labelled] == other[labelled]).all()
+            labeled = (one != 255) & (other != 255)
+            assert (one[labeled] == other[labeled]).all()
 
 
 def test_names_tell_split_and_index():

@@ -32,7 +32,7 @@ def test_image_and_label_are_sampled_on_one_grid(scale: float, mirror: float, ax
     for seed in range(5):
         view, target = transform(image, label, np.random.default_rng(seed))
         difference = view[:, :, "xy".index(axis)].astype(float) - target
-        # half a pixel for the nearest neighbour, half a gray level for rounding, and the filter's
+        # half a pixel for the nearest neighbor, half a gray level for rounding, and the filter's
         # one-sided reach at the image's edge
         assert np.abs(difference).max() <= 1 + max(0, 1 / scale - 1)
         assert np.abs(difference.mean()) < 0.3
