@@ -135,10 +135,11 @@ def normalized(arguments: Sequence[str]) -> list[str]:
     for name in () if command is None else boolean_flags(COMMANDS[command]):
         switches |= {f"--{name}": f"--{name}=true", f"--{negative(name)}": f"--{name}=false"}
     words = [with_underscores(word) for word in arguments]
-    for index, following in enumerate([*words[1:], ""]):
-        if following.lower() not in ("true", "false", "null"):
-            words[index] = switches.get(words[index], words[index])
-    return words
+    has_value = [word.lower() in ("true", "false", "null") for word in [*words[1:], ""]]
+    return [
+        word if valued else switches.get(word, word)
+        for word, valued in zip(words, has_value, strict=False)
+    ]
 
 
 def with_underscores(word: str) -> str:

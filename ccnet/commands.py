@@ -48,15 +48,11 @@ def train(
     if resume is not None:
         if (run, init) != (None, None):
             raise ValueError(
-                "--resume continues a run in its own folder: give no --run or --init with it"
+                "--resume continues in the run's own folder: no --run or --init with it"
             )
         run, config = resume, resumed_config(read_config(RunFolder(resume).config), config)
     elif run is None:
-        if is_launched():
-            raise ValueError(
-                "give --run: processes that torchrun or SLURM started need the same folder"
-            )
-        run = Path("runs") / f"{config.data.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        run = new_run_folder(config)
         arguments.append(f"--run={run}")
     status = launch_processes(config.devices, config.num_nodes, arguments)
     if status is not None:
@@ -80,6 +76,13 @@ def train(
     else:
         print(f"validation mIoU {scores.miou:.4f}; the best model is {run / 'model'}")
     return 0
+
+
+def new_run_folder(config: TrainConfig) -> Path:
+    """A folder named after the data set and the time."""
+    if is_launched():  # each process would choose its own
+        raise ValueError("give --run: processes that torchrun or SLURM started need one folder")
+    return Path("runs") / f"{config.data.name}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 def evaluate(
@@ -107,7 +110,7 @@ def evaluate(
         data: Kind of data set. A folder is described by its dataset.yaml.
         root: Folder of the data set. The scenes need none.
         split: Part of the data set.
-        output: JSON file to write the scores to, each 0 to 1. Unless given, they are only printed.
+        output: JSON file to write the scores to, each 0 to 1.
         num_workers: Processes per device that read images ahead. 0 reads in the main process.
         device: Where to compute: auto (the best device there is), cpu, cuda or mps.
         devices: Processes per machine, one per device. Unless given, as many as torchrun or SLURM
@@ -171,15 +174,13 @@ def predict(
         output: Folder for the label maps.
         color: Also write NAME.color.png, the labels in the colors of the classes.
         overlay: Also write NAME.overlay.png, these colors over the image.
-        overwrite: Replace files in OUTPUT that this command did not write. Without it they are an
-            error.
+        overwrite: Replace files in OUTPUT that this command did not write; else they are an error.
         num_workers: Threads per device that read images ahead. 0 reads in the main thread.
         device: Where to compute: auto (the best device there is), cpu, cuda or mps.
         devices: Processes per machine, one per device. Unless given, as many as torchrun or SLURM
             started; 1 without them.
         num_nodes: Machines. Unless given, as many as torchrun or SLURM started; 1 without them.
-        precision: Number format of the network. auto is bfloat16 where that is faster, else
-            float32.
+        precision: Number format of the network; auto is bfloat16 where that is faster, or float32.
     """
     from ccnet.prediction.files import predict_files
     from ccnet.prediction.jobs import find_jobs
@@ -239,8 +240,7 @@ def check_data(
         root: Folder of the data set.
         data: Kind of data set. A folder is described by its dataset.yaml.
         split: Part of the data set. Unless given, train and val, since training needs both.
-        output: JSON file to write the whole reports to, by split. Unless given, they are only
-            printed, with long lists cut.
+        output: JSON file to write the reports to, by split, with the lists that are cut in print.
     """
     from rich.console import Console
 
@@ -285,7 +285,7 @@ def convert(
             decides by the source, the configuration in the file and its name (the 769x769 models of
             mmsegmentation need yes).
         num_classes: Replace the classifiers by new ones for this many classes, for fine-tuning.
-        overwrite: Write into a folder that is not empty. Without it that is an error.
+        overwrite: Write into a folder that is not empty; else that is an error.
     """
     from ccnet.models.ccnet import CCNet
     from ccnet.models.published import read_published
@@ -335,7 +335,7 @@ def export(
         images: Folder of images to compare on, and to calibrate int8 with. Unless given, noise.
         min_agreement: Smallest share of pixels, 0 to 1, that must get the class that PyTorch gives.
             Unless given, 0.999 for float32, 0.99 for float16 and 0.9 for int8.
-        overwrite: Replace an existing file. Without it that is an error.
+        overwrite: Replace an existing file; else that is an error.
     """
     from rich.console import Console
 

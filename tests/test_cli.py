@@ -261,6 +261,13 @@ def test_wrong_flags_are_refused(arguments, capsys):
     assert arguments[1].strip("-") in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("arguments", [(), ("predicts",)], ids=["none", "misspelled"])
+def test_without_a_command_those_there_are_are_named(arguments, capsys):
+    assert status(*arguments) == 2
+    error = capsys.readouterr().err
+    assert all(command in error for command in ("train", "predict"))
+
+
 @pytest.mark.parametrize("value", [0, 1, 2, 130])
 def test_the_exit_status_is_the_command_s(value, monkeypatch):
     def command(number: int = value) -> int:
