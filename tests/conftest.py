@@ -21,14 +21,13 @@ else:
 import numpy as np
 import pytest
 import torch
-from jaxtyping import install_import_hook
-from jaxtyping._config import config
+from jaxtyping import config, install_import_hook
 from torch import Tensor, nn
 
-import tests.shapes
+from tests import shapes
 
 # before the package is imported for the first time
-install_import_hook("ccnet", "tests.shapes.check_arrays")
+install_import_hook("ccnet", f"{shapes.__name__}.check_arrays")
 
 from ccnet import CCNet, Predictor
 from ccnet.datasets import Scenes
