@@ -1,4 +1,4 @@
-"""The picture at the top of the README: scenes, their labels, a prediction, and where a pixel looks.
+"""The picture at the top of the README: scenes, labels, predictions, and where a pixel looks.
 
 Takes the model that `make demo` trains and writes docs/scenes.png.
 

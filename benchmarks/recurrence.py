@@ -86,7 +86,12 @@ def plot(rows: list[dict[str, str]], path: Path) -> None:
     scores = by_recurrence(rows)
     figure = Figure(figsize=(5, 3), layout="constrained")
     axis = figure.subplots()
-    axis.plot(list(scores), [statistics.mean(values) for values in scores.values()], color="gray", label="mean")
+    axis.plot(
+        list(scores),
+        [statistics.mean(values) for values in scores.values()],
+        color="gray",
+        label="mean",
+    )
     for recurrence, values in scores.items():
         axis.plot([recurrence] * len(values), values, "o", color="tab:blue")
     axis.plot([], [], "o", color="tab:blue", label="one training run")

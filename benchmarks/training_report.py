@@ -1,6 +1,6 @@
 """Tables of results/training.csv for docs/performance.md: loader, waiting time, training step.
 
-    python benchmarks/training_report.py [CSV]
+python benchmarks/training_report.py [CSV]
 """
 
 import csv

@@ -27,7 +27,9 @@ PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 DOTTED_NAME = re.compile(r"\bccnet(?:\.\w+)+\b")
 FLAG = re.compile(r"(?<!\S)--([a-z][\w.-]*)")
 GUIDES = [path for path in PAGES if path.parent.name == "docs" and path.name != "README.md"]
-BRITISH = r"colour|grey|neighbour|behaviour|favour|centre|\w*(?:normal|minim|optim|initial)is[ei]\w*"
+BRITISH = (
+    r"colour|grey|neighbour|behaviour|favour|centre|\w*(?:normal|minim|optim|initial)is[ei]\w*"
+)
 CONTRACTIONS = r"\w+n['’]t|(?:it|that|there|what|here)['’]s"
 UNWANTED = re.compile(rf"(?i)\b(?:{BRITISH}|labelled|{CONTRACTIONS})")
 # names that a recipe or the changelog uses for what is not in the tree
