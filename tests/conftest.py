@@ -21,7 +21,13 @@ else:
 import numpy as np
 import pytest
 import torch
+from jaxtyping import config, install_import_hook
 from torch import Tensor, nn
+
+from tests import shapes
+
+# before the package is imported for the first time
+install_import_hook("ccnet", f"{shapes.__name__}.check_arrays")
 
 from ccnet import CCNet, Predictor
 from ccnet.datasets import Scenes
@@ -49,6 +55,14 @@ def device(request):
 @pytest.fixture(autouse=True)
 def _fixed_seed():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _check_arrays(request):
+    """Annotations of arrays are enforced, except in tests marked `unchecked`."""
+    config.update("jaxtyping_disable", request.node.get_closest_marker("unchecked") is not None)
+    yield
+    config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture

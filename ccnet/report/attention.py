@@ -55,7 +55,12 @@ def follow(
 
 def attention_of_passes(
     predictor: Predictor, image: UInt8[np.ndarray, "h w 3"]
-) -> list[tuple[Float[Tensor, "h w h"], Float[Tensor, "h w w"]]]:
+) -> list[
+    tuple[
+        Float[Tensor, "feature_h feature_w feature_h"],
+        Float[Tensor, "feature_h feature_w feature_w"],
+    ]
+]:
     """The attention weights of each pass on one image, in order, float32 on the CPU."""
     passes = []
 
@@ -79,9 +84,7 @@ def attention_of_passes(
 
 def save_attention(
     path: str | Path,
-    rows: Sequence[
-        tuple[np.ndarray, tuple[int, int], Sequence[Float[np.ndarray, "feature_h feature_w"]]]
-    ],
+    rows: Sequence[tuple[np.ndarray, tuple[int, int], Sequence[Float[np.ndarray, "_ _"]]]],
 ) -> None:
     """Rows of image, pixel (x, y) in it, and where it looks: a map for one pass, two passes, ..."""
     counts = ("one pass", "two passes", *(f"{n} passes" for n in range(3, 100)))

@@ -64,7 +64,7 @@ def launch(devices: int, num_nodes: int, arguments: Sequence[str]) -> int:
         if missing:
             raise ValueError(
                 f"{num_nodes} nodes have to find each other: start this command by torchrun or "
-                "srun on every node (README, Scaling), or set MASTER_ADDR, MASTER_PORT and "
+                "srun on every node (docs/scaling.md), or set MASTER_ADDR, MASTER_PORT and "
                 f"NODE_RANK there; {' and '.join(missing)} isn't set"
             )
         address = f"{os.environ['MASTER_ADDR']}:{os.environ.get('MASTER_PORT', '29500')}"

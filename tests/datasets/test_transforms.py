@@ -179,6 +179,7 @@ def test_settings_out_of_range_are_refused(keys: dict[str, Any], message: str):
         dataclasses.replace(RandomTransform((4, 4)), **keys)
 
 
+@pytest.mark.unchecked
 def test_image_and_label_of_different_size_are_refused():
     image, label = noise(10, 12)
     with pytest.raises(ValueError, match=r"image is \(10, 12\) but its label is \(10, 11\)"):
