@@ -196,7 +196,7 @@ def _refuse_unmatched(root: Path, files: Pairs) -> None:
 
 
 def _mismatch_advice(
-    image_path: Path, image: UInt8[np.ndarray, "h w 3"], label: UInt8[np.ndarray, "h w"]
+    image_path: Path, image: UInt8[np.ndarray, "h w 3"], label: UInt8[np.ndarray, "label_h label_w"]
 ) -> str:
     is_turned = label.shape == image.shape[1::-1] and image_path.suffix.lower() != ".npy"
     if is_turned:
