@@ -37,7 +37,9 @@ def main(arguments: list[str] | None = None) -> None:
             flags.pop("config")
             own = {key: flags.pop(key) for key in ("run", "init", "resume")}
             flags = {"config": TrainConfig(**flags), **own}
-        status = launch_processes(flags.get("devices"), flags.get("num_nodes"), given)
+        status = None
+        if "devices" in flags:  # `train` starts its processes itself, once its run has a name
+            status = launch_processes(flags["devices"], flags["num_nodes"], given)
         if status is None:
             status = COMMANDS[name](**flags)
     except EXPECTED as error:
