@@ -9,13 +9,13 @@ import torch.distributed as dist
 from ccnet.losses import ohem_threshold
 from ccnet.runtime import processes
 from ccnet.runtime.processes import (
+    broadcast_buffers,
     gather_over_processes,
     num_processes,
     objects_of_processes,
     rank,
     reporting_lost_processes,
     sum_over_processes,
-    broadcast_buffers,
 )
 from tests.conftest import in_processes
 

@@ -10,13 +10,14 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from unittest.mock import Mock
+from zipfile import ZipFile
 
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from ccnet.config import DataConfig, LossConfig, OptimizerConfig, TrainConfig
+from ccnet.config import DataConfig, LossConfig, OptimizerConfig, TrainConfig, read_config
 from ccnet.datasets import DataError, Scenes
 from ccnet.demo import SCENES
 from ccnet.losses import SegmentationLoss
@@ -127,6 +128,21 @@ def test_a_finished_run_resumes_to_nothing(uninterrupted):
     before = (uninterrupted / "log.csv").read_text()
     assert train(SMALL, uninterrupted, resume=True) is None
     assert (uninterrupted / "log.csv").read_text() == before
+
+
+def test_a_run_of_the_first_version_resumes(tmp_path):
+    """Two of its four steps were made and saved by version 0.1, which went on as told here."""
+    with ZipFile(Path(__file__).parent / "run_of_version_0.1.zip") as archive:
+        archive.extractall(tmp_path)
+    config = read_config(tmp_path / "config.yaml")
+    scores = train(config, tmp_path, resume=True)
+    assert scores is not None
+    assert scores.miou == pytest.approx(0.00934425, abs=0.002)
+    with (tmp_path / "log.csv").open(newline="") as file:
+        losses = {row["step"]: row["loss"] for row in csv.DictReader(file) if row["loss"]}
+    assert {step: float(loss) for step, loss in losses.items()} == pytest.approx(
+        {"1": 1.3533, "2": 1.26462, "3": 1.15221, "4": 1.22983}, rel=1e-4
+    )
 
 
 def test_a_used_folder_is_refused(uninterrupted):

@@ -187,7 +187,7 @@ def test_only_what_is_named_as_a_save_is_one(saves):
     half = saves.folder / ".step-00000002.new"
     half.write_bytes(b"half")
     assert saves.paths() == [path]
-    assert saves.halves() == [half]
+    assert saves.unfinished() == [half]
     with pytest.raises(ValueError, match="not named as a save"):
         saves.read(saves.folder / "copy.pt")
     saves.save(state(2))
