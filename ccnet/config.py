@@ -222,7 +222,7 @@ def resumed_config(own: TrainConfig, given: TrainConfig) -> TrainConfig:
     changed = [f.name for f in fields(own) if getattr(given, f.name) != getattr(own, f.name)]
     if others := [name for name in changed if name not in OF_THE_MACHINE]:
         raise ValueError(
-            f"--resume goes on by the run's own configuration: {', '.join(others)} can't be given "
+            f"--resume goes on by the run's own configuration: {', '.join(others)} cannot be given "
             f"with it, only {', '.join(OF_THE_MACHINE)}"
         )
     return given

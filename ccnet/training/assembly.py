@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ccnet.config import DataConfig, ModelConfig, OptimizerConfig, TrainConfig
 from ccnet.datasets import Scenes, SegmentationDataset, open_dataset
@@ -94,6 +95,28 @@ def build_model_from(source: CCNet, config: TrainConfig, data: SegmentationDatas
         raise ValueError(f"the weights to start from do not fit the network: {problems}")
     model.load_state_dict(weights)
     return model
+
+
+def build_replica(config: TrainConfig, data: SegmentationDataset, model: CCNet) -> CCNet:
+    """A network for the full weights of `model`, on its device, before `model` is sharded.
+
+    Processes validate different numbers of images, so they cannot call a sharded model together.
+
+    Raises:
+        ValueError: the configuration asks for a moving average, which a sharded model has not.
+    """
+    if config.ema_decay is not None:
+        raise ValueError("fsdp keeps no moving average; strategy=ddp does")
+    replica = build_model(config, data, pretrained=None, **inherited(model))
+    return replica.to(next(model.parameters()).device)
+
+
+def build_moving_average(config: TrainConfig, model: CCNet) -> AveragedModel | None:
+    """A copy of the model whose weights and buffers follow it, if `ema_decay` is given."""
+    if config.ema_decay is None:
+        return None
+    decay = get_ema_multi_avg_fn(config.ema_decay)
+    return AveragedModel(model, multi_avg_fn=decay, use_buffers=True)
 
 
 def inherited(model: CCNet) -> dict[str, Any]:

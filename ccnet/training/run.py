@@ -12,7 +12,7 @@ from lightning_fabric import Fabric, seed_everything
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from ccnet.config import TrainConfig
 from ccnet.datasets import SegmentationDataset
@@ -27,10 +27,10 @@ from ccnet.runtime.launch import is_restarted
 from ccnet.runtime.processes import broadcast_buffers, num_processes, rank
 from ccnet.training.assembly import (
     build_loss,
-    build_model,
+    build_moving_average,
     build_optimizer,
+    build_replica,
     build_scheduler,
-    inherited,
     new_model,
     open_data,
     to_training_mode,
@@ -159,21 +159,18 @@ def set_up(
     source = None if init is None or checkpoint is not None else load_model(init)
     model = new_model(config, data, source, checkpoint)
     place(model, config, fabric.device)
-    replica = full_replica(model, config, data, fabric.device) if is_sharded(config) else None
+    replica = build_replica(config, data, model) if is_sharded(config) else None
     to_training_mode(model, config.freeze, config.freeze_norms)
     network: Any = torch.compile(model, dynamic=True) if config.compile else model
     network = fabric.setup_module(network)
     optimizer = build_optimizer(config.optimizer, model)
     scheduler = build_scheduler(config.optimizer, optimizer, config.steps)
-    average = moving_average(model, config)
+    average = build_moving_average(config, model)
     others = {"scheduler": scheduler, "scaler": own.scaler, "average": average}
-    others = {name: part for name, part in others.items() if part is not None}
     state = TrainingState(model, optimizer, others)
     if checkpoint is not None:
         state.load(checkpoint)
     batches = new_batches(config, len(data), state.step)
-    augment = config.data.augment if transform is None else transform
-    samples = AugmentedDataset(data, augment, config.seed)
     return Run(
         config=config,
         folder=folder,
@@ -190,10 +187,7 @@ def set_up(
         criterion=build_loss(config).to(fabric.device),
         state=state,
         batches=batches,
-        loader=fabric.setup_dataloaders(
-            new_loader(samples, batches, config.num_workers, fabric.device),
-            use_distributed_sampler=False,
-        ),
+        loader=training_loader(config, data, batches, transform, fabric),
         progress=start_progress(
             config, folder, state, len(data), fabric.device, is_new=checkpoint is None
         ),
@@ -247,25 +241,6 @@ def place(model: CCNet, config: TrainConfig, device: torch.device) -> None:
         nn.SyncBatchNorm.convert_sync_batchnorm(model)
 
 
-def full_replica(
-    model: CCNet, config: TrainConfig, data: SegmentationDataset, device: torch.device
-) -> CCNet:
-    """A network for the full weights of a sharded model.
-
-    Processes validate different numbers of images, so they cannot call the sharded model together.
-    """
-    if config.ema_decay is not None:
-        raise ValueError("fsdp keeps no moving average; strategy=ddp does")
-    return build_model(config, data, pretrained=None, **inherited(model)).to(device)
-
-
-def moving_average(model: CCNet, config: TrainConfig) -> AveragedModel | None:
-    if config.ema_decay is None:
-        return None
-    decay = get_ema_multi_avg_fn(config.ema_decay)
-    return AveragedModel(model, multi_avg_fn=decay, use_buffers=True)
-
-
 def new_batches(config: TrainConfig, num_samples: int, start: int) -> TrainingBatches:
     return TrainingBatches(
         num_samples,
@@ -277,6 +252,20 @@ def new_batches(config: TrainConfig, num_samples: int, start: int) -> TrainingBa
         num_processes=num_processes(),
         parts=config.accumulate,
     )
+
+
+def training_loader(
+    config: TrainConfig,
+    data: SegmentationDataset,
+    batches: TrainingBatches,
+    transform: Callback | None,
+    fabric: Fabric,
+) -> Any:
+    """Batches on the device, after the user's transform or that of the configuration."""
+    augment = config.data.augment if transform is None else transform
+    samples = AugmentedDataset(data, augment, config.seed)
+    loader = new_loader(samples, batches, config.num_workers, fabric.device)
+    return fabric.setup_dataloaders(loader, use_distributed_sampler=False)
 
 
 def start_progress(

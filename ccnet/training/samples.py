@@ -232,5 +232,5 @@ def _check_result(result: object, num_classes: int, name: str) -> None:
     if wrong.size:
         raise ValueError(
             f"{name}: the transform's label holds {wrong[0]}; it may hold 0–{num_classes - 1} and "
-            f"{IGNORE_INDEX}. Resize labels by nearest neighbour and pad them with {IGNORE_INDEX}"
+            f"{IGNORE_INDEX}. Resize labels by nearest neighbor and pad them with {IGNORE_INDEX}"
         )

@@ -27,13 +27,13 @@ class TrainingState:
             because a sharded model cannot load them.
         optimizer: of the model's parameters.
         others: objects with `state_dict` and `load_state_dict` by name: the schedule, the loss
-            scaler of float16, the moving average.
+            scaler of float16, the moving average. None: the run has no such object.
     """
 
     def __init__(self, model: CCNet, optimizer: Optimizer, others: dict[str, Any]) -> None:
         self.model = model
         self.optimizer = optimizer
-        self.others = others
+        self.others = {name: part for name, part in others.items() if part is not None}
         self.step = 0
         self.validated = 0  # step of the last validation
         self.best_miou = -math.inf

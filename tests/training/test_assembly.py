@@ -18,7 +18,9 @@ from ccnet.training.assembly import (
     Recomputed,
     build_model,
     build_model_from,
+    build_moving_average,
     build_optimizer,
+    build_replica,
     build_scheduler,
     freeze,
     inherited,
@@ -221,3 +223,25 @@ def test_a_start_from_another_network_is_refused(changes, words):
     source = build_model(SCENES, Scenes(), **changes)
     with pytest.raises(ValueError, match=words):
         build_model_from(source, SCENES, Scenes())
+
+
+def test_a_replica_has_the_architecture_and_no_moving_average():
+    model = build_model(SCENES, Scenes(), mean=[0.0] * 3)
+    replica = build_replica(SCENES, Scenes(), model)
+    replica.load_state_dict(model.state_dict())
+    assert replica.arguments == model.arguments
+    with pytest.raises(ValueError, match="fsdp keeps no moving average; strategy=ddp does"):
+        build_replica(replace(SCENES, ema_decay=0.9), Scenes(), model)
+
+
+def test_a_moving_average_follows_the_weights():
+    model = small()
+    assert build_moving_average(SCENES, model) is None
+    average = build_moving_average(replace(SCENES, ema_decay=0.75), model)
+    assert average is not None
+    start = model.head.classifier.bias.detach().clone()
+    for value in (1.0, 2.0):  # the first one is taken as it is
+        nn.init.constant_(model.head.classifier.bias, value)
+        average.update_parameters(model)
+    assert not torch.equal(start, average.module.head.classifier.bias)
+    assert average.module.head.classifier.bias.tolist() == pytest.approx([1.25, 1.25])
