@@ -58,7 +58,9 @@ def main(arguments: list[str] | None = None) -> None:
     name = parsed.subcommand
     try:
         flags = command_arguments(name, vars(parser.instantiate(parsed)[name]))
-        status = launch_processes(flags.get("devices"), flags.get("num_nodes"), given)
+        status = None
+        if "devices" in flags:  # `train` starts its processes itself, once its run has a name
+            status = launch_processes(flags["devices"], flags["num_nodes"], given)
         if status is None:
             status = COMMANDS[name](**flags)
     except EXPECTED as error:
