@@ -282,7 +282,9 @@ def export(
     format: Format = "onnx",
     precision: FilePrecision = "float32",
     labels: bool = False,
+    normalized: bool = False,
     normalised: bool = False,
+    size: tuple[int, int] | None = None,
     images: Path | None = None,
     min_agreement: float | None = None,
     overwrite: bool = False,
@@ -299,7 +301,10 @@ def export(
         format: onnx, torch-export, or aot for code compiled for this machine's kind of CPU.
         precision: float32; for onnx also float16, or int8 with --images.
         labels: Give the most likely classes as a second output.
-        normalised: Take float32 images that are normalised already.
+        normalized: Take float32 images that are already normalized.
+        normalised: The former spelling of --normalized.
+        size: Height and width, such as '[512, 512]', of the only images that the file takes. For
+            backbones that PyTorch cannot export for any size.
         images: Folder of images to compare on, and to calibrate int8 with.
         min_agreement: Share of pixels that must get PyTorch's class; 0.999 unless given, 0.99 for
             float16 and 0.9 for int8.
@@ -309,12 +314,13 @@ def export(
     from rich.table import Table
     from rich.text import Text
 
-    from ccnet.export.writers import SUFFIXES, export
+    from ccnet.export.exporter import export
+    from ccnet.export.formats import FORMATS
     from ccnet.models.loading import load_model
 
     if output is None:
         name = model.resolve().name if model.is_dir() else model.name
-        output = Path(name + SUFFIXES[format])
+        output = Path(name + FORMATS[format].suffix)
     if output.exists() and not overwrite:
         raise ValueError(f"{output} is there already; give a new file, or --overwrite")
     rows = export(
@@ -323,7 +329,8 @@ def export(
         format,
         precision=precision,
         labels=labels,
-        normalised=normalised,
+        normalized=normalized or normalised,
+        size=size,
         images=images,
         min_agreement=min_agreement,
     )
