@@ -121,42 +121,31 @@ def without_ceil_mode(pool: nn.MaxPool2d) -> nn.Module:
 def trace(deployed: Deployed, as_input: Callable[[Tensor], Tensor]) -> ExportedProgram:
     """The graph of a network, for the sizes that it leaves open.
 
+    The graph has no assertions if PyTorch can prove that it is right for all sizes. It cannot for a
+    ConvNeXt or a ViT, for instance that 1 modulo a product of sides is not 0, and would refuse; in
+    a second attempt the graph asserts what is not proved, so that another size raises an error.
+
     Args:
         deployed: the network.
         as_input: from images of 8 bits to those that the network takes.
 
     Raises:
-        ValueError: PyTorch cannot trace the network for these sizes.
+        RuntimeError: PyTorch cannot trace the network for these sizes.
     """
     generator = torch.Generator().manual_seed(0)
     batch, *sides = TRACED if deployed.size is None else (TRACED[0], *deployed.size)
     shape = (batch, deployed.network.in_channels, *sides)
-    example = (as_input(torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)),)
-    try:
-        return export_graph(deployed.eval(), example)
-    except RuntimeError as error:  # torch.export's own errors are RuntimeErrors, of private classes
-        reason = str(error).partition("\n")[0]
-        if deployed.size is not None:
-            raise ValueError(f"PyTorch cannot export this network: {reason}") from error
-        raise ValueError(
-            f"PyTorch cannot export this backbone for any size: {reason}; give one size, as in "
-            "size=(512, 512) or --size '[512, 512]'"
-        ) from error
+    example = as_input(torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator))
 
-
-def export_graph(deployed: Deployed, example: tuple[Tensor]) -> ExportedProgram:
-    """The graph with only what PyTorch can prove of all sizes; else with assertions of the rest.
-
-    PyTorch cannot prove for the sizes of a ConvNeXt or a ViT that, for instance, 1 modulo a product
-    of them is not 0, and would refuse. Sizes that fail an assertion raise an error at run time.
-    """
-    shapes = deployed.dynamic_shapes
-    try:
-        return torch.export.export(deployed, example, dynamic_shapes=shapes)
-    except RuntimeError:
+    def attempt(*, with_assertions: bool) -> ExportedProgram:
         return torch.export.export(
-            deployed,
-            example,
-            dynamic_shapes=shapes,
-            prefer_deferred_runtime_asserts_over_guards=True,
+            deployed.eval(),
+            (example,),
+            dynamic_shapes=deployed.dynamic_shapes,
+            prefer_deferred_runtime_asserts_over_guards=with_assertions,
         )
+
+    try:
+        return attempt(with_assertions=False)
+    except RuntimeError:
+        return attempt(with_assertions=True)

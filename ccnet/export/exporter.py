@@ -53,7 +53,7 @@ def export(
         precision: "float16" stores and computes in it; "int8" is onnxruntime's quantization of the
             convolutions. Both are for ONNX only.
         size: (height, width) for a file that takes images of this size only; None for any size.
-            For backbones that PyTorch cannot export for any size.
+            For backbones that PyTorch cannot export for any size, such as a ViT as torch-export.
         images: folder of images of the model's channels, which int8 needs; 16 bits are scaled to 8.
             Every second image calibrates; some of the others are compared instead of noise, at the
             size of the first of them and at half of it, or at `size`.
@@ -65,8 +65,8 @@ def export(
         How well the file and the network agree, for each size that was compared.
 
     Raises:
-        ValueError: the file and the network disagree, arguments do not fit, or the backbone cannot
-            be exported for any size. No file is left then.
+        ValueError: the file and the network disagree, arguments do not fit, or PyTorch cannot
+            export the backbone in this format, for any size or for this one. No file is left then.
         ImportError: the packages for ONNX are missing.
         FileNotFoundError: AOTInductor finds no C++ compiler.
     """
@@ -89,7 +89,10 @@ def export(
     path.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         fresh = Path(folder, path.name)
-        FORMATS[format].write(trace(deployed, as_input), deployed, fresh)
+        try:
+            FORMATS[format].write(trace(deployed, as_input), deployed, fresh)
+        except RuntimeError as error:  # the base of PyTorch's own errors, whose classes are private
+            raise ValueError(cannot_export(format, size, error)) from error
         if precision == "int8":
             floats = fresh.rename(fresh.with_suffix(".float32.onnx"))
             resized = (image if size is None else resize(image, *size) for image in calibration)
@@ -102,6 +105,16 @@ def export(
         require_agreement(rows, min_agreement, exact=precision == "float32")
         write_whole(path, fresh.replace)
     return rows
+
+
+def cannot_export(format: str, size: tuple[int, int] | None, error: RuntimeError) -> str:
+    reason = str(error).partition("\n")[0][:200]
+    if size is not None:
+        return f"PyTorch cannot export this network as {format}: {reason}"
+    return (
+        f"PyTorch cannot export this network as {format} for any size: {reason}; a file for one "
+        "size may work, as with size=(512, 512) or --size '[512, 512]'"
+    )
 
 
 def check_arguments(

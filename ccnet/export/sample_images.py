@@ -37,15 +37,13 @@ def photographs(
     These are the size of the first image and half of it, but at least 32 pixels per side; a size
     that is that of the traced example gets one more pixel per side.
     """
-    sizes = [size]
-    if size is None:
-        sizes = [[max(side // part, 32) for side in images[0].shape[:2]] for part in (1, 2)]
+    height, width, channels = images[0].shape
+    if size is not None:
+        sizes = [size]
+    else:
+        sizes = [(max(height // part, 32), max(width // part, 32)) for part in (1, 2)]
         sizes = [(h + 1, w + 1) if (h, w) == TRACED[1:] else (h, w) for h, w in sizes]
-    channels = images[0].shape[2]
-    return [
-        [as_batch(resize(image, height, width), channels) for image in images]
-        for height, width in sizes
-    ]
+    return [[as_batch(resize(image, h, w), channels) for image in images] for h, w in sizes]
 
 
 def resize(
