@@ -2,7 +2,6 @@
 
 import copy
 import json
-from collections.abc import Callable
 from typing import Any, Literal, cast
 
 import torch
@@ -24,6 +23,10 @@ ANY_SIZE = {**ANY_BATCH, 2: Dim("height", min=32), 3: Dim("width", min=32)}
 
 class Deployed(nn.Module):
     """A copy of a network of standard operators only, with what goes around it.
+
+    It has the reference form of the attention (`backend="reference"`), no auxiliary head, and batch
+    norms folded into the convolutions. A file also carries its `facts`, as JSON: in the metadata of
+    ONNX and of AOTInductor, and in the extra file "ccnet.json" of torch.export.
 
     Args:
         network: the network, in float32.
@@ -47,7 +50,8 @@ class Deployed(nn.Module):
         prepared, is_folded = prepare(network)
         self.dtype = torch.float16 if precision == "float16" else torch.float32
         self.network = prepared.to(self.dtype)
-        self.labels, self.normalized, self.size = labels, normalized, size
+        self.labels, self.normalized = labels, normalized
+        self.precision, self.size = precision, size
         self.facts: dict[str, Any] = {
             "classes": network.classes,
             "palette": network.palette,
@@ -66,9 +70,18 @@ class Deployed(nn.Module):
         self, images: UInt8[Tensor, "b c h w"] | Float[Tensor, "b c h w"]
     ) -> tuple[Tensor, ...]:
         if not self.normalized:
-            images = (images - self.mean) / self.std
+            images = self.normalize(images)
         logits = self.network(images.to(self.dtype)).float()
         return (logits, logits.argmax(1).to(torch.uint8)) if self.labels else (logits,)
+
+    def normalize(self, images: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        return (images - self.mean) / self.std
+
+    def as_input(
+        self, images: UInt8[Tensor, "b c h w"]
+    ) -> UInt8[Tensor, "b c h w"] | Float[Tensor, "b c h w"]:
+        """Images of 8 bits as `forward` takes them."""
+        return self.normalize(images) if self.normalized else images
 
     @property
     def outputs(self) -> list[str]:
@@ -118,16 +131,12 @@ def without_ceil_mode(pool: nn.MaxPool2d) -> nn.Module:
     return nn.Sequential(more, nn.MaxPool2d(kernel, stride, padding, pool.dilation))
 
 
-def trace(deployed: Deployed, as_input: Callable[[Tensor], Tensor]) -> ExportedProgram:
+def trace(deployed: Deployed) -> ExportedProgram:
     """The graph of a network, for the sizes that it leaves open.
 
     The graph has no assertions if PyTorch can prove that it is right for all sizes. It cannot for a
     ConvNeXt or a ViT, for instance that 1 modulo a product of sides is not 0, and would refuse; in
     a second attempt the graph asserts what is not proved, so that another size raises an error.
-
-    Args:
-        deployed: the network.
-        as_input: from images of 8 bits to those that the network takes.
 
     Raises:
         RuntimeError: PyTorch cannot trace the network for these sizes.
@@ -135,12 +144,12 @@ def trace(deployed: Deployed, as_input: Callable[[Tensor], Tensor]) -> ExportedP
     generator = torch.Generator().manual_seed(0)
     batch, *sides = TRACED if deployed.size is None else (TRACED[0], *deployed.size)
     shape = (batch, deployed.network.in_channels, *sides)
-    example = as_input(torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator))
+    images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
 
     def attempt(*, with_assertions: bool) -> ExportedProgram:
         return torch.export.export(
             deployed.eval(),
-            (example,),
+            (deployed.as_input(images),),
             dynamic_shapes=deployed.dynamic_shapes,
             prefer_deferred_runtime_asserts_over_guards=with_assertions,
         )

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,11 +38,8 @@ def export(
     """Write a network to a file that needs no ccnet, and compare the file with the network.
 
     The file takes `images` (B, C, H, W), with any batch and sides of 32 or more, and gives `logits`
-    (B, classes, H, W) in float32. It has standard operators only (`backend="reference"`), no
-    auxiliary head, batch norms folded into the convolutions, and facts: classes, palette,
-    normalization and the rest of `Deployed.facts`. Their names are keys of the ONNX metadata, of
-    the extra file "ccnet.json" of torch.export, and of the metadata of AOTInductor; their values
-    are JSON. The file appears at `path` after the comparison. The model is not changed.
+    (B, classes, H, W) in float32. `Deployed` says what it computes and which facts it carries. It
+    appears at `path` after the comparison. The model is not changed.
 
     Args:
         model: the network to write; its weights may be of any floating-point type.
@@ -78,33 +76,43 @@ def export(
         batches = photographs(held_out, size)
     network = copy.deepcopy(model).cpu().float().eval()
     deployed = Deployed(network, labels, normalized, precision, size)
+    if min_agreement is None:
+        min_agreement = SMALLEST_AGREEMENT[precision]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        fresh = Path(folder, path.name)
+        write(deployed, format, fresh, calibration)
+        rows = compare_file(fresh, format, network, deployed, batches)
+        require_agreement(rows, min_agreement, exact=precision == "float32")
+        write_whole(path, fresh.replace)
+    return rows
 
-    def as_input(images: Tensor) -> Tensor:
-        return network.normalize(images) if normalized else images
+
+def write(deployed: Deployed, format: str, path: Path, calibration: list[np.ndarray]) -> None:
+    """Write a file in its format and precision; `calibration` are images, which int8 needs."""
+    try:
+        FORMATS[format].write(trace(deployed), deployed, path)
+    except RuntimeError as error:  # the base of PyTorch's own errors, whose classes are private
+        raise ValueError(cannot_export(format, deployed.size, error)) from error
+    if deployed.precision == "int8":
+        floats = path.rename(path.with_suffix(".float32.onnx"))
+        size, channels = deployed.size, deployed.network.in_channels
+        resized = (image if size is None else resize(image, *size) for image in calibration)
+        inputs = (deployed.as_input(as_batch(image, channels)) for image in resized)
+        quantize(floats, path, (images.numpy() for images in inputs))
+
+
+def compare_file(
+    path: Path, format: str, network: CCNet, deployed: Deployed, batches: list[list[Tensor]]
+) -> list[Agreement]:
+    """How well a file agrees with its network, for each size of the batches."""
+    run = FORMATS[format].open(path)
 
     @torch.inference_mode()
     def logits(images: Tensor) -> Tensor:
         return network(network.normalize(images))
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        fresh = Path(folder, path.name)
-        try:
-            FORMATS[format].write(trace(deployed, as_input), deployed, fresh)
-        except RuntimeError as error:  # the base of PyTorch's own errors, whose classes are private
-            raise ValueError(cannot_export(format, size, error)) from error
-        if precision == "int8":
-            floats = fresh.rename(fresh.with_suffix(".float32.onnx"))
-            resized = (image if size is None else resize(image, *size) for image in calibration)
-            samples = (as_batch(image, model.in_channels) for image in resized)
-            quantize(floats, fresh, (as_input(sample).numpy() for sample in samples))
-        run = FORMATS[format].open(fresh)
-        rows = [compare(logits, lambda x: run(as_input(x)), part) for part in batches]
-        if min_agreement is None:
-            min_agreement = SMALLEST_AGREEMENT[precision]
-        require_agreement(rows, min_agreement, exact=precision == "float32")
-        write_whole(path, fresh.replace)
-    return rows
+    return [compare(logits, lambda x: run(deployed.as_input(x)), part) for part in batches]
 
 
 def cannot_export(format: str, size: tuple[int, int] | None, error: RuntimeError) -> str:

@@ -83,26 +83,19 @@ def predict_files(
         ValueError: the model has no palette, or the processes see different files.
         KeyboardInterrupt: `stop` was requested.
     """
-    if predictor.palette is None and (color or overlays):
-        raise ValueError("the model has no palette to color labels with")
     if num_workers < 0:
         raise ValueError(f"num_workers must be ≥ 0, got {num_workers}")
     require_same_jobs(jobs)
     share = jobs[rank() :: num_processes()]
-    maker = fingerprint(predictor.model, predictor.dtype)
     names = {job.labels.relative_to(output).as_posix() for job in share}
     with Manifest(output, names, rank(), num_processes()) as manifest:
         writer = PictureWriter(predictor, manifest, color=color, overlays=overlays)
-        todo, foreign = writer.keep_finished(share, maker, stop)
+        todo, foreign = writer.keep_finished(share, stop)
         require_none_foreign(foreign, overwrite)
         outcome = Outcome(kept=len(share) - len(todo))
         if progress is not None and outcome.kept:
             progress(outcome.kept, len(share))
-
-        def load(job: Job) -> LoadedImage | DataError:
-            return load_image(job.image, maker, predictor.model.in_channels)
-
-        with closing(read_ahead(load, todo, num_workers)) as images:
+        with closing(read_ahead(writer.load, todo, num_workers)) as images:
             for done, (job, image) in enumerate(images, start=outcome.kept + 1):
                 raise_if_stopped(stop)
                 reason = writer.predict(job, image)
@@ -117,21 +110,31 @@ def predict_files(
 
 @dataclass
 class PictureWriter:
-    """Writes the pictures of one process, and its lines of the manifest."""
+    """Writes the pictures of one process, and its lines of the manifest.
+
+    Raises:
+        ValueError: the model has no palette for pictures in color.
+    """
 
     predictor: Predictor
     manifest: Manifest
     color: bool
     overlays: bool
+    maker: str = field(init=False)
+    """The fingerprint of the model."""
+
+    def __post_init__(self) -> None:
+        if self.predictor.palette is None and (self.color or self.overlays):
+            raise ValueError("the model has no palette to color labels with")
+        self.maker = fingerprint(self.predictor.model, self.predictor.dtype)
 
     def keep_finished(
-        self, jobs: Sequence[Job], maker: str, stop: StopSignals | None
+        self, jobs: Sequence[Job], stop: StopSignals | None
     ) -> tuple[list[Job], list[Path]]:
         """Jobs of which a picture is missing or outdated, and files that somebody else made.
 
         Args:
             jobs: the jobs of this process.
-            maker: the fingerprint of the model.
             stop: looked at before each job.
         """
         todo, foreign = [], []
@@ -140,7 +143,7 @@ class PictureWriter:
             pictures = [inspect_picture(path) for path in job.targets(self.color, self.overlays)]
             present = [picture for picture in pictures if picture is not None]
             foreign += [picture.path for picture in present if picture.stamp is None]
-            stamp = stamp_of(job.image, maker)
+            stamp = stamp_of(job.image, self.maker)
             are_current = stamp is not None and all(p.has_stamp(stamp) for p in present)
             if len(present) == len(pictures) and are_current:
                 width, height = present[0].size
@@ -148,6 +151,17 @@ class PictureWriter:
             else:
                 todo.append(job)
         return todo, foreign
+
+    def load(self, job: Job) -> LoadedImage | DataError:
+        # the stamp first: if the file changes while it is read, the next call sees another stamp
+        stamp = stamp_of(job.image, self.maker)
+        try:
+            pixels = read_image(job.image, self.predictor.model.in_channels)
+        except DataError as error:
+            return error
+        if stamp is None:
+            return DataError(f"{job.image}: no such file when it was to be read.", path=job.image)
+        return LoadedImage(pixels, stamp)
 
     def predict(self, job: Job, image: LoadedImage | DataError) -> str | None:
         """Write the pictures of one image; the reason if that is not possible."""
@@ -217,18 +231,6 @@ def outcome_of_processes(outcome: Outcome) -> Outcome:
 def raise_if_stopped(stop: StopSignals | None) -> None:
     if stop is not None and stop.requested:
         raise KeyboardInterrupt
-
-
-def load_image(path: Path, maker: str, channels: int) -> LoadedImage | DataError:
-    # the stamp first: if the file changes while it is read, the next call sees another stamp
-    stamp = stamp_of(path, maker)
-    try:
-        pixels = read_image(path, channels)
-    except DataError as error:
-        return error
-    if stamp is None:
-        return DataError(f"{path}: no such file when it was to be read.", path=path)
-    return LoadedImage(pixels, stamp)
 
 
 def read_ahead(
