@@ -128,7 +128,7 @@ def test_an_aot_package_loads_without_ccnet_and_carries_its_facts(model, tmp_pat
 
 
 def run_alone(path: Path, load: str) -> tuple[dict[str, str], torch.Tensor]:
-    """Facts, and logits of images.pt beside the file, from a process that can't import ccnet."""
+    """Facts, and logits of images.pt beside the file, from a process that cannot import ccnet."""
     program = f"""
 import sys
 sys.modules["ccnet"] = None

@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from ccnet import CCNet, Predictor
 from ccnet.datasets import Scenes
+from ccnet.prediction.batches import as_batch
 from ccnet.runtime.device import pick_device, pick_precision
 from tests.conftest import new_tiny_model
 
@@ -41,7 +42,7 @@ def test_pictures_of_every_mode_are_taken_as_rgb(predictor, mode):
 
 def test_labels_are_the_most_likely_classes(predictor, tiny_model):
     image, _ = Scenes()[0]
-    images = torch.from_numpy(image).movedim(-1, 0)[None]
+    images = as_batch(image)
     with torch.no_grad():
         logits = tiny_model(tiny_model.normalize(images))
     torch.testing.assert_close(predictor.logits(images), logits)
@@ -222,7 +223,7 @@ def test_what_holds_no_ccnet_is_an_error_that_names_it(model, name):
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_lower_precision_gives_nearly_the_same(predictor, tiny_model, precision):
-    images = torch.from_numpy(Scenes()[0][0]).movedim(-1, 0)[None]
+    images = as_batch(Scenes()[0][0])
     lower = Predictor(tiny_model, device="cpu", precision=precision)
     logits, exact = lower.logits(images), predictor.logits(images)
     assert logits.dtype == torch.float32

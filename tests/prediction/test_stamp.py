@@ -88,6 +88,12 @@ def test_a_stamp_is_read_without_the_pixels(tmp_path, monkeypatch):
     assert (picture.stamp, picture.is_complete, picture.size) == ("who and what", True, (4, 3))
 
 
+def test_a_picture_is_not_flushed_to_disk_and_leaves_no_other_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda _: pytest.fail("flushed"))
+    write_png(tmp_path / "a.png", LABELS, "s")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
 def test_a_truncated_file_is_not_complete(tmp_path):
     path = tmp_path / "a.png"
     write_png(path, LABELS, "s")

@@ -6,6 +6,7 @@ import torch
 
 from ccnet import CCNet, Predictor
 from ccnet.datasets import Scenes
+from ccnet.prediction.batches import as_batch
 from ccnet.report.attention import attention_maps, save_attention
 from tests.conftest import new_tiny_model
 from tests.report.test_pictures import read_png
@@ -57,7 +58,7 @@ def test_maps_are_the_product_of_dense_attention_matrices(shared):
         torch.nn.init.constant_(module.gamma, 0.5)
         torch.nn.init.normal_(module.query_conv.weight, std=0.5)  # sharper than at the start
     predictor = Predictor(model.eval(), device="cpu")
-    images = model.normalize(torch.from_numpy(IMAGE).movedim(-1, 0)[None])
+    images = model.normalize(as_batch(IMAGE))
     with torch.no_grad():
         features = model.head.reduction(model.backbone(images)[-1])
         first, second = (model.head.attention.attention(index) for index in range(2))
