@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ccnet import CCNet
-from ccnet.export.deployed import Deployed, trace, without_ceil_mode
+from ccnet.export.deployed import without_ceil_mode
 from ccnet.export.exporter import export
 from tests.conftest import new_tiny_model, with_statistics
 
@@ -19,29 +19,10 @@ def timm_network(request, torchvision_operators) -> CCNet:
     return with_statistics(network)
 
 
-TIMM = pytest.mark.parametrize(
-    "timm_network", ["convnext_atto", "vit_tiny_patch16_224"], indirect=True
-)
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.unchecked
-@TIMM
-def test_a_backbone_whose_sizes_pytorch_cannot_reason_about_gets_one_graph_for_all(timm_network):
-    graph = trace(Deployed(timm_network, False, False, "float32")).module()
-    for size in [(1, 3, 32, 32), (1, 3, 33, 47), (3, 3, 71, 58), (2, 3, 161, 97)]:
-        images = torch.randint(0, 256, size, dtype=torch.uint8)
-        with torch.no_grad():
-            expected = timm_network(timm_network.normalize(images))
-            (logits,) = graph(images)
-        torch.testing.assert_close(logits, expected, rtol=0, atol=2e-5)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-@pytest.mark.unchecked
-@TIMM
+@pytest.mark.parametrize("timm_network", ["convnext_atto", "vit_tiny_patch16_224"], indirect=True)
 def test_a_file_for_one_size_takes_that_size_only_in_any_batch(timm_network, tmp_path):
     path = tmp_path / "model.pt2"
     rows = export(timm_network, path, "torch-export", size=(64, 80))
