@@ -32,6 +32,9 @@ boolean is a pair of switches: --compile and --no-compile, --model.align-corners
 Exit status: 0 for success; 1 when `check-data` finds data unfit or `predict` skips a file; 2 for an
 error; 130 after Ctrl-C."""
 
+FORMER_FLAGS = {"--normalised": "--normalized"}
+"""Flags of earlier versions, which are still read, and their present names."""
+
 # errors whose message explains itself; an ImportError names the extra that is not installed
 EXPECTED = (
     ValueError,
@@ -149,6 +152,7 @@ def with_underscores(word: str) -> str:
     flag, equals, value = word.partition("=")
     if not flag.startswith("--"):
         return word
+    flag = FORMER_FLAGS.get(flag, flag)
     return "--" + flag[2:].replace("-", "_") + equals + value
 
 

@@ -310,7 +310,8 @@ def export(
     format: Format = "onnx",
     precision: FilePrecision = "float32",
     labels: bool = False,
-    normalised: bool = False,
+    normalized: bool = False,
+    size: tuple[int, int] | None = None,
     images: Path | None = None,
     min_agreement: float | None = None,
     overwrite: bool = False,
@@ -331,7 +332,9 @@ def export(
         precision: Number format of the weights: float32, or for onnx also float16 and int8, which
             needs --images.
         labels: Add the most likely classes as a second output.
-        normalised: Take float32 images that are already normalized.
+        normalized: Take float32 images that are already normalized.
+        size: Height and width, such as '[512, 512]', of the only images that the file takes. For
+            backbones that PyTorch cannot export for any size.
         images: Folder of images to compare on, and to calibrate int8 with. Unless given, noise.
         min_agreement: Smallest share of pixels, 0 to 1, that must get the class that PyTorch gives.
             Unless given, 0.999 for float32, 0.99 for float16 and 0.9 for int8.
@@ -339,13 +342,14 @@ def export(
     """
     from rich.console import Console
 
-    from ccnet.export.writers import SUFFIXES, export
+    from ccnet.export.exporter import export
+    from ccnet.export.formats import FORMATS
     from ccnet.models.loading import load_model
     from ccnet.report.tables import agreement_table
 
     if output is None:
         name = model.resolve().name if model.is_dir() else model.name
-        output = Path(name + SUFFIXES[format])
+        output = Path(name + FORMATS[format].suffix)
     if output.exists() and not overwrite:
         raise ValueError(f"{output} is there already; give a new file, or --overwrite")
     rows = export(
@@ -354,7 +358,8 @@ def export(
         format,
         precision=precision,
         labels=labels,
-        normalised=normalised,
+        normalized=normalized,
+        size=size,
         images=images,
         min_agreement=min_agreement,
     )

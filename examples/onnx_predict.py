@@ -1,4 +1,4 @@
-"""Classes of a photograph, by a file of `ccnet export` alone; ccnet and torch aren't needed.
+"""The classes of a photograph, by a file of `ccnet export` alone, without ccnet and PyTorch.
 
 pip install onnxruntime numpy pillow
 python examples/onnx_predict.py model.onnx photo.jpg classes.png
@@ -18,7 +18,7 @@ def main(model: str, photo: str, output: str) -> None:
 
     image = ImageOps.exif_transpose(Image.open(photo)).convert("RGB")
     images = np.asarray(image).transpose(2, 0, 1)[None]  # (1, 3, H, W), 0 to 255
-    if facts["normalised"]:  # else the file does it
+    if facts["normalized"]:  # else the file does it
         mean, std = (np.array(facts[x], np.float32).reshape(3, 1, 1) for x in ("mean", "std"))
         images = (images - mean) / std
     (logits,) = session.run(["logits"], {"images": images})  # (1, classes, H, W)

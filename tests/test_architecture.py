@@ -24,7 +24,7 @@ FLOORS = {
     "demo": "training report config prediction datasets metrics runtime",
     "training": "config prediction datasets models losses metrics runtime weights classes",
     "report": "export prediction datasets models metrics images ops",
-    "export": "models images runtime",
+    "export": "prediction models images runtime",
     "config": "datasets",
     "prediction": "datasets models metrics images runtime",
     "datasets": "images classes",

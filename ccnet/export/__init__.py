@@ -1,1 +1,1 @@
-"""A trained network as one file that runs without ccnet."""
+"""A trained network as one file that runs without ccnet: ONNX, torch.export or AOTInductor."""

@@ -1,4 +1,4 @@
-"""Batch normalisation folded into the convolution before it: fewer layers, the same function."""
+"""Batch normalization folded into the convolution before it: fewer layers, the same function."""
 
 import copy
 from collections import Counter
@@ -16,10 +16,13 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def fold_batch_norm(network: Network) -> Network:
-    """A copy for evaluation whose convolutions do the work of the batch norms behind them.
+    """A copy in evaluation mode whose convolutions include the batch norms that follow them.
 
-    A batch norm that is the only reader of a convolution's output becomes the identity; others
-    stay. Exact but for rounding. Raises ValueError for a network that torch.fx can't trace.
+    A batch norm becomes the identity if nothing else reads the output of the convolution before it;
+    other batch norms stay. The result is the same except for rounding.
+
+    Raises:
+        ValueError: torch.fx cannot trace the network.
     """
     folded = copy.deepcopy(network).eval()
     for convolution, norm in list(foldable_pairs(folded)):
@@ -31,12 +34,12 @@ def fold_batch_norm(network: Network) -> Network:
 
 
 def foldable_pairs(network: nn.Module) -> Iterator[tuple[str, str]]:
-    """Names of each convolution and batch norm that are always run one after the other."""
+    """Names of each convolution and the batch norm that alone reads its output."""
     heads = {"auxiliary": True} if isinstance(network, CCNet) else None
-    try:  # with all heads, so that theirs are found too
+    try:  # with the auxiliary head, so that its layers are found too
         graph = Tracer().trace(network, heads)
     except TraceError as error:
-        raise ValueError(f"torch.fx can't trace the network: {error}") from error
+        raise ValueError(f"torch.fx cannot trace the network: {error}") from error
     calls = [node for node in graph.nodes if node.op == "call_module"]
     times = Counter(node.target for node in calls)
     for node in calls:
@@ -50,7 +53,7 @@ def foldable_pairs(network: nn.Module) -> Iterator[tuple[str, str]]:
 
 
 class Tracer(fx.Tracer):
-    """Takes convolutions, ours too, and the attention as single steps."""
+    """Traces convolutions, subclasses included, and the attention as single steps."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         is_step = isinstance(m, nn.Conv2d | RecurrentCrissCrossAttention)

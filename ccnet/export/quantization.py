@@ -1,4 +1,4 @@
-"""int8 by onnxruntime: convolutions on bytes, all else, the attention too, in float32."""
+"""int8 by onnxruntime: convolutions compute on bytes, everything else in float32."""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -11,10 +11,16 @@ import numpy as np
 
 
 def quantize(source: Path, target: Path, batches: Iterable[np.ndarray]) -> None:
-    """Write the int8 form of an ONNX file; the batches are inputs that show the usual values.
+    """Write the int8 form of an ONNX file whose input is `images`.
 
-    Weights have a scale a channel; activations one a tensor, from the extremes that the batches
-    reach. Scores of the attention are exponents: eight bits of them would be noise.
+    Weights get one scale per channel, activations one per tensor, from the extremes that they reach
+    on the batches. The attention stays in float32: its scores are exponents, of which eight bits
+    would leave only noise.
+
+    Args:
+        source: the ONNX file in float32.
+        target: the file to write.
+        batches: typical inputs, to calibrate with.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_static
@@ -22,12 +28,12 @@ def quantize(source: Path, target: Path, batches: Iterable[np.ndarray]) -> None:
 
     with TemporaryDirectory() as folder, without_advice():
         prepared = Path(folder, "prepared.onnx")
-        # symbolic shapes need not be known: only convolutions are changed
+        # only convolutions are changed, for which no symbolic shapes are needed
         quant_pre_process(source, prepared, skip_symbolic_shape=True)
         quantize_static(
             prepared,
             target,
-            cast(Any, Calibration(batches)),  # its base class would import onnxruntime
+            cast(Any, Calibration(batches)),  # the base class is in onnxruntime, an extra
             op_types_to_quantize=["Conv"],
             per_channel=True,
             activation_type=QuantType.QUInt8,
@@ -36,12 +42,12 @@ def quantize(source: Path, target: Path, batches: Iterable[np.ndarray]) -> None:
     content = onnx.load(target)
     own = [fact for fact in content.metadata_props if not fact.key.startswith("onnx.")]
     del content.metadata_props[:]
-    content.metadata_props.extend(own)  # without onnxruntime's notes to itself
+    content.metadata_props.extend(own)  # without those of onnxruntime
     onnx.save(content, target)
 
 
 class Calibration:
-    """Batches as onnxruntime's calibration asks for them, one at a time, then None."""
+    """Batches one at a time, then None, as onnxruntime's CalibrationDataReader gives them."""
 
     def __init__(self, batches: Iterable[np.ndarray]) -> None:
         self.batches = iter(batches)
@@ -53,7 +59,7 @@ class Calibration:
 
 @contextmanager
 def without_advice() -> Iterator[None]:
-    """onnxruntime logs, on the root logger, that a file should be prepared, which ours is."""
+    """onnxruntime's advice to prepare a file, logged on the root logger, is silenced: ours is."""
     before = logging.root.manager.disable
     logging.disable(max(before, logging.WARNING))
     try:

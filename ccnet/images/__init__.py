@@ -1,1 +1,1 @@
-"""Image files and arrays: reading, colors."""
+"""Image files as arrays, and labels as colors."""

@@ -1,4 +1,4 @@
-"""Labels as colors."""
+"""Label maps as pictures: in the colors of their classes, alone or over the image."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ Palette = Sequence[Sequence[int]]
 
 
 def colorize(labels: UInt8[np.ndarray, "h w"], palette: Palette) -> UInt8[np.ndarray, "h w 3"]:
-    """Labels in their classes' colors; ignored pixels are white."""
+    """A label map in the colors of its classes; ignored pixels are white."""
     table = np.tile(np.array(IGNORED_COLOR, np.uint8), (256, 1))
     table[: len(palette)] = palette
     table[IGNORE_INDEX] = IGNORED_COLOR
@@ -25,11 +25,19 @@ def overlay(
     palette: Palette,
     opacity: float = 0.5,
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """The labels' colors over an RGB image of 8 or 16 bits; ValueError for other channels."""
+    """The colors of a label map over its image.
+
+    Args:
+        image: RGB, 8 or 16 bits per channel.
+        labels: the class of each pixel.
+        palette: one RGB color per class.
+        opacity: of the colors, 0 to 1.
+
+    Raises:
+        ValueError: the image does not have three channels.
+    """
     if image.shape[2] != 3:
-        raise ValueError(
-            f"an overlay lies over an RGB image; this one has {image.shape[2]} channels"
-        )
+        raise ValueError(f"an overlay needs an RGB image; this one has {image.shape[2]} channels")
     if image.dtype == np.uint16:
         image = (image // 257).astype(np.uint8)
     mixed = (1 - opacity) * image + opacity * colorize(labels, palette)

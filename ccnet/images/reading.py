@@ -1,4 +1,4 @@
-"""How an image file is read: as a picture or an array, and which files are images."""
+"""Image files: which files are images, and how one is read into an array."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".n
 
 
 class DataError(ValueError):
-    """Files that cannot be used; the message names them and says what would work."""
+    """A file that cannot be used; the message names it and says what would work."""
 
     def __init__(self, message: str, *, path: Path | None = None):
         super().__init__(message)
@@ -21,9 +21,10 @@ class DataError(ValueError):
 
 
 def open_picture(path: Path) -> Image.Image:
-    """Decodes an image file in its own mode, turned upright by its EXIF orientation.
+    """Decode an image file in its own mode and turn it upright by its EXIF orientation.
 
-    Raises DataError, naming the file, where it is missing, no image, truncated or corrupt.
+    Raises:
+        DataError: the file is missing, truncated, corrupt or not an image.
     """
     try:
         with Image.open(path) as picture:
@@ -43,7 +44,10 @@ def open_picture(path: Path) -> Image.Image:
 
 
 def _from_planes(path: Path, picture: Image.Image) -> Image.Image:
-    """The colours of a TIFF of 16 bits in planes, 8 bits of each as of Pillow's other TIFFs."""
+    """The colors of a TIFF that stores 16-bit channels in separate planes, scaled to 8 bits.
+
+    Pillow scales the other 16-bit TIFFs in the same way.
+    """
     colors = np.rint(read_tiff(path)[:, :, :3] / 257).astype(np.uint8)
     decoded = Image.fromarray(colors)
     decoded.getexif().update(picture.getexif())
@@ -54,12 +58,16 @@ def _from_planes(path: Path, picture: Image.Image) -> Image.Image:
 def read_image(
     path: Path | str, channels: int = 3
 ) -> UInt8[np.ndarray, "h w c"] | UInt16[np.ndarray, "h w c"]:
-    """An image file as an array of so many channels: three are RGB, one is grey.
+    """Read an image file into an array (H, W, channels).
 
-    A picture is turned upright by its EXIF orientation. As RGB it has 8 bits: grey is repeated,
-    alpha is dropped, 16 bits are scaled (65535 → 255). As grey it keeps 16 bits. Any number of
-    channels, 8 or 16 bits, comes from a .npy file (H, W, channels) or a TIFF. Raises DataError,
-    naming the file, where it cannot be read, holds other numbers or has other channels.
+    Args:
+        path: a picture, which is turned upright by its EXIF orientation, or a .npy file.
+        channels: 3 gives RGB of 8 bits: gray is repeated, alpha is dropped, and 16 bits are scaled
+            (65535 becomes 255). 1 gives grayscale, in which 16 bits are kept. Other numbers are for
+            .npy files (H, W, channels) and TIFFs, of 8 or 16 bits.
+
+    Raises:
+        DataError: the file cannot be read, or has another data type or number of channels.
     """
     path = Path(path)
     try:
@@ -70,7 +78,7 @@ def read_image(
         raise
     except FileNotFoundError:
         raise DataError(f"{path}: no such file.", path=path) from None
-    except Exception as error:  # a broken file can raise anything
+    except Exception as error:  # a broken file can raise any exception
         raise DataError(f"{path}: {error}", path=path) from error
     if image.shape[2] != channels:
         raise DataError(f"{path}: {image.shape[2]} channels where {channels} are wanted", path=path)
@@ -78,7 +86,7 @@ def read_image(
 
 
 def _read_array(path: Path, channels: int) -> np.ndarray | None:
-    """The channels of a .npy file, or of a TIFF where they aren't a picture's; else None."""
+    """The array in a .npy file, or in a TIFF of neither one nor three channels; else None."""
     if path.suffix.lower() == ".npy":
         image = in_native_order(np.load(path, allow_pickle=False))
         image = image[:, :, None] if image.ndim == 2 else image
@@ -96,57 +104,59 @@ def _from_picture(picture: Image.Image, channels: int) -> np.ndarray:
     if channels == 3:
         return to_rgb(picture)
     if channels == 1:
-        return to_grey(picture)
+        return to_gray(picture)
     return np.array(picture).reshape(picture.height, picture.width, -1)
 
 
-def to_grey(
+def to_gray(
     picture: Image.Image,
 ) -> UInt8[np.ndarray, "h w 1"] | UInt16[np.ndarray, "h w 1"]:
-    """A decoded picture as one channel: 16 bits where it has them, else 8.
+    """A decoded picture as one channel, of 16 bits if the picture has them, else of 8.
 
-    Raises ValueError for floats and 32-bit integers.
+    Raises:
+        ValueError: the pixels are floats or 32-bit integers.
     """
     if picture.mode.startswith("I;16"):
         return np.array(picture).astype(np.uint16)[:, :, None]
-    _refuse_unknown_range(picture)
+    _require_known_range(picture)
     return np.array(picture.convert("L"))[:, :, None]
 
 
 def in_native_order(array: np.ndarray) -> np.ndarray:
-    """The same numbers with this machine's byte order, the only one that torch takes."""
+    """The same values in the byte order of this machine, the only one that PyTorch accepts."""
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def to_rgb(picture: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
-    """A decoded picture of any mode as RGB, 0–255, in its own orientation.
+    """A decoded picture of any mode as RGB, 0 to 255. Its EXIF orientation is not applied.
 
-    Raises ValueError for floats and 32-bit integers.
+    Raises:
+        ValueError: the pixels are floats or 32-bit integers.
     """
     if picture.mode.startswith("I;16"):
-        grey = np.asarray(picture).astype(np.float32) / 257
-        return np.repeat(np.rint(grey).astype(np.uint8)[:, :, None], 3, axis=2)
-    _refuse_unknown_range(picture)
+        gray = np.asarray(picture).astype(np.float32) / 257
+        return np.repeat(np.rint(gray).astype(np.uint8)[:, :, None], 3, axis=2)
+    _require_known_range(picture)
     return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
 
-def _refuse_unknown_range(picture: Image.Image) -> None:
+def _require_known_range(picture: Image.Image) -> None:
     if picture.mode in ("I", "F"):
         raise ValueError(
             f"an image of mode {picture.mode!r} has no known range; "
-            "save it with 8 or 16 bits a channel."
+            "save it with 8 or 16 bits per channel."
         )
 
 
 def image_files(folder: Path) -> Iterator[Path]:
-    """The image files in a folder and all folders below it, sorted by path.
+    """The image files in a folder and in all folders below it, sorted by path.
 
-    A file is an image by its suffix (`IMAGE_SUFFIXES`). Hidden files are not taken.
+    The suffix decides what is an image (`IMAGE_SUFFIXES`). Hidden files are left out.
     """
     return (path for path in sorted(folder.rglob("*")) if is_image(path))
 
 
 def is_image(path: Path) -> bool:
-    """Whether a file has an image's suffix and is not hidden."""
+    """Whether a path is a file with the suffix of an image that is not hidden."""
     is_hidden = path.name.startswith(".")
     return not is_hidden and path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()

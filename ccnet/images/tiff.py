@@ -1,6 +1,6 @@
-"""TIFF files of any number of channels, 8 or 16 bits, which Pillow can't decode.
+"""TIFF files of any number of channels, of 8 or 16 bits, which Pillow cannot decode.
 
-Source: TIFF 6.0 (Adobe, 1992), sections 2, 7, 14 and 15; Pillow reads the tags.
+Pillow reads the tags. Source: TIFF 6.0 (Adobe, 1992), sections 2, 7, 14 and 15.
 """
 
 import zlib
@@ -21,14 +21,15 @@ RGB = 2
 
 
 def read_tiff(path: Path) -> UInt8[np.ndarray, "h w c"] | UInt16[np.ndarray, "h w c"]:
-    """All channels of a TIFF's first image, uncompressed or deflated, in strips or tiles.
+    """All channels of the first image in a TIFF: uncompressed or deflated, in strips or tiles.
 
-    Raises ValueError for other compressions and kinds of numbers, and for a file that is cut.
+    Raises:
+        ValueError: another compression or data type, or a truncated file.
     """
     with path.open("rb") as file:
         head = file.read(16)
-        if head[:4] not in (b"II*\0", b"MM\0*", b"II+\0"):  # Pillow can't read MM\0+
-            raise ValueError("no TIFF, or a big-endian BigTIFF, which isn't read")
+        if head[:4] not in (b"II*\0", b"MM\0*", b"II+\0"):  # Pillow cannot read MM\0+
+            raise ValueError("no TIFF, or a big-endian BigTIFF, which is not supported")
         tags = ImageFileDirectory_v2(head if head[2] == ord("+") else head[:8])
         file.seek(tags.next)
         tags.load(file)
@@ -36,14 +37,17 @@ def read_tiff(path: Path) -> UInt8[np.ndarray, "h w c"] | UInt16[np.ndarray, "h 
 
 
 def has_plain_16_bit_planes(picture: Image.Image) -> bool:
-    """Whether an opened file is an RGB TIFF of which Pillow takes bytes for pixels, as noise."""
+    """Whether an opened file is an uncompressed RGB TIFF with 16-bit channels in separate planes.
+
+    Pillow takes each byte of such a file for a pixel, which gives noise without an error.
+    """
     tags = getattr(picture, "tag_v2", {})
     kind = (tags.get(PLANAR), tags.get(COMPRESSION, PLAIN), tags.get(PHOTOMETRIC))
     return kind == (2, PLAIN, RGB) and 16 in tags.get(BITS, ())
 
 
 class _Layout:
-    """How pixels lie in the file."""
+    """Where the pixels are in the file, and how they are encoded."""
 
     def __init__(self, tags: ImageFileDirectory_v2) -> None:
         self.height, self.width = int(tags[HEIGHT]), int(tags[WIDTH])
@@ -51,7 +55,7 @@ class _Layout:
         bits, kinds = set(tags.get(BITS, (1,))), set(tags.get(FORMAT, (1,)))
         if kinds != {1} or bits not in ({8}, {16}):
             raise ValueError(
-                f"numbers of {bits} bits and format {kinds}; save 8 or 16 bits unsigned"
+                f"numbers of {bits} bits and format {kinds}; save unsigned 8 or 16 bits"
             )
         self.bits = bits.pop()
         self.compression = tags.get(COMPRESSION, PLAIN)
@@ -89,12 +93,17 @@ class _Layout:
         return image
 
     def _block(self, content: bytes, kind: np.dtype, part: np.ndarray) -> np.ndarray:
-        """Decoded pixels; the last strip has only the rows that are left, a tile all of its own."""
+        """The decoded pixels of one strip or tile.
+
+        The last strip holds only the remaining rows; tiles at the border are padded.
+        """
         shape = (-1, self.block[1], part.shape[2])
         length = len(content) - len(content) % (shape[1] * shape[2] * kind.itemsize)
         block = np.frombuffer(content[:length], kind).reshape(shape)
         if len(block) < part.shape[0]:
-            raise ValueError(f"{len(block)} rows where {part.shape[0]} should be; the file is cut")
+            raise ValueError(
+                f"{len(block)} rows where {part.shape[0]} should be; the file is truncated"
+            )
         if self.predictor == 2:
             block = np.cumsum(block, axis=1, dtype=kind.newbyteorder("="))
         return block

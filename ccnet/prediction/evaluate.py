@@ -22,28 +22,33 @@ def evaluate(
     num_workers: int = 0,
     progress: Callable[[int, int], object] | None = None,
 ) -> Scores:
-    """Predict every image at its own size and score all pixels with a label together.
+    """Predict every image at its own size and count all labeled pixels in one confusion matrix.
 
-    Of N processes each takes every N-th image; their counts are summed, so all return the scores of
-    the whole, as one process would. `progress(done, total)` is called after each image of this
-    process's share; `num_workers` more processes read ahead.
+    Each of N processes evaluates every N-th image. Their counts are added up, so that all processes
+    return the scores that one process alone would.
+
+    Args:
+        predictor: predicts the images; its classes must be those of the data set.
+        dataset: images and labels.
+        num_workers: number of processes that read images ahead; 0 reads in this process.
+        progress: called as `progress(done, total)` after each image that this process evaluates.
 
     Raises:
-        ValueError: the data set is empty, its classes aren't the model's, or nothing is labelled.
-        DataError: an image or label can't be used.
+        ValueError: the data set is empty or has other classes, or no pixel is labeled.
+        DataError: an image or label cannot be used.
     """
     if len(dataset) == 0:
         raise ValueError("the data set has no images to evaluate on")
     require_same_classes(predictor.model, dataset.classes)
     confusion = ConfusionMatrix(len(dataset.classes))
-    share = range(rank(), len(dataset), num_processes())  # no padding: no image counts twice
+    share = range(rank(), len(dataset), num_processes())  # without padding: no image counts twice
     loader = DataLoader(
         Indexed(dataset),
         sampler=share,
         batch_size=None,
         num_workers=num_workers,
         worker_init_fn=leave_signals_to_the_main_process,
-        generator=torch.Generator(),  # its own, so that a validation changes no training run
+        generator=torch.Generator(),  # its own: a validation must not change the training
     )
     samples = iter(loader)
     try:
@@ -53,17 +58,17 @@ def evaluate(
             if progress is not None:
                 progress(index + 1, len(share))
     except BaseException as error:
-        # an error's frames would keep the loader, and its workers keep this process from ending
+        # the frames of the error would keep the loader's workers alive, and they this process
         clear_frames(error.__traceback__)
         raise
     finally:
         del samples
-    counts = sum_over_processes(confusion.counts.to(predictor.device))  # where NCCL wants them
+    counts = sum_over_processes(confusion.counts.to(predictor.device))  # where NCCL expects them
     return scores(counts.cpu(), dataset.classes)
 
 
 class Indexed(Dataset):
-    """A data set as a DataLoader reads it, by index up to its length."""
+    """A data set with the interface that a DataLoader expects."""
 
     def __init__(self, dataset: SegmentationDataset) -> None:
         self.dataset = dataset
@@ -72,5 +77,5 @@ class Indexed(Dataset):
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        image, label = self.dataset[index]  # as tensors, which are never read-only
+        image, label = self.dataset[index]  # PyTorch has no read-only tensors
         return np.require(image, requirements="W"), np.require(label, requirements="W")

@@ -1,11 +1,11 @@
-"""Label maps of many image files: files in, PNG files out, one bad file doesn't stop the rest.
+"""Label maps of many image files: files in, PNG files out; a bad file does not stop the others.
 
-What is there already and bears the stamp it would get again (`prediction.stamp`) is kept, so the
-same command goes on after a stop or a kill. Of N processes each takes every N-th file; they meet
-before the first prediction and after the last, and share nothing between.
+A file that already has the stamp it would get again (`ccnet.prediction.stamp`) is kept, so the same
+command continues after a stop or a kill. Each of N processes takes every N-th file. They wait for
+each other before the first prediction and after the last, and share nothing in between.
 
-What doesn't scale: every process has the list of all jobs in memory and reads all lines of a
-manifest that is there, about 2 KB a file. Beyond some ten million files, predict folder by folder.
+The limit: every process holds the list of all jobs and all lines of an existing manifest in memory,
+about 2 KB per file. Beyond some ten million files, predict folder by folder.
 """
 
 import hashlib
@@ -26,17 +26,17 @@ from ccnet.images.reading import read_image
 from ccnet.prediction.jobs import Job
 from ccnet.prediction.manifest import Manifest
 from ccnet.prediction.predictor import Predictor
-from ccnet.prediction.stamp import Picture, fingerprint, read_picture, stamp_of, write_png
+from ccnet.prediction.stamp import fingerprint, inspect_picture, stamp_of, write_png
 from ccnet.runtime.processes import num_processes, objects_of_processes, rank
 from ccnet.runtime.signals import StopSignals
 
-T = TypeVar("T")
-S = TypeVar("S")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass
 class Outcome:
-    """How many label maps were written, how many kept, and which files failed and why."""
+    """How many label maps were written, how many were kept, and which files failed and why."""
 
     written: int = 0
     kept: int = 0
@@ -44,10 +44,10 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Source:
-    """An image in memory, and the stamp that what is made of it gets."""
+class LoadedImage:
+    """An image in memory, and the stamp that the pictures made from it get."""
 
-    image: np.ndarray
+    pixels: np.ndarray
     stamp: str
 
 
@@ -63,93 +63,133 @@ def predict_files(
     progress: Callable[[int, int], object] | None = None,
     stop: StopSignals | None = None,
 ) -> Outcome:
-    """Write the labels of each image as an 8-bit PNG of class indices, at the image's own size.
+    """Write the labels of each image as an 8-bit PNG of class indices, at the size of the image.
 
-    What the same model made of the same file is kept. Of several processes each does its share and
-    all return what all did; `progress(done, total)` counts this process's share.
+    Label maps that the same model made of the same file are kept. Of several processes, each does
+    its share, and all return the outcome of all.
 
     Args:
-        output: folder of the jobs' labels; the manifest (`ccnet.prediction.manifest`) goes there.
+        predictor: makes the labels.
+        jobs: the images, and where their labels go; the same in all processes.
+        output: folder of the labels, which also gets the manifest (`ccnet.prediction.manifest`).
         color, overlays: also write NAME.color.png and NAME.overlay.png.
-        overwrite: also write over files that are none of ours.
-        num_workers: threads that read ahead; each holds an image more in memory.
+        overwrite: also replace files that `ccnet predict` did not write.
+        num_workers: number of threads that read images ahead. Each holds one more image in memory.
+        progress: called as `progress(done, total)`, counting the files of this process.
         stop: looked at before each file.
 
     Raises:
-        FileExistsError: something that is none of ours would be written over.
-        ValueError: the model has no palette to colour with, or the processes see other files.
+        FileExistsError: a file that `ccnet predict` did not write would be replaced.
+        ValueError: the model has no palette, or the processes see different files.
         KeyboardInterrupt: `stop` was requested.
     """
-    if predictor.palette is None and (color or overlays):
-        raise ValueError("the model has no palette to colour labels with")
     if num_workers < 0:
         raise ValueError(f"num_workers must be ≥ 0, got {num_workers}")
     require_same_jobs(jobs)
     share = jobs[rank() :: num_processes()]
-    maker = fingerprint(predictor.model, **options(predictor))
-    outcome = Outcome()
     names = {job.labels.relative_to(output).as_posix() for job in share}
     with Manifest(output, names, rank(), num_processes()) as manifest:
-        todo, foreign = [], []
-        for job in share:
-            stop_where_requested(stop)
-            pictures = [read_picture(path) for path in job.targets(color, overlays)]
-            foreign += [p.path for p in pictures if p is not None and p.stamp is None]
-            stamp = stamp_of(job.image, maker)
-            if stamp is None or not all(bears(picture, stamp) for picture in pictures):
-                todo.append(job)
-                continue
-            outcome.kept += 1
-            labels = pictures[0]
-            assert labels is not None
-            width, height = labels.size
-            manifest.add(job, "kept", stamp=stamp, width=width, height=height)
+        writer = PictureWriter(predictor, manifest, color=color, overlays=overlays)
+        todo, foreign = writer.keep_finished(share, stop)
         require_none_foreign(foreign, overwrite)
+        outcome = Outcome(kept=len(share) - len(todo))
         if progress is not None and outcome.kept:
             progress(outcome.kept, len(share))
-
-        def read(job: Job) -> Source | DataError:
-            return load(job.image, maker, predictor.model.in_channels)
-
-        with closing(ahead(read, todo, num_workers)) as sources:
-            for done, (job, source) in enumerate(sources, start=outcome.kept + 1):
-                stop_where_requested(stop)
-                start = time.monotonic()
-                try:
-                    if isinstance(source, DataError):
-                        raise source
-                    labels = predictor.predict(source.image)
-                except (DataError, RuntimeError) as error:
-                    # a DataError names its file; others are such as out of memory, for a huge image
-                    reason = str(error) if isinstance(error, DataError) else f"{job.image}: {error}"
-                    outcome.failures.append((job.image, reason))
-                    manifest.add(job, "failed", reason=reason)
-                else:
-                    write_pictures(predictor, job, source, labels, color=color, overlays=overlays)
+        with closing(read_ahead(writer.load, todo, num_workers)) as images:
+            for done, (job, image) in enumerate(images, start=outcome.kept + 1):
+                raise_if_stopped(stop)
+                reason = writer.predict(job, image)
+                if reason is None:
                     outcome.written += 1
-                    height, width = labels.shape
-                    manifest.add(
-                        job,
-                        "written",
-                        stamp=source.stamp,
-                        width=width,
-                        height=height,
-                        seconds=round(time.monotonic() - start, 3),
-                    )
+                else:
+                    outcome.failures.append((job.image, reason))
                 if progress is not None:
                     progress(done, len(share))
-    outcomes = objects_of_processes(outcome)
-    return Outcome(
-        sum(o.written for o in outcomes),
-        sum(o.kept for o in outcomes),
-        sorted(failure for o in outcomes for failure in o.failures),
-    )
+    return outcome_of_processes(outcome)
 
 
-def options(predictor: Predictor) -> dict[str, str]:
-    """All that labels depend on beside model and image; where it runs is none of it."""
-    others = {name: str(value) for name, value in vars(predictor).items()}
-    return {name: value for name, value in others.items() if name not in ("model", "device")}
+@dataclass
+class PictureWriter:
+    """Writes the pictures of one process, and its lines of the manifest.
+
+    Raises:
+        ValueError: the model has no palette for pictures in color.
+    """
+
+    predictor: Predictor
+    manifest: Manifest
+    color: bool
+    overlays: bool
+    maker: str = field(init=False)
+    """The fingerprint of the model."""
+
+    def __post_init__(self) -> None:
+        if self.predictor.palette is None and (self.color or self.overlays):
+            raise ValueError("the model has no palette to color labels with")
+        self.maker = fingerprint(self.predictor.model, self.predictor.dtype)
+
+    def keep_finished(
+        self, jobs: Sequence[Job], stop: StopSignals | None
+    ) -> tuple[list[Job], list[Path]]:
+        """Jobs of which a picture is missing or outdated, and files that somebody else made.
+
+        Args:
+            jobs: the jobs of this process.
+            stop: looked at before each job.
+        """
+        todo, foreign = [], []
+        for job in jobs:
+            raise_if_stopped(stop)
+            pictures = [inspect_picture(path) for path in job.targets(self.color, self.overlays)]
+            present = [picture for picture in pictures if picture is not None]
+            foreign += [picture.path for picture in present if picture.stamp is None]
+            stamp = stamp_of(job.image, self.maker)
+            are_current = stamp is not None and all(p.has_stamp(stamp) for p in present)
+            if len(present) == len(pictures) and are_current:
+                width, height = present[0].size
+                self.manifest.add(job, "kept", stamp=stamp, width=width, height=height)
+            else:
+                todo.append(job)
+        return todo, foreign
+
+    def load(self, job: Job) -> LoadedImage | DataError:
+        # the stamp first: if the file changes while it is read, the next call sees another stamp
+        stamp = stamp_of(job.image, self.maker)
+        try:
+            pixels = read_image(job.image, self.predictor.model.in_channels)
+        except DataError as error:
+            return error
+        if stamp is None:
+            return DataError(f"{job.image}: no such file when it was to be read.", path=job.image)
+        return LoadedImage(pixels, stamp)
+
+    def predict(self, job: Job, image: LoadedImage | DataError) -> str | None:
+        """Write the pictures of one image; the reason if that is not possible."""
+        start = time.monotonic()
+        try:
+            if isinstance(image, DataError):
+                raise image
+            labels = self.predictor.predict(image.pixels)
+        except (DataError, RuntimeError) as error:
+            # a DataError names its file; a RuntimeError, such as too little memory, does not
+            reason = str(error) if isinstance(error, DataError) else f"{job.image}: {error}"
+            self.manifest.add(job, "failed", reason=reason)
+            return reason
+        self.write(job, image, labels)
+        height, width = labels.shape
+        seconds = round(time.monotonic() - start, 3)
+        self.manifest.add(
+            job, "written", stamp=image.stamp, width=width, height=height, seconds=seconds
+        )
+        return None
+
+    def write(self, job: Job, image: LoadedImage, labels: np.ndarray) -> None:
+        palette = self.predictor.palette
+        if self.color and palette is not None:
+            write_png(job.color, colorize(labels, palette), image.stamp)
+        if self.overlays and palette is not None:
+            write_png(job.overlay, overlay(image.pixels, labels, palette), image.stamp)
+        write_png(job.labels, labels, image.stamp)
 
 
 def require_same_jobs(jobs: Sequence[Job]) -> None:
@@ -163,78 +203,56 @@ def require_same_jobs(jobs: Sequence[Job]) -> None:
     if len(set(lists)) > 1:
         counts = ", ".join(str(count) for count, _ in lists)
         raise ValueError(
-            f"the processes see different images ({counts} of them by process); they must share "
-            "one file system, on which no image comes or goes meanwhile"
+            f"the processes see different images ({counts} of them); they must share one file "
+            "system, in which no image appears or disappears meanwhile"
         )
 
 
 def require_none_foreign(foreign: Sequence[Path], overwrite: bool) -> None:
-    """Raises FileExistsError, in all processes, where any would write over what is none of ours."""
+    """Raises FileExistsError, in all processes, if one would replace what somebody else made."""
     found = [path for paths in objects_of_processes(foreign[:1]) for path in paths]
     if found and not overwrite:
         raise FileExistsError(
-            f"{found[0]} wasn't written by ccnet predict; --overwrite replaces such files, another "
-            "--output leaves them"
+            f"{found[0]} was not written by ccnet predict; --overwrite replaces such files, "
+            "another --output keeps them"
         )
 
 
-def stop_where_requested(stop: StopSignals | None) -> None:
+def outcome_of_processes(outcome: Outcome) -> Outcome:
+    """The outcomes of all processes together."""
+    outcomes = objects_of_processes(outcome)
+    return Outcome(
+        sum(one.written for one in outcomes),
+        sum(one.kept for one in outcomes),
+        sorted(failure for one in outcomes for failure in one.failures),
+    )
+
+
+def raise_if_stopped(stop: StopSignals | None) -> None:
     if stop is not None and stop.requested:
         raise KeyboardInterrupt
 
 
-def bears(picture: Picture | None, stamp: str) -> bool:
-    return picture is not None and picture.whole and picture.stamp == stamp
+def read_ahead(
+    read: Callable[[Item], Result], items: Iterable[Item], num_workers: int
+) -> Generator[tuple[Item, Result], None, None]:
+    """Pairs (item, read(item)) in order, while threads already read the next `num_workers` items.
 
-
-def load(image: Path, maker: str, channels: int) -> Source | DataError:
-    stamp = stamp_of(image, maker)  # before reading: a file that changes meanwhile is made anew
-    try:
-        picture = read_image(image, channels)
-    except DataError as error:
-        return error
-    if stamp is None:
-        return DataError(f"{image}: no such file when it was to be read.", path=image)
-    return Source(picture, stamp)
-
-
-def ahead(
-    function: Callable[[S], T], items: Iterable[S], num_workers: int
-) -> Generator[tuple[S, T], None, None]:
-    """(item, function(item)) in order, while `num_workers` threads make the next ones.
-
-    Threads do because Pillow decodes outside Python's lock.
+    Threads are enough, since Pillow releases Python's lock while it decodes.
     """
     if num_workers == 0:
-        yield from ((item, function(item)) for item in items)
+        yield from ((item, read(item)) for item in items)
         return
     pool = ThreadPoolExecutor(num_workers)
-    coming: deque[tuple[S, Future[T]]] = deque()
+    pending: deque[tuple[Item, Future[Result]]] = deque()
     try:
         for item in items:
-            coming.append((item, pool.submit(function, item)))
-            if len(coming) > num_workers:
-                first, result = coming.popleft()
+            pending.append((item, pool.submit(read, item)))
+            if len(pending) > num_workers:
+                first, result = pending.popleft()
                 yield first, result.result()
-        while coming:
-            first, result = coming.popleft()
+        while pending:
+            first, result = pending.popleft()
             yield first, result.result()
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def write_pictures(
-    predictor: Predictor,
-    job: Job,
-    source: Source,
-    labels: np.ndarray,
-    *,
-    color: bool,
-    overlays: bool,
-) -> None:
-    palette = predictor.palette
-    if color and palette is not None:
-        write_png(job.color, colorize(labels, palette), source.stamp)
-    if overlays and palette is not None:
-        write_png(job.overlay, overlay(source.image, labels, palette), source.stamp)
-    write_png(job.labels, labels, source.stamp)

@@ -1,19 +1,20 @@
-"""What became of every image of a prediction: OUTPUT/manifest.jsonl, one line a file.
+"""What became of every image of a prediction: OUTPUT/manifest.jsonl, one line per image.
 
-It is for whoever works on with the label maps without opening a hundred thousand of them: which
-image each was made from, by which model, its size, what failed and why, what took long.
+It serves programs that process the label maps further without opening all of them: from which image
+and by which model each was made, its size, what failed and why, and how long it took.
 
-Several processes write one each, manifest.0003.jsonl for process 3. Lines are only ever added, and
-only where they say something new, so a run that was started again adds none for what was there.
-`read_manifests` merges the files: of several lines about the same labels, the last written counts.
+Each of several processes writes a file of its own, such as manifest.0003.jsonl for process 3. Lines
+are only added, and only if they say something new: a command that is started again adds none for
+label maps that it keeps. `read_manifests` merges the files; of several lines about the same labels,
+the last one written counts.
 
-    image, labels      the paths, labels below OUTPUT
-    status             written; kept: there already, and no line said so; or failed
-    reason             of a failure
+    image, labels      the paths; that of the labels is relative to OUTPUT
+    status             "written"; "kept", if no line said before that they are there; or "failed"
+    reason             why it failed
     stamp              of the labels: fingerprint of the model, size and time of change of the image
     width, height      in pixels
-    seconds            for the prediction and the writing
-    process, finished  number of the process; date and time, UTC
+    seconds            for predicting and writing
+    process, finished  number of the process; date and time in UTC
 """
 
 import json
@@ -31,7 +32,7 @@ PATTERN = "manifest*.jsonl"
 
 @dataclass(frozen=True)
 class Entry:
-    """A line."""
+    """One line of a manifest."""
 
     image: str
     labels: str
@@ -45,18 +46,18 @@ class Entry:
     finished: str = ""
 
     @property
-    def news(self) -> tuple[bool, str | None, str | None]:
-        """What it says; a line that says the same of the same labels would be no news."""
+    def result(self) -> tuple[bool, str | None, str | None]:
+        """What makes a line about the same labels a new one: success, reason and stamp."""
         return self.status != "failed", self.reason, self.stamp
 
 
 class Manifest:
-    """The file that one process of a prediction adds its lines to.
+    """The file to which one process of a prediction adds its lines.
 
     Args:
-        folder: of the label maps.
-        labels: those that this process will write about, by path below the folder.
-        process, num_processes: which of how many.
+        folder: folder of the label maps.
+        labels: paths, relative to the folder, of the label maps that this process is to write.
+        process, num_processes: number of this process, and of all processes.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class Manifest:
         self.path = folder / name
         self.process = process
         entries = read_manifests(folder)
-        self.known = {name: entries[name].news for name in labels & entries.keys()}
+        self.known = {name: entries[name].result for name in labels & entries.keys()}
         self.file: BinaryIO | None = None
 
     def __enter__(self) -> Self:
@@ -88,7 +89,7 @@ class Manifest:
         height: int | None = None,
         seconds: float | None = None,
     ) -> None:
-        """A line, unless it says nothing new."""
+        """Add a line, unless the last line about the same labels says the same."""
         entry = Entry(
             image=str(job.image),
             labels=job.labels.relative_to(self.folder).as_posix(),
@@ -101,22 +102,24 @@ class Manifest:
             process=self.process,
             finished=datetime.now(UTC).isoformat(timespec="microseconds"),
         )
-        if self.known.get(entry.labels) == entry.news:
+        if self.known.get(entry.labels) == entry.result:
             return
         if self.file is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             self.file = self.path.open("ab", buffering=0)
-            remove_torn_line(self.path)
-        # ASCII, so that file names that are no UTF-8 come back as they were
+            remove_incomplete_line(self.path)
+        # ASCII preserves file names that are not valid UTF-8
         self.file.write(json.dumps(asdict(entry)).encode("ascii") + b"\n")
-        self.known[entry.labels] = entry.news
+        self.known[entry.labels] = entry.result
 
 
 def read_manifests(folder: Path) -> dict[str, Entry]:
-    """The last line about each label map, by its path below the folder.
+    """The last line about each label map, by the path of the label map relative to the folder.
 
-    Holds them all in memory. Raises ValueError for a line that is none of ours; a torn
-    last line, left by a kill, is passed over.
+    All lines are held in memory. An incomplete last line, which a kill may leave, is skipped.
+
+    Raises:
+        ValueError: another line is not one of a manifest.
     """
     latest: dict[str, Entry] = {}
     for path in sorted(folder.glob(PATTERN)):
@@ -128,17 +131,17 @@ def read_manifests(folder: Path) -> dict[str, Entry]:
                     entry = Entry(**json.loads(line))
                 except (ValueError, TypeError) as error:
                     raise ValueError(
-                        f"{path}, line {number}: no line of a manifest ({error}); without the file "
-                        "the same command would write a new one, and keep the label maps"
+                        f"{path}, line {number}: no line of a manifest ({error}); after the file "
+                        "is removed, the same command writes a new one and keeps the label maps"
                     ) from None
-                before = latest.get(entry.labels)
-                if before is None or before.finished <= entry.finished:
+                earlier = latest.get(entry.labels)
+                if earlier is None or earlier.finished <= entry.finished:
                     latest[entry.labels] = entry
     return latest
 
 
-def remove_torn_line(path: Path) -> None:
-    """Cut what follows the last line's end."""
+def remove_incomplete_line(path: Path) -> None:
+    """Remove what follows the end of the last complete line."""
     with path.open("rb+") as file:
         end = file.seek(0, os.SEEK_END)
         tail = b""

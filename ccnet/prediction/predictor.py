@@ -1,47 +1,47 @@
-"""The one way from images to labels: arrays in, arrays out, no files."""
+"""From images to labels: the one way that commands, evaluation and reports take."""
 
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8, UInt16
-from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
 
-from ccnet.images.reading import in_native_order, to_grey, to_rgb
 from ccnet.models.ccnet import CCNet
 from ccnet.models.loading import load_model
+from ccnet.prediction.batches import AnyImage, as_batch, require_batch
 from ccnet.runtime.device import PRECISIONS, pick_device, pick_precision
-
-AnyImage = (
-    UInt8[np.ndarray, "h w c"]
-    | UInt16[np.ndarray, "h w c"]
-    | UInt8[Tensor, "c h w"]
-    | UInt16[Tensor, "c h w"]
-    | Image.Image
-)
 
 
 class Predictor:
-    """Labels for images by a trained CCNet, at each image's own size.
+    """Labels for images by a trained CCNet, at the size of each image.
+
+    The given model itself is used: it is moved to the device and put into evaluation mode. One
+    predictor may be called by many threads at once.
 
     Args:
-        model: a CCNet, or the folder or hub id of a saved one. A CCNet is moved to the device, and
-            is in evaluation mode during a call only.
-        device: "auto" takes CUDA, else Apple's GPU, else the CPU.
-        precision: "float32", "bfloat16" or "float16" (autocast), or "auto": bfloat16 where the
-            hardware multiplies it faster, else float32.
+        model: a CCNet, or the folder or hub id of a saved one. Of a CCNet that torch.compile,
+            DataParallel, DistributedDataParallel or AveragedModel wraps, the CCNet inside is used,
+            not compiled: images of many sizes would compile it again and again.
+        device: "auto" takes CUDA, else the GPU of an Apple computer, else the CPU.
+        precision: "float32", "bfloat16" or "float16" (by autocast), or "auto": bfloat16 where the
+            hardware computes it faster, else float32.
 
     Raises:
-        FileNotFoundError: `model` looks like a path and there is no such folder.
+        FileNotFoundError: `model` looks like a path, and there is no such folder.
+        TypeError: `model` is something else, or contains no CCNet.
+        ValueError: there is no such device or precision.
     """
 
     def __init__(
-        self, model: CCNet | str | Path, *, device: str = "auto", precision: str = "float32"
+        self, model: nn.Module | str | Path, *, device: str = "auto", precision: str = "float32"
     ) -> None:
         self.device = pick_device(device)
         self.dtype = PRECISIONS[pick_precision(precision, self.device)]
-        self.model = (model if isinstance(model, CCNet) else load_model(model)).to(self.device)
+        network = load_model(model) if isinstance(model, str | Path) else unwrap(model)
+        self.model = network.to(self.device).eval()
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -52,57 +52,57 @@ class Predictor:
         return self.model.palette
 
     def predict(self, image: AnyImage) -> UInt8[np.ndarray, "h w"]:
-        """The most likely class of each pixel of an image of the model's channels, mostly RGB.
+        """The most likely class of each pixel of one image.
 
-        An array (H, W, C) or a tensor (C, H, W), of uint8 or uint16, which reach to 255 and 65535.
-        A PIL image may have any mode where the model takes RGB or grey; it is taken in its stored
-        orientation, whatever its EXIF says (`ccnet.datasets.read_image` turns a file's upright).
+        Args:
+            image: an array (H, W, C) or a tensor (C, H, W), where C is the number of channels of
+                the model (3 are RGB), of uint8 (0 to 255) or uint16 (0 to 65535); a PIL image of
+                any mode, if the model takes RGB or grayscale; or the path of an image file. A file
+                is turned upright by its EXIF orientation, a PIL image is not.
+
+        Raises:
+            TypeError: an object of another kind.
+            ValueError: another shape, number of channels or data type, an empty image, or a file
+                that cannot be read.
         """
-        batch = to_batch(image, self.model.in_channels).to(self.device)
+        batch = as_batch(image, self.model.in_channels)
         return self.logits(batch)[0].argmax(0).to(torch.uint8).cpu().numpy()
 
     @torch.inference_mode()
     def logits(
         self, images: UInt8[Tensor, "b c h w"] | UInt16[Tensor, "b c h w"]
     ) -> Float[Tensor, "b classes h w"]:
-        """Logits of images of one size, as `predict` takes them, float32."""
-        modes = {module: module.training for module in self.model.modules()}
-        self.model.eval()
-        images = images.to(self.device, memory_format=torch.channels_last)
-        try:
-            autocast = self.dtype != torch.float32
-            with torch.autocast(self.device.type, self.dtype, enabled=autocast):
-                return self.model(self.model.normalize(images)).float()
-        finally:
-            for module, training in modes.items():
-                module.training = training
+        """Logits in float32 of a batch of images of one size, uint8 or uint16, on the device.
 
-
-def to_batch(
-    image: AnyImage, channels: int = 3
-) -> UInt8[Tensor, "1 c h w"] | UInt16[Tensor, "1 c h w"]:
-    """A batch of one image, as `Predictor.predict` takes it."""
-    kind = "an RGB" if channels == 3 else "an"
-    if isinstance(image, Image.Image):
-        if channels not in (1, 3):
-            raise ValueError(f"the model takes {channels} channels; give an array, no PIL image")
-        image = to_rgb(image) if channels == 3 else to_grey(image)
-    if isinstance(image, np.ndarray):
-        image = in_native_order(image)
-        if (
-            image.ndim != 3
-            or image.shape[2] != channels
-            or image.dtype not in (np.uint8, np.uint16)
-        ):
-            raise ValueError(
-                f"expected {kind} array (H, W, {channels}) of uint8 or uint16, "
-                f"got {image.shape} of {image.dtype}"
+        Raises:
+            TypeError: `images` is not a tensor.
+            ValueError: another shape, number of channels or data type, or an empty batch.
+            RuntimeError: the model has been put into training mode since.
+        """
+        require_batch(images, self.model.in_channels)
+        if self.model.training:
+            raise RuntimeError(
+                "the model is in training mode, in which labels depend on the other images and "
+                "the statistics of batch normalization change; call model.eval() first"
             )
-        image = torch.from_numpy(np.require(image, requirements=("C", "W"))).movedim(-1, 0)
-    is_integer = image.dtype in (torch.uint8, torch.uint16)
-    if image.ndim != 3 or image.shape[0] != channels or not is_integer:
-        raise ValueError(
-            f"expected {kind} tensor ({channels}, H, W) of uint8 or uint16, "
-            f"got {tuple(image.shape)} of {image.dtype}"
-        )
-    return image.unsqueeze(0)
+        images = images.to(self.device, memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            return self.model(self.model.normalize(images)).float()
+
+
+def unwrap(model: nn.Module) -> CCNet:
+    """The CCNet inside the wrappers that PyTorch puts around a network; TypeError without one."""
+    inner: object = model
+    while not isinstance(inner, CCNet):
+        if isinstance(inner, DataParallel | DistributedDataParallel | AveragedModel):
+            inner = inner.module
+        # torch.compile's class is private; its only submodule has this name
+        elif isinstance(inner, nn.Module) and "_orig_mod" in dict(inner.named_children()):
+            inner = inner.get_submodule("_orig_mod")
+        else:
+            raise TypeError(
+                "expected a CCNet, one that torch.compile, DataParallel, DistributedDataParallel "
+                "or AveragedModel wraps, or the folder or hub id of a saved one; "
+                f"got {type(model).__name__}"
+            )
+    return inner

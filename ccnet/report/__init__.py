@@ -1,1 +1,1 @@
-"""Pictures and reports that show people what a model does."""
+"""Pictures that show what a model does and how its training went."""

@@ -1,4 +1,4 @@
-"""Where a pixel looks, in one pass of criss-cross attention and in two (paper figure 4)."""
+"""Where a pixel looks in one and in two passes of criss-cross attention (paper figure 4)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,18 +10,28 @@ from torch import Tensor
 
 from ccnet.models.attention import CrissCrossAttention, RecurrentCrissCrossAttention
 from ccnet.ops import reference
-from ccnet.prediction.predictor import Predictor, to_batch
+from ccnet.prediction.batches import as_batch
+from ccnet.prediction.predictor import Predictor
 from ccnet.report.pictures import new_grid, save
 
 
 def attention_maps(
     predictor: Predictor, image: UInt8[np.ndarray, "h w 3"], pixel: tuple[int, int]
 ) -> list[Float[np.ndarray, "feature_h feature_w"]]:
-    """Where the pixel (x, y) of an image looks: one map a number of passes, each summing to 1.
+    """The weights with which one pixel of an image attends to all pixels, through 1 to R passes.
 
-    The first map is the last pass's attention: the pixel's row and column. The n-th follows the
-    attention back through the last n passes, Σ_j A_{u,j} A_{j,i}, and so weighs the pixels of the
-    first of them; the residual connections are left out. Maps have the feature map's size.
+    The first map is the attention of the last pass, which covers the row and the column of the
+    pixel. The n-th map follows the attention back through the last n passes, as Σ_j A_{u,j} A_{j,i}
+    does for two, and so weights the pixels that enter the first of them. The residual connections
+    are left out.
+
+    Args:
+        predictor: of the model, which is run once on the image.
+        image: an RGB image.
+        pixel: (x, y), column and row in the image.
+
+    Returns:
+        R maps of the size of the feature map, each of which sums to 1.
 
     Raises:
         ValueError: the pixel is outside the image, or the model has no attention (R = 0).
@@ -32,7 +42,7 @@ def attention_maps(
         raise ValueError(f"pixel {pixel} is outside the image of {width}×{height}")
     passes = attention_of_passes(predictor, image)
     if not passes:
-        raise ValueError("the model makes no pass of criss-cross attention (recurrence 0)")
+        raise ValueError("the model has no pass of criss-cross attention (recurrence 0)")
     feature_height, feature_width = passes[-1][0].shape[:2]
     mass = torch.zeros(feature_height, feature_width)
     mass[y * feature_height // height, x * feature_width // width] = 1
@@ -48,7 +58,7 @@ def follow(
     along_column: Float[Tensor, "h w h"],
     along_row: Float[Tensor, "h w w"],
 ) -> Float[Tensor, "h w"]:
-    """Hand each pixel's mass on to the pixels that it attends to."""
+    """Distribute the mass of each pixel over the pixels that it attends to."""
     to_rows = torch.einsum("hw,hwi->iw", mass, along_column)
     return to_rows + torch.einsum("hw,hwi->hi", mass, along_row)
 
@@ -61,10 +71,10 @@ def attention_of_passes(
         Float[Tensor, "feature_h feature_w feature_w"],
     ]
 ]:
-    """The attention weights of each pass on one image, in order, float32 on the CPU."""
+    """The attention weights of each pass on one image, in order, in float32 on the CPU."""
     passes = []
 
-    def note(module: CrissCrossAttention, inputs: tuple[Tensor]) -> None:
+    def record(module: CrissCrossAttention, inputs: tuple[Tensor]) -> None:
         query, key, _ = module.project(inputs[0])
         with torch.autocast(query.device.type, enabled=False):
             weights = reference.attention_weights(
@@ -73,9 +83,9 @@ def attention_of_passes(
         passes.append(tuple(w[0].cpu() for w in weights))
 
     recurrent: RecurrentCrissCrossAttention = predictor.model.head.attention
-    hooks = [module.register_forward_pre_hook(note) for module in recurrent.passes]
+    hooks = [module.register_forward_pre_hook(record) for module in recurrent.passes]
     try:
-        predictor.logits(to_batch(image, predictor.model.in_channels))
+        predictor.logits(as_batch(image, predictor.model.in_channels))
     finally:
         for hook in hooks:
             hook.remove()
@@ -86,7 +96,12 @@ def save_attention(
     path: str | Path,
     rows: Sequence[tuple[np.ndarray, tuple[int, int], Sequence[Float[np.ndarray, "_ _"]]]],
 ) -> None:
-    """Rows of image, pixel (x, y) in it, and where it looks: a map for one pass, two passes, ..."""
+    """Draw rows of an image with a pixel in it, and the maps of that pixel.
+
+    Args:
+        path: PNG file; missing folders are made.
+        rows: image (RGB), pixel (x, y) and maps, as `attention_maps` returns them.
+    """
     counts = ("one pass", "two passes", *(f"{n} passes" for n in range(3, 100)))
     num_maps = max(len(maps) for *_, maps in rows)
     figure, axes = new_grid(len(rows), ("image and pixel", *counts[:num_maps]))
@@ -97,7 +112,7 @@ def save_attention(
         for axis, weights in zip(row[1:], maps, strict=False):
             extent = (-0.5, width - 0.5, height - 0.5, -0.5)
             axis.imshow(image.mean(axis=2), cmap="gray", alpha=0.4)
-            # the square root keeps small weights visible
+            # the square root makes small weights visible
             axis.imshow(
                 np.sqrt(weights), cmap="magma", extent=extent, alpha=0.8, interpolation="nearest"
             )

@@ -1,4 +1,4 @@
-"""The course of a training run as a picture."""
+"""The progress of a training run as a picture."""
 
 import csv
 from pathlib import Path
@@ -9,7 +9,7 @@ from ccnet.report.pictures import save
 
 
 def save_curves(path: str | Path, log: str | Path) -> None:
-    """Loss and validation mIoU by step, from a run's log.csv."""
+    """Draw training loss and validation mIoU over the steps, from the log.csv of a run."""
     with Path(log).open(newline="") as file:
         rows = list(csv.DictReader(file))
     figure = Figure(figsize=(8, 3), layout="constrained")

@@ -1,4 +1,4 @@
-"""Pictures of labels."""
+"""Images beside their labels, and what all pictures share: the grid and the file."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,21 +17,28 @@ def save_comparison(
     classes: Sequence[str],
     palette: Palette,
 ) -> None:
-    """Rows of image, truth and prediction (RGB, labels, labels), with a legend."""
+    """Draw rows of image, true labels and predicted labels, with a legend of the classes.
+
+    Args:
+        path: PNG file; missing folders are made.
+        samples: image (RGB), true and predicted labels.
+        classes, palette: one name and one RGB color per class.
+    """
     figure, axes = new_grid(len(samples), ("image", "truth", "prediction"))
     for row, (image, truth, prediction) in zip(axes, samples, strict=True):
         pictures = (image, colorize(truth, palette), colorize(prediction, palette))
         for axis, picture in zip(row, pictures, strict=True):
             axis.imshow(picture, interpolation="nearest")
     handles = [
-        Patch(facecolor="#" + bytes(colour).hex(), edgecolor="grey", label=name)
-        for name, colour in zip([*classes, "ignored"], [*palette, IGNORED_COLOR], strict=True)
+        Patch(facecolor="#" + bytes(color).hex(), edgecolor="gray", label=name)
+        for name, color in zip([*classes, "ignored"], [*palette, IGNORED_COLOR], strict=True)
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(6, len(handles)))
     save(figure, path)
 
 
-def new_grid(num_rows: int, titles: Sequence[str]):
+def new_grid(num_rows: int, titles: Sequence[str]) -> tuple[Figure, np.ndarray]:
+    """A figure and its axes (num_rows, len(titles)), without ticks; titles above the first row."""
     figure = Figure(figsize=(2.4 * len(titles), 2.4 * num_rows + 0.6), layout="constrained")
     axes = figure.subplots(num_rows, len(titles), squeeze=False)
     for axis in axes.flat:
@@ -42,5 +49,6 @@ def new_grid(num_rows: int, titles: Sequence[str]):
 
 
 def save(figure: Figure, path: str | Path) -> None:
+    """Write a figure as a PNG; missing folders are made. Needs no display."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure).print_figure(str(path), dpi=120)

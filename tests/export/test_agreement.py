@@ -2,12 +2,11 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from ccnet.export.agreement import SIZES, compare, noise, photographs
+from ccnet.export.agreement import Agreement, compare, require_agreement
+from ccnet.export.sample_images import SIZES, noise
 
 
 def logits(images: torch.Tensor) -> torch.Tensor:
@@ -62,33 +61,6 @@ def test_a_nan_is_a_difference(bad):
     assert math.isnan(compare(logits, exported, batches).difference)
 
 
-def test_photographs_are_taken_at_the_first_one_s_size_and_half_of_it():
-    images = [np.full((h, w, 5), 7, np.uint8) for h, w in ((50, 80), (64, 64))]
-    sizes = [[tuple(image.shape) for image in part] for part in photographs(images)]
-    assert sizes == [[(1, 5, 50, 80)] * 2, [(1, 5, 32, 40)] * 2]
-    assert all((image == 7).all() for part in photographs(images) for image in part)
-
-
-@pytest.mark.parametrize(
-    ("size", "expected"),
-    [
-        ((64, 96), [(65, 97), (32, 48)]),
-        ((128, 192), [(128, 192), (65, 97)]),
-        ((20, 50), [(32, 50), (32, 32)]),
-    ],
-)
-def test_photographs_never_have_the_size_that_was_traced(size, expected):
-    parts = photographs([np.zeros((*size, 3), np.uint8)])
-    assert [tuple(image.shape[2:]) for (image,) in parts] == expected
-
-
-def test_channels_are_resized_as_pillow_resizes_a_picture():
-    image = np.random.default_rng(0).integers(0, 256, (50, 80, 3), np.uint8)
-    half = photographs([image])[1][0]
-    expected = np.array(Image.fromarray(image).resize((40, 32)))
-    np.testing.assert_array_equal(half[0].movedim(0, -1), expected)
-
-
 def test_only_the_first_batch_is_timed():
     batches, runs = [torch.zeros(2, 3, 4, 4, dtype=torch.uint8) for _ in range(5)], []
 
@@ -100,3 +72,27 @@ def test_only_the_first_batch_is_timed():
     counts = [sum(run is images for run in runs) for images in batches]
     assert counts == [counts[0], 1, 1, 1, 1]
     assert counts[0] > 2
+
+
+@pytest.mark.parametrize(
+    ("difference", "labels", "words"),
+    [
+        (9e-5, 0.9995, None),
+        (1.1e-4, 1.0, "logits on 3 images of 40×50 differ"),
+        (0.0, 0.998, r"99.800 % of the labels on 3 images of 40×50 .* 99.9 % are wanted"),
+        (math.nan, 1.0, "by nan"),
+        (0.0, math.nan, "nan % of the labels"),
+    ],
+)
+def test_every_row_of_the_comparison_must_agree(difference, labels, words):
+    good = Agreement((1, 33, 33), 0.0, 1.0, 1.0, 1.0)
+    rows = [good, Agreement((3, 40, 50), difference, labels, 1.0, 1.0)]
+    if words is None:
+        require_agreement(rows, 0.999, exact=True)
+    else:
+        with pytest.raises(ValueError, match=words):
+            require_agreement(rows, 0.999, exact=True)
+
+
+def test_logits_of_less_than_float32_are_judged_by_their_labels():
+    require_agreement([Agreement((1, 33, 33), 0.1, 0.95, 1.0, 1.0)], 0.9, exact=False)

@@ -59,5 +59,5 @@ def test_a_network_that_branches_on_its_values_is_refused():
         def forward(self, x):
             return x if x.sum() > 0 else -x
 
-    with pytest.raises(ValueError, match=r"torch\.fx can't trace"):
+    with pytest.raises(ValueError, match=r"torch\.fx cannot trace"):
         fold_batch_norm(Branching())

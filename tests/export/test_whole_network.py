@@ -1,4 +1,4 @@
-"""A whole ResNet through what PyTorch has for deployment, at sizes that weren't seen before."""
+"""A whole ResNet through all that PyTorch has for deployment, at sizes it was not traced at."""
 
 import copy
 import io
@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from ccnet import CCNet
-from ccnet.export.writers import ANY_SIZE, export, prepare
+from ccnet.export.deployed import ANY_SIZE, prepare
+from ccnet.export.exporter import export
 from tests.conftest import with_statistics
 
 pytestmark = pytest.mark.slow
@@ -64,7 +65,7 @@ def test_export_makes_one_program_for_all_sizes(network, backend):
     prepared, _ = prepare(network)
     for module in prepared.head.attention.passes:
         module.backend = backend
-    program = torch.export.export(prepared, (torch.randn(SIZES[0]),), dynamic_shapes=ANY_SIZE)
+    program = torch.export.export(prepared, (torch.randn(SIZES[0]),), dynamic_shapes=(ANY_SIZE,))
     assert_same(network, program.module())
     operators = {node.target for node in program.graph.nodes if node.op == "call_function"}
     assert (torch.ops.ccnet.criss_cross_attention.default in operators) == (backend == "fused")

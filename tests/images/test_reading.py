@@ -1,11 +1,11 @@
-"""Image files of one, three and more channels as arrays."""
+"""Image files of one, three and more channels as arrays, and which files are images."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from ccnet.datasets import DataError
-from ccnet.images.reading import read_image
+from ccnet.images.reading import image_files, read_image
 from tests.images.test_tiff import write_tiff
 
 
@@ -24,7 +24,7 @@ def test_arrays_come_as_they_are(tmp_path, channels):
     assert read_image(tmp_path / "a.npy", channels).dtype.isnative
 
 
-def test_an_array_without_a_channel_axis_is_grey(tmp_path):
+def test_an_array_without_a_channel_axis_is_gray(tmp_path):
     np.save(tmp_path / "a.npy", sixteen_bits(1)[:, :, 0])
     np.testing.assert_array_equal(read_image(tmp_path / "a.npy", 1), sixteen_bits(1))
 
@@ -34,7 +34,7 @@ def test_a_tiff_of_five_channels_keeps_its_bits(tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "a.tiff", 5), sixteen_bits(5))
 
 
-def test_a_grey_picture_keeps_its_bits_and_colours_become_grey(tmp_path):
+def test_a_gray_picture_keeps_its_bits_and_colors_become_gray(tmp_path):
     image = sixteen_bits(1)
     Image.fromarray(image[:, :, 0]).save(tmp_path / "a.png")
     np.testing.assert_array_equal(read_image(tmp_path / "a.png", 1), image)
@@ -108,3 +108,11 @@ def test_float_image_is_refused(tmp_path):
     Image.fromarray(np.zeros((2, 2), np.float32)).save(tmp_path / "a.tif")
     with pytest.raises(DataError, match="mode 'F' has no known range"):
         read_image(tmp_path / "a.tif")
+
+
+def test_image_files_are_found_in_all_folders_by_suffix_and_hidden_ones_are_not(tmp_path):
+    for name in ("b.PNG", "a/c.jpeg", "a/d.npy", ".hidden.png", "notes.txt", "e.png/f.tif"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = [path.relative_to(tmp_path).as_posix() for path in image_files(tmp_path)]
+    assert found == ["a/c.jpeg", "a/d.npy", "b.PNG", "e.png/f.tif"]

@@ -97,7 +97,7 @@ def test_every_layout_comes_back(tmp_path, channels, dtype, order, planar, block
 @pytest.mark.parametrize("order", "<>")
 @pytest.mark.parametrize("block", [None, (16, 32)], ids=["strips", "tiles"])
 @pytest.mark.parametrize("channels", [3, 4])
-def test_colours_of_sixteen_bits_in_planes_are_scaled_to_eight(tmp_path, channels, block, order):
+def test_colors_of_sixteen_bits_in_planes_are_scaled_to_eight(tmp_path, channels, block, order):
     image = channels_image(channels, np.uint16)
     changes = {"tag262": (3, [2]), "tag274": (3, [3])}  # RGB, upside down
     if channels == 4:

@@ -17,7 +17,7 @@ from tests.conftest import in_processes, new_tiny_model
 
 
 class Photos:
-    """Images of different sizes, in a memory that can't be written to."""
+    """Images of different sizes, in memory that cannot be written to."""
 
     classes = Scenes.classes
     palette = Scenes.palette
@@ -58,13 +58,13 @@ def test_scores_are_those_counted_by_hand(predictor, dataset):
     counts = counted_by_hand(predictor, dataset)
     right = counts.diagonal()
     iou = right / (counts.sum(0) + counts.sum(1) - right)
-    labelled = counts.sum(1) > 0
+    labeled = counts.sum(1) > 0
     scores = evaluate(predictor, dataset)
     assert list(scores.iou) == ["ground", "red", "green", "blue"]
     np.testing.assert_allclose(list(scores.iou.values()), iou)
     assert scores.miou == pytest.approx(iou.mean())
     assert scores.pixel_accuracy == pytest.approx(right.sum() / counts.sum())
-    assert scores.mean_accuracy == pytest.approx((right / counts.sum(1).clip(1))[labelled].mean())
+    assert scores.mean_accuracy == pytest.approx((right / counts.sum(1).clip(1))[labeled].mean())
     assert 0 < scores.miou < 1
 
 
@@ -87,7 +87,7 @@ def test_progress_counts_the_images(predictor):
         (Scenes(num_images=0), "no images to evaluate on"),
         (Photos(label=255), "no pixel has a label"),
     ],
-    ids=["classes", "empty", "unlabelled"],
+    ids=["classes", "empty", "unlabeled"],
 )
 def test_data_that_do_not_fit_are_an_error(predictor, dataset, words):
     with pytest.raises(ValueError, match=words):

@@ -16,7 +16,7 @@ from ccnet import Predictor
 from ccnet.datasets import Scenes
 from ccnet.images.colors import colorize, overlay
 from ccnet.images.reading import read_image
-from ccnet.prediction.files import Outcome, ahead, predict_files
+from ccnet.prediction.files import Outcome, predict_files, read_ahead
 from ccnet.prediction.jobs import find_jobs
 from ccnet.prediction.manifest import read_manifests
 from ccnet.runtime.signals import StopSignals
@@ -60,7 +60,7 @@ def test_labels_are_what_the_predictor_says_at_the_images_size(predictor, tmp_pa
             np.testing.assert_array_equal(picture, labels)
 
 
-def test_colours_and_overlays_are_written_on_request(predictor, tmp_path):
+def test_colors_and_overlays_are_written_on_request(predictor, tmp_path):
     write_images(tmp_path / "in", "a.png", "b.c.png")
     predict(predictor, tmp_path, color=True, overlays=True)
     assert pictures_below(tmp_path / "out") == sorted(
@@ -156,11 +156,11 @@ def remove_labels(folder, predictor):
     (folder / "out" / "a.png").unlink()
 
 
-def remove_colours(folder, predictor):
+def remove_colors(folder, predictor):
     (folder / "out" / "a.color.png").unlink()
 
 
-def take_colours_of_another(folder, predictor):
+def take_colors_of_another(folder, predictor):
     (folder / "out" / "b.color.png").replace(folder / "out" / "a.color.png")
 
 
@@ -172,8 +172,8 @@ def take_colours_of_another(folder, predictor):
         (change_image, {"a"}),
         (tear_labels, {"a"}),
         (remove_labels, {"a"}),
-        (remove_colours, {"a"}),
-        (take_colours_of_another, {"a", "b"}),
+        (remove_colors, {"a"}),
+        (take_colors_of_another, {"a", "b"}),
     ],
 )
 def test_what_does_not_fit_any_more_is_made_anew(predictor, tmp_path, change, made_anew):
@@ -189,8 +189,8 @@ def test_what_does_not_fit_any_more_is_made_anew(predictor, tmp_path, change, ma
         image = read_image(tmp_path / "in" / f"{name}.png")
         labels = np.array(Image.open(tmp_path / "out" / f"{name}.png"))
         np.testing.assert_array_equal(labels, predictor.predict(image))
-        colours = read_image(tmp_path / "out" / f"{name}.color.png")
-        np.testing.assert_array_equal(colours, colorize(labels, Scenes.palette))
+        colors = read_image(tmp_path / "out" / f"{name}.color.png")
+        np.testing.assert_array_equal(colors, colorize(labels, Scenes.palette))
 
 
 @pytest.mark.parametrize("name", ["b.png", "b.color.png"])
@@ -198,7 +198,7 @@ def test_what_is_none_of_ours_is_not_written_over_unless_asked(predictor, tmp_pa
     write_images(tmp_path / "in", "a.png", "b.png")
     write_images(tmp_path / "out", name)
     theirs = (tmp_path / "out" / name).read_bytes()
-    with pytest.raises(FileExistsError, match=rf"out/{name} wasn't written by .* --overwrite"):
+    with pytest.raises(FileExistsError, match=rf"out/{name} was not written by .* --overwrite"):
         predict(predictor, tmp_path, color=True)
     assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
     assert (tmp_path / "out" / name).read_bytes() == theirs
@@ -219,7 +219,7 @@ def test_a_failed_write_leaves_nothing_behind(predictor, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("option", ["color", "overlays"])
-def test_a_model_without_palette_cannot_colour(tiny_model, tmp_path, option):
+def test_a_model_without_palette_cannot_color(tiny_model, tmp_path, option):
     tiny_model.palette = None
     with pytest.raises(ValueError, match="no palette"):
         predict_files(Predictor(tiny_model, device="cpu"), [], tmp_path, **{option: True})
@@ -251,7 +251,7 @@ def test_reading_ahead_keeps_the_order_and_goes_no_further_than_asked():
         time.sleep(0.2 if item == 0 else 0)
         return -item
 
-    pairs = ahead(slow_first, range(6), 3)
+    pairs = read_ahead(slow_first, range(6), 3)
     assert next(pairs) == (0, 0)
     assert set(started) == {0, 1, 2, 3}  # made while the first was waited for
     assert list(pairs) == [(1, -1), (2, -2), (3, -3), (4, -4), (5, -5)]

@@ -54,7 +54,7 @@ def test_a_line_says_what_became_of_a_file():
     ],
 )
 @pytest.mark.parametrize("later_process", [(0, 1), (1, 2)], ids=["same file", "other file"])
-def test_only_news_are_added(earlier, later, is_new, later_process):
+def test_only_what_is_new_is_added(earlier, later, is_new, later_process):
     for which, (status, stamp, reason) in (((0, 1), earlier), (later_process, later)):
         with manifest(*which) as m:
             m.add(A, status, stamp=stamp, reason=reason)

@@ -1,5 +1,7 @@
-"""The predictor: images of any kind in, labels at their size out, the model left as it was."""
+"""The predictor: images of any kind in, labels at their size out; which models it accepts."""
 
+import copy
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +9,14 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from torch.distributed import HashStore
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
 
-from ccnet import Predictor
+from ccnet import CCNet, Predictor
 from ccnet.datasets import Scenes
+from ccnet.prediction.batches import as_batch
+from tests.conftest import new_tiny_model
 
 MODES = ["RGB", "L", "RGBA", "P", "1", "CMYK"]
 
@@ -34,7 +41,7 @@ def test_pictures_of_every_mode_are_taken_as_rgb(predictor, mode):
 
 def test_labels_are_the_most_likely_classes(predictor, tiny_model):
     image, _ = Scenes()[0]
-    images = torch.from_numpy(image).movedim(-1, 0)[None]
+    images = as_batch(image)
     with torch.no_grad():
         logits = tiny_model(tiny_model.normalize(images))
     torch.testing.assert_close(predictor.logits(images), logits)
@@ -49,27 +56,6 @@ def test_read_only_images_are_taken(predictor):
     np.testing.assert_array_equal(predictor.predict(image), expected)
 
 
-@pytest.mark.parametrize(
-    ("image", "words"),
-    [
-        (np.zeros((8, 8, 3)), r"array \(H, W, 3\) of uint8 or uint16, got \(8, 8, 3\) of float64"),
-        (np.zeros((8, 8), np.uint8), r"got \(8, 8\) of uint8"),
-        (np.zeros((3, 8, 8), np.uint8), r"got \(3, 8, 8\) of uint8"),
-        (np.zeros((8, 8, 4), np.uint8), r"got \(8, 8, 4\) of uint8"),
-        (
-            torch.zeros(3, 8, 8),
-            r"tensor \(3, H, W\) of uint8 or uint16, got \(3, 8, 8\) of torch.float32",
-        ),
-        (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), r"got \(1, 3, 8, 8\) of torch.uint8"),
-        (torch.zeros(8, 8, 3, dtype=torch.uint8), r"got \(8, 8, 3\) of torch.uint8"),
-    ],
-)
-@pytest.mark.unchecked
-def test_other_arrays_and_tensors_are_named(predictor, image, words):
-    with pytest.raises(ValueError, match=words):
-        predictor.predict(image)
-
-
 @pytest.mark.parametrize("channels", [1, 3, 5])
 def test_sixteen_bits_give_the_labels_of_eight(tiny_model, channels):
     predictor = Predictor(tiny_model.adapted(in_channels=channels), device="cpu")
@@ -82,14 +68,6 @@ def test_sixteen_bits_give_the_labels_of_eight(tiny_model, channels):
     if channels == 1:
         for picture in (Image.fromarray(image[:, :, 0]), Image.fromarray(wide[:, :, 0])):
             np.testing.assert_array_equal(predictor.predict(picture), labels)
-
-
-def test_an_image_of_other_channels_is_told(tiny_model):
-    predictor = Predictor(tiny_model.adapted(in_channels=5), device="cpu")
-    with pytest.raises(ValueError, match=r"array \(H, W, 5\) .*got \(8, 8, 3\) of uint8"):
-        predictor.predict(np.zeros((8, 8, 3), np.uint8))
-    with pytest.raises(ValueError, match="5 channels; give an array, no PIL image"):
-        predictor.predict(Image.new("RGB", (8, 8)))
 
 
 # Loading
@@ -145,26 +123,35 @@ def test_a_hub_id_is_handed_on(tiny_model, monkeypatch):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_the_models_mode_is_restored(predictor, tiny_model, training):
-    image, _ = Scenes()[0]
-    before = {key: value.clone() for key, value in tiny_model.state_dict().items()}
-    expected = predictor.predict(image)
-    tiny_model.train(training)
-    np.testing.assert_array_equal(predictor.predict(image), expected)
-    assert {module.training for module in tiny_model.modules()} == {training}
-    torch.testing.assert_close(dict(tiny_model.state_dict()), before, rtol=0, atol=0)
+def test_the_model_is_in_evaluation_mode_from_the_start_and_nothing_else_changes(training):
+    model = new_tiny_model().train(training)
+    before = copy.deepcopy(model.state_dict())
+    predictor = Predictor(model, device="cpu")
+    assert predictor.model is model
+    assert not any(module.training for module in model.modules())
+    predictor.predict(Scenes()[0][0])
+    torch.testing.assert_close(dict(model.state_dict()), dict(before), rtol=0, atol=0)
 
 
-def test_the_models_mode_is_restored_after_an_error(tiny_model):
-    class Broken(nn.Module):
-        def forward(self, features):
-            raise RuntimeError("broken")
+def test_many_threads_predict_as_one_does():
+    model = new_tiny_model().train()
+    before = copy.deepcopy(model.state_dict())
+    images = [Scenes()[index][0][: 40 + index % 3] for index in range(32)]
+    serial = [Predictor(copy.deepcopy(model), device="cpu").predict(image) for image in images]
+    predictor = Predictor(model, device="cpu")
+    with ThreadPoolExecutor(4) as pool:
+        parallel = list(pool.map(predictor.predict, images))
+    wrong = [not np.array_equal(*pair) for pair in zip(parallel, serial, strict=True)]
+    assert sum(wrong) == 0
+    torch.testing.assert_close(dict(model.state_dict()), dict(before), rtol=0, atol=0)
 
-    predictor = Predictor(tiny_model.train(), device="cpu")
-    tiny_model.head.smoothing = Broken()
-    with pytest.raises(RuntimeError, match="broken"):
+
+def test_a_model_that_is_put_into_training_mode_is_refused(predictor, tiny_model):
+    tiny_model.train()
+    before = copy.deepcopy(tiny_model.state_dict())
+    with pytest.raises(RuntimeError, match=r"training mode.*call model\.eval\(\) first"):
         predictor.predict(Scenes()[0][0])
-    assert tiny_model.training
+    torch.testing.assert_close(dict(tiny_model.state_dict()), dict(before), rtol=0, atol=0)
 
 
 def test_prediction_leaves_no_gradients_and_training_can_follow(predictor, tiny_model):
@@ -175,12 +162,67 @@ def test_prediction_leaves_no_gradients_and_training_can_follow(predictor, tiny_
     assert all(parameter.grad is not None for parameter in tiny_model.parameters())
 
 
+@pytest.mark.unchecked
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int32])
+def test_logits_of_other_numbers_than_8_or_16_bits_are_refused(predictor, dtype):
+    with pytest.raises(ValueError, match=r"a batch \(B, 3, H, W\) of uint8 or uint16, got .*2"):
+        predictor.logits(torch.rand(1, 3, 32, 32).to(dtype))
+
+
+def test_the_file_at_a_path_is_predicted(predictor, tmp_path):
+    image, _ = Scenes()[0]
+    Image.fromarray(image).save(tmp_path / "a.png")
+    for path in (tmp_path / "a.png", str(tmp_path / "a.png")):
+        np.testing.assert_array_equal(predictor.predict(path), predictor.predict(image))
+
+
+# Wrapped models
+
+
+def in_one_process(model: nn.Module) -> DistributedDataParallel:
+    torch.distributed.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
+    try:
+        return DistributedDataParallel(model)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        torch.compile,
+        DataParallel,
+        in_one_process,
+        AveragedModel,
+        lambda model: torch.compile(DataParallel(model)),
+    ],
+    ids=["compile", "DataParallel", "DistributedDataParallel", "AveragedModel", "nested"],
+)
+def test_the_network_inside_a_wrapper_of_pytorch_predicts(predictor, wrap):
+    image, _ = Scenes()[0]
+    twin = copy.deepcopy(predictor.model).train()
+    wrapped = Predictor(wrap(twin), device="cpu")
+    assert isinstance(wrapped.model, CCNet)
+    assert not wrapped.model.training
+    np.testing.assert_array_equal(wrapped.predict(image), predictor.predict(image))
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [(nn.Conv2d(3, 3, 1), "Conv2d"), (DataParallel(nn.ReLU()), "DataParallel"), (None, "NoneType")],
+    ids=["layer", "wrapped layer", "None"],
+)
+def test_what_holds_no_ccnet_is_an_error_that_names_it(model, name):
+    with pytest.raises(TypeError, match=f"expected a CCNet, .* hub id of a saved one; got {name}"):
+        Predictor(model, device="cpu")
+
+
 # Precision and device
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_lower_precision_gives_nearly_the_same(predictor, tiny_model, precision):
-    images = torch.from_numpy(Scenes()[0][0]).movedim(-1, 0)[None]
+    images = as_batch(Scenes()[0][0])
     lower = Predictor(tiny_model, device="cpu", precision=precision)
     logits, exact = lower.logits(images), predictor.logits(images)
     assert logits.dtype == torch.float32

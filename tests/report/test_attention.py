@@ -6,8 +6,10 @@ import torch
 
 from ccnet import CCNet, Predictor
 from ccnet.datasets import Scenes
+from ccnet.prediction.batches import as_batch
 from ccnet.report.attention import attention_maps, save_attention
 from tests.conftest import new_tiny_model
+from tests.report.test_pictures import read_png
 
 IMAGE = np.tile(Scenes()[0][0], (1, 2, 1))[:40, :72]  # features of 10×18
 PIXEL = (50, 21)  # x, y; feature (5, 12)
@@ -56,7 +58,7 @@ def test_maps_are_the_product_of_dense_attention_matrices(shared):
         torch.nn.init.constant_(module.gamma, 0.5)
         torch.nn.init.normal_(module.query_conv.weight, std=0.5)  # sharper than at the start
     predictor = Predictor(model.eval(), device="cpu")
-    images = model.normalize(torch.from_numpy(IMAGE).movedim(-1, 0)[None])
+    images = model.normalize(as_batch(IMAGE))
     with torch.no_grad():
         features = model.head.reduction(model.backbone(images)[-1])
         first, second = (model.head.attention.attention(index) for index in range(2))
@@ -90,6 +92,16 @@ def test_maps_can_be_drawn(tmp_path, recurrence):
     maps = attention_maps(predictor, IMAGE, PIXEL)
     save_attention(tmp_path / "attention.png", [(IMAGE, PIXEL, maps)])
     assert (tmp_path / "attention.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("counts", [[1], [3], [1, 3]], ids=str)
+def test_attention_is_drawn_for_any_number_of_passes(tmp_path, counts):
+    image, _ = Scenes()[0]
+    maps = np.random.default_rng(0).random((3, 8, 8))
+    save_attention(tmp_path / "a.png", [(image, (5, 9), list(maps[:count])) for count in counts])
+    height, width, _ = read_png(tmp_path / "a.png").shape
+    assert width == pytest.approx(120 * 2.4 * (1 + max(counts)), abs=1)
+    assert height == pytest.approx(120 * (2.4 * len(counts) + 0.6), abs=1)
 
 
 @pytest.mark.parametrize("pixel", [(72, 0), (0, 40), (-1, 0), (0, -1)])

@@ -1,0 +1,94 @@
+"""From an image of any kind to a batch of one, checked before a network sees it."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import UInt8, UInt16
+from PIL import Image
+from torch import Tensor
+
+from ccnet.images.reading import in_native_order, read_image, to_gray, to_rgb
+
+AnyImage = (
+    UInt8[np.ndarray, "h w c"]
+    | UInt16[np.ndarray, "h w c"]
+    | UInt8[Tensor, "c h w"]
+    | UInt16[Tensor, "c h w"]
+    | Image.Image
+    | Path
+    | str
+)
+
+
+def as_batch(
+    image: AnyImage, channels: int = 3
+) -> UInt8[Tensor, "1 c h w"] | UInt16[Tensor, "1 c h w"]:
+    """A batch of one image, with the values of the image.
+
+    Args:
+        image: an array (H, W, C), a tensor (C, H, W), a PIL image, or the path of an image file.
+        channels: C, the number of channels that the network takes.
+
+    Raises:
+        TypeError: an object of another kind.
+        ValueError: another shape, number of channels or data type, or an empty image.
+        DataError: the file cannot be read.
+    """
+    if isinstance(image, str | Path):
+        image = read_image(image, channels)
+    elif isinstance(image, Image.Image):
+        image = from_picture(image, channels)
+    article = "an RGB" if channels == 3 else "an"
+    if isinstance(image, np.ndarray):
+        image = in_native_order(image)
+        require_layout(image, f"{article} array", "HWC", channels)
+        image = torch.from_numpy(np.require(image, requirements=("C", "W"))).movedim(-1, 0)
+    if not isinstance(image, Tensor):
+        raise TypeError(not_an_image(image, channels))
+    require_layout(image, f"{article} tensor", "CHW", channels)
+    return image.unsqueeze(0)
+
+
+def from_picture(picture: Image.Image, channels: int) -> np.ndarray:
+    if channels not in (1, 3):
+        raise ValueError(
+            f"the model takes {channels} channels; give an array, a tensor or the path of a file, "
+            "no PIL image"
+        )
+    return to_rgb(picture) if channels == 3 else to_gray(picture)
+
+
+def require_batch(images: Tensor, channels: int) -> None:
+    """Raises TypeError or ValueError unless `images` is a batch of images of 8 or 16 bits."""
+    if not isinstance(images, Tensor):
+        raise TypeError(
+            f"expected a batch of images as a tensor (B, {channels}, H, W), "
+            f"got {type(images).__name__}; `predict` takes one image of any kind"
+        )
+    require_layout(images, "a batch", "BCHW", channels)
+
+
+def require_layout(images: np.ndarray | Tensor, what: str, layout: str, channels: int) -> None:
+    """Raises ValueError unless the axes are those of `layout`, such as "CHW", and 8 or 16 bits."""
+    shape = tuple(images.shape)
+    has_axes = len(shape) == len(layout) and shape[layout.index("C")] == channels
+    if not has_axes or str(images.dtype).removeprefix("torch.") not in ("uint8", "uint16"):
+        axes = ", ".join(str(channels) if axis == "C" else axis for axis in layout)
+        raise ValueError(
+            f"expected {what} ({axes}) of uint8 or uint16, got {shape} of {images.dtype}"
+        )
+    if 0 in shape:
+        raise ValueError(f"expected at least one pixel, got an empty image of shape {shape}")
+
+
+def not_an_image(given: object, channels: int) -> str:
+    hints = {
+        list: "; give one image at a time, or stack images of one size for `logits`",
+        tuple: "; give one image at a time, or stack images of one size for `logits`",
+        bytes: "; PIL.Image.open(io.BytesIO(...)) decodes the content of a file",
+    }
+    return (
+        f"expected an image as an array (H, W, {channels}), a tensor ({channels}, H, W), a PIL "
+        f"image or a path, got {type(given).__name__}{hints.get(type(given), '')}"
+    )

@@ -1,0 +1,39 @@
+"""A model and files that several tests of the export need."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ccnet import CCNet
+from ccnet.datasets import Scenes
+from ccnet.export.exporter import export
+from tests.conftest import new_tiny_model
+
+
+@pytest.fixture(scope="session")
+def model() -> CCNet:
+    torch.manual_seed(0)
+    return new_tiny_model(auxiliary_channels=8)
+
+
+@pytest.fixture(scope="session")
+def onnx_file(model, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("onnx") / "model.onnx"
+    export(model, path, labels=True)
+    return path
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    scenes = Scenes("val", num_images=6)
+    for index in range(len(scenes)):
+        Image.fromarray(scenes[index][0]).save(folder / f"{index}.png")
+    return folder
+
+
+def scene(height: int = 50, width: int = 64) -> np.ndarray:
+    return Scenes("val", num_images=1)[0][0][:height, :width]
