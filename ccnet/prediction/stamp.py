@@ -24,7 +24,7 @@ PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
 def fingerprint(model: CCNet, **options: object) -> str:
     """SHA-256 of a model's configuration and weights, and of the options of its prediction."""
-    description = {"model": model._hub_mixin_config, "options": options}
+    description = {"model": model.arguments, "options": options}
     digest = hashlib.sha256(json.dumps(description, sort_keys=True, default=str).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
