@@ -19,6 +19,9 @@ from ccnet.models.loading import require_same_classes
 from ccnet.models.recompute import recompute
 from ccnet.weights import differences
 
+# Flags that leave a choice to the model that a run starts from, unless they are given
+OPEN_FLAGS = ("stem", "dilation", "ceil_mode", "reduction", "shared", "auxiliary_bias")
+
 
 def open_data(config: DataConfig) -> tuple[SegmentationDataset, SegmentationDataset]:
     """Training and validation data."""
@@ -59,12 +62,14 @@ def build_model(config: TrainConfig, data: SegmentationDataset, **changes: Any) 
 def build_model_from(source: CCNet, config: TrainConfig, data: SegmentationDataset) -> CCNet:
     """The same, started from another model of the same classes and of what no flag gives."""
     require_same_classes(source, data.classes)
-    activation = source.arguments["activation"]
-    if activation != config.model.activation:  # the weights would fit another network
-        raise ValueError(
-            f"the model to start from has activation {activation}, the configuration "
-            f"{config.model.activation}; model.activation={activation} would work"
-        )
+    for name in ("activation", *OPEN_FLAGS):  # weights that fit would give another function
+        own, asked = source.arguments[name], getattr(config.model, name)
+        is_open = name in OPEN_FLAGS and asked == getattr(ModelConfig(), name)
+        if own != asked and not is_open:
+            raise ValueError(
+                f"the model to start from has {name} {own}, the configuration {asked}; "
+                f"model.{name}={own} would work"
+            )
     if source.in_channels != 3:
         raise ValueError(f"the model to start from takes {source.in_channels} channels, data has 3")
     model = build_model(config, data, pretrained=None, **inherited(source))
@@ -76,8 +81,8 @@ def build_model_from(source: CCNet, config: TrainConfig, data: SegmentationDatas
 
 
 def inherited(model: CCNet) -> dict[str, Any]:
-    """Arguments of a model that neither flags nor data give: normalisation, stem, dilation, ..."""
-    given = {field.name for field in fields(ModelConfig)}
+    """Arguments of a model that neither flags nor data determine: normalization, stem, ..."""
+    given = {field.name for field in fields(ModelConfig)} - set(OPEN_FLAGS)
     given |= {"num_classes", "classes", "palette", "metrics"}
     return {name: value for name, value in model.arguments.items() if name not in given}
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -189,27 +189,6 @@ def test_a_config_that_names_weights_downloads_nothing(tmp_path):
         (tmp_path / "config.json").write_text(json.dumps(config | {"pretrained": named}))
         loaded = CCNet.from_pretrained(tmp_path)
         torch.testing.assert_close(loaded.state_dict(), model.state_dict())
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (lambda state: state.pop("head.classifier.bias"), "Missing key.*head.classifier.bias"),
-        (lambda state: state.update(extra=torch.zeros(1)), "Unexpected key.*extra"),
-        (
-            lambda state: state.update({"head.classifier.bias": torch.zeros(9)}),
-            "size mismatch for head.classifier.bias",
-        ),
-    ],
-    ids=["missing", "extra", "other shape"],
-)
-def test_weights_that_do_not_fit_are_an_error(tmp_path, change, words):
-    small().save_pretrained(tmp_path)
-    state = load_file(tmp_path / "model.safetensors")
-    change(state)
-    save_file(state, tmp_path / "model.safetensors")
-    with pytest.raises(RuntimeError, match=rf"(?s){words}"):
-        CCNet.from_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize(
