@@ -119,3 +119,19 @@ except ValueError as error:
 """
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert "pip install 'criss-cross[timm]'" in result.stdout, result.stderr
+
+
+def test_a_network_is_probed_once_in_a_process(monkeypatch):
+    runs = []
+    forward = Timm.forward
+    monkeypatch.setattr("ccnet.backbones.timm._PROBED", set())
+    monkeypatch.setattr(
+        Timm, "forward", lambda self, x: (runs.append(x.shape), forward(self, x))[1]
+    )
+    for options in ({}, {}, {"output_stride": 8}, {"output_stride": 16}, {"in_channels": 1}):
+        assert create_backbone("timm/resnet18", **options).training
+    assert [shape[1] for shape in runs] == [3, 3, 1]  # by stride and channels
+    for _ in range(2):
+        with pytest.raises(ValueError, match="doesn't take images of any size"):
+            create_backbone("timm/mixer_s16_224")
+    assert len(runs) == 5  # what is refused is refused again
