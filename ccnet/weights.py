@@ -128,9 +128,9 @@ def read_weights(path: str | Path) -> Weights:
     try:
         content = load_file(path) if path.suffix == ".safetensors" else _unpickle(path)
     except HostilePickleError as error:
-        raise ValueError(f"{path} can't be read as weights: {error}") from error
+        raise ValueError(f"{path} cannot be read as weights: {error}") from error
     except Exception as error:  # a broken file can raise anything
-        raise ValueError(f"{path} can't be read as weights ({type(error).__name__})") from error
+        raise ValueError(f"{path} cannot be read as weights ({type(error).__name__})") from error
     state, metadata = content, {}
     for wrapper in WRAPPERS:  # dict.get(x), since a file may replace x.get
         if isinstance(state, dict) and isinstance(dict.get(state, wrapper), dict):

@@ -187,7 +187,7 @@ HOSTILE = {
 def test_a_hostile_pickle_is_refused_unrun(tmp_path, kind, save):
     trace = tmp_path / "it-ran"
     save({"state_dict": state(), "meta": HOSTILE[kind](trace)}, tmp_path / "hostile.pth")
-    with pytest.raises(ValueError, match=r"hostile\.pth can't be read.*nothing of it was run"):
+    with pytest.raises(ValueError, match=r"hostile\.pth cannot be read.*nothing of it was run"):
         read_weights(tmp_path / "hostile.pth")
     assert not trace.exists()
     pickle.loads(pickle.dumps(HOSTILE[kind](trace)))
@@ -254,7 +254,7 @@ def test_a_torchscript_archive_is_refused(tmp_path):
     torch.save(state(), tmp_path / "w.pth")
     with zipfile.ZipFile(tmp_path / "w.pth", "a") as archive:
         archive.writestr("w/constants.pkl", pickle.dumps(()))
-    with pytest.raises(ValueError, match=r"w\.pth can't be read"):
+    with pytest.raises(ValueError, match=r"w\.pth cannot be read"):
         read_weights(tmp_path / "w.pth")
 
 

@@ -56,7 +56,7 @@ class Timm(Backbone):
         self.output_stride = strides[-1]
         if output_stride is not None and self.output_stride != output_stride:
             raise ValueError(
-                f"timm/{name} can't give output_stride {output_stride}, only {self.output_stride}"
+                f"timm/{name} cannot give output_stride {output_stride}, only {self.output_stride}"
             )
         if len(self.out_channels) < 2:
             raise ValueError(f"timm/{name} gives one map; the heads need two")
@@ -82,7 +82,7 @@ class Timm(Backbone):
         try:
             maps = self.forward(torch.zeros(1, in_channels, *PROBE_SIDES))
         except (AssertionError, RuntimeError) as error:
-            raise ValueError(f"timm/{name} doesn't take images of any size: {error}") from error
+            raise ValueError(f"timm/{name} does not take images of any size: {error}") from error
         finally:
             self.network.train()
         shapes = [tuple(features.shape[1:]) for features in maps]
@@ -98,7 +98,7 @@ def _import_timm(name: str) -> Any:
         import timm
     except (ImportError, RuntimeError) as error:  # RuntimeError: torchvision of another torch
         raise ValueError(
-            f"timm/{name} needs timm, which can't be imported here ({error}); "
+            f"timm/{name} needs timm, which cannot be imported here ({error}); "
             "pip install 'criss-cross[timm]'"
         ) from error
     if not timm.is_model(name):

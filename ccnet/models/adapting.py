@@ -22,7 +22,7 @@ def adapted_arguments(arguments: Mapping[str, Any], changes: Mapping[str, Any]) 
     """
     if unknown := changes.keys() - set(ADAPTABLE):
         names = ", ".join(sorted(unknown))
-        raise ValueError(f"{names} can't be changed; {', '.join(ADAPTABLE)} can")
+        raise ValueError(f"{names} cannot be changed; {', '.join(ADAPTABLE)} can")
     adapted = dict(arguments) | {"metrics": None}  # the scores are those of another network
     if changes.get("num_classes", arguments["num_classes"]) != arguments["num_classes"]:
         adapted |= {"classes": None, "palette": None}
@@ -52,7 +52,7 @@ def adapted_weights(
             continue
         weights[key] = adapt_input(value, in_channels)
         if weights[key].shape != initial[key].shape:
-            raise ValueError(f"{key} can't be made for {in_channels} channels")
+            raise ValueError(f"{key} cannot be made for {in_channels} channels")
         LOG.warning("%s: %d channels made from %d", key, in_channels, value.shape[1])
     if renewed:
         counts = (len(initial[renewed[0]]), len(trained[renewed[0]]))

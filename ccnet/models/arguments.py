@@ -53,7 +53,7 @@ def to_plain(name: str, value: Any) -> Any:
     try:
         return json.loads(json.dumps(value, default=_convert))
     except (TypeError, ValueError) as error:  # ValueError: a value that contains itself
-        raise TypeError(f"{name} can't be stored in config.json: {error}") from error
+        raise TypeError(f"{name} cannot be stored in config.json: {error}") from error
 
 
 def _convert(value: Any) -> Any:

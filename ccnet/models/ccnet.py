@@ -256,7 +256,7 @@ class CCNet(
             published = read_published(published, recurrence, align_corners=align_corners)
         model = cls(**published.architecture)
         if problems := differences(published.state, model.state_dict()):
-            raise ValueError(f"{published.path} doesn't fit the network it is of: {problems}")
+            raise ValueError(f"{published.path} does not fit the network it is of: {problems}")
         model.load_state_dict(published.state)
         return model.eval().adapted(**changes)
 
@@ -305,7 +305,7 @@ class CCNet(
             model = cls(**arguments | changes)
             state = read_weights(weights).tensors
             if problems := differences(state, model.state_dict()):
-                raise ValueError(f"{weights.name} doesn't fit the network: {problems}")
+                raise ValueError(f"{weights.name} does not fit the network: {problems}")
             model.load_state_dict(state)
         except (ValueError, TypeError, RuntimeError) as error:  # also of another library's files
             raise ValueError(

@@ -167,7 +167,7 @@ def _convert(
     for key in _counters(state):
         if key not in state:
             state[key] = torch.tensor(0)
-            changes.append(KeyChange("", key, "batch counter 0, which the file doesn't keep"))
+            changes.append(KeyChange("", key, "batch counter 0, which the file does not keep"))
     return changes, state
 
 

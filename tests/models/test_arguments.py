@@ -95,14 +95,14 @@ def test_metrics_that_are_assigned_are_stored_as_plain_python(tmp_path):
     ids=str,
 )
 def test_what_config_json_can_not_hold_is_told_when_the_network_is_built(name, value):
-    with pytest.raises(TypeError, match=rf"{name} can't be stored in config\.json: "):
+    with pytest.raises(TypeError, match=rf"{name} cannot be stored in config\.json: "):
         small(**{name: value})
 
 
 def test_a_value_that_contains_itself_is_told():
     loop = []
     loop.append(loop)
-    with pytest.raises(TypeError, match="palette can't be stored"):
+    with pytest.raises(TypeError, match="palette cannot be stored"):
         to_plain("palette", loop)
 
 

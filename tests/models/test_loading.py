@@ -93,7 +93,7 @@ def test_weights_that_do_not_fit_are_an_error(tmp_path, change, words):
 def test_a_weight_file_that_can_not_be_read_is_told_with_its_folder(tmp_path, content):
     new_tiny_model().save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(content)
-    with pytest.raises(ValueError, match=rf"{tmp_path} holds no usable model: .*can't be read"):
+    with pytest.raises(ValueError, match=rf"{tmp_path} holds no usable model: .*cannot be read"):
         load_model(tmp_path)
 
 

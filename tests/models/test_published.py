@@ -1,4 +1,4 @@
-"""Published files: parity with recorded outputs, each key's fate, and what is refused."""
+"""Published files: parity with recorded outputs, what became of each key, what is refused."""
 
 import csv
 import json
