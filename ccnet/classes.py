@@ -1,14 +1,14 @@
-"""What a label stands for: the ignored one, and the classes of published weights in their order."""
+"""The label that is ignored, and the classes of published weights: names, colors and order."""
 
 Classes = dict[str, tuple[int, int, int]]
 """RGB colors, 0–255, by name, in the order of the indices."""
 
 IGNORE_INDEX = 255
-"""The label of pixels that are neither learned nor scored."""
+"""The label of pixels that count neither in training nor in evaluation."""
 
 
 def table(rows: str) -> Classes:
-    """One class a line: its name and its colour's red, green and blue."""
+    """Parse one class per line: its name, and the red, green and blue of its color."""
     classes = {}
     for row in rows.strip().splitlines():
         name, red, green, blue = row.rsplit(maxsplit=3)
@@ -216,4 +216,4 @@ flag 92 0 255
 """)
 
 PUBLISHED = {len(classes): classes for classes in (CITYSCAPES, VOC, ADE20K)}
-"""By the number of classes, 19, 21 and 150."""
+"""The classes of Cityscapes, Pascal VOC and ADE20K, by their number: 19, 21 and 150."""

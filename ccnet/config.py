@@ -28,28 +28,43 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Arguments of `ccnet.CCNet`, which explains them all; the data set gives the classes."""
+    """Arguments of `ccnet.CCNet`; the data set gives the classes."""
 
     backbone: str = "resnet101"
     """resnet18, 34, 50, 101 or 152, mobilenet_v2, tiny, or timm/NAME (an extra)."""
     recurrence: int = 2
-    """R, passes of criss-cross attention; 0 for none, 2 to see the whole image."""
+    """R, the number of passes of criss-cross attention; 0 for none, 2 to reach every pixel."""
     channels: int = 512
-    """Channels that the attention works on."""
+    """Number of channels on which the attention works."""
+    reduction: int = 8
+    """The attention's query and key have channels // reduction channels."""
+    shared: bool = True
+    """All passes share one set of weights, as in the paper."""
     kernel_size: int = 3
-    """Of the head's convolutions: 3 as published, or 1."""
+    """Size of the head's convolutions: 3 as in the published networks, or 1."""
     activation: Literal["relu", "leaky_relu"] = "relu"
-    """Of the heads."""
+    """Activation of the heads; the authors' is leaky_relu."""
     dropout: float = 0.1
-    """Probability that a channel is left out before the classifier."""
+    """Probability with which a channel is dropped before a classifier."""
     output_stride: int | None = None
-    """Image pixels a feature pixel, 8, 16 or 32; null for the backbone's default, 8."""
+    """Image pixels per feature pixel: 8, 16 or 32; null for the backbone's default, 8."""
+    stem: Literal["plain", "deep_32", "deep_64"] | None = None
+    """First layers of a ResNet: one 7×7 convolution (plain, the default), or three 3×3 ones to 32,
+    32 and 64 channels (mmsegmentation) or to 64, 64 and 128 (the authors)."""
+    dilation: Literal["contract", "uniform"] | None = None
+    """Dilation of a ResNet's convolution whose stride was removed: half that of the others
+    (contract, the default, as mmsegmentation) or the same (uniform, the authors)."""
+    ceil_mode: bool | None = None
+    """Round the size after a ResNet's max pooling up, as the authors; null does not."""
     auxiliary_channels: int | None = 256
-    """Width of the auxiliary head, which helps in training only; null for none."""
+    """Width of the auxiliary head, which only helps in training; null for none."""
+    auxiliary_bias: bool = False
+    """The 3×3 convolution of the auxiliary head has a bias, as the authors'."""
     align_corners: bool = False
-    """Of the upsampling to the image."""
+    """How logits are upsampled to the size of the image, as in PyTorch's interpolate."""
     pretrained: str | None = None
-    """Weights for the backbone: imagenet, or a .safetensors or .pth file or its URL."""
+    """Weights for the backbone: imagenet (also for a ResNet-50 or -101 with stem deep_32), or a
+    .safetensors or .pth file or its URL."""
 
 
 @dataclass(frozen=True)

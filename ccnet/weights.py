@@ -1,4 +1,4 @@
-"""Weight files: the tensors in them and what lies beside, with nothing in the file run."""
+"""Weight files: their tensors and what is stored besides, read without running any code in them."""
 
 import collections
 import pickle
@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch._utils
+import torch._utils  # private, but a pickled tensor names its functions: see _REBUILDERS
 from safetensors.torch import load_file
 from torch import Tensor
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
-WRAPPERS = ("state_dict", "model")  # what training programs put a state dict under
+WRAPPERS = ("state_dict", "model")  # keys under which training programs store a state dict
+# Names that wrapper modules put into the keys: compiled, sharded or recomputed parts, anywhere
+WRAPPER_MODULES = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 
-# Names in a deep stem, of MIT's ResNet and so of the CCNet authors', and ours
+# Names in a deep stem: those of MIT's ResNet, which the CCNet authors took over, and ours
 DEEP_STEM = {
     "conv1.": "stem.0.",
     "bn1.": "stem.1.",
@@ -27,10 +29,10 @@ DEEP_STEM = {
     "conv3.": "stem.6.",
     "bn3.": "stem.7.",
 }
-# What that family takes off BGR images of 0–255, with no deviation
+# What these networks subtract from BGR images of 0 to 255; they divide by nothing
 BGR_MEAN = (104.00698793, 116.66876762, 122.67891434)
 
-# Plain data that lies beside weights; a placeholder takes its place
+# Plain data that is often stored besides weights; it is replaced by placeholders
 _PLAIN_DATA = {
     "argparse": {"Namespace"},
     "builtins": {
@@ -46,22 +48,22 @@ _PLAIN_DATA = {
     "types": {"SimpleNamespace"},
 }
 _PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
-# Code that is on every machine: what a hostile file would call
+# Code that every machine has, which a hostile file would call
 _AT_HAND = {*sys.stdlib_module_names, "ccnet", "commands", "torch"}
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A state dict and, for a file that has more, all the rest of it."""
+    """The content of a weight file."""
 
     tensors: dict[str, Tensor]
-    """By name, without a leading "module."."""
+    """The state dict, its keys without what wrapper modules add (see `parameter_name`)."""
     metadata: dict[str, Any]
-    """What lay beside the state dict; objects of foreign classes are `Placeholder`s."""
+    """What was stored besides the state dict; objects of foreign classes are `Placeholder`s."""
 
 
 class Placeholder:
-    """Stands for an object of a foreign class; takes whatever it is given and keeps none of it."""
+    """Stands for an object of a foreign class; accepts any content and stores none of it."""
 
     def __new__(cls, *_: Any, **__: Any) -> "Placeholder":
         return object.__new__(cls)
@@ -77,11 +79,11 @@ class Placeholder:
 
 
 class HostilePickleError(pickle.UnpicklingError):
-    """A pickle asks for a function that weights have no need of, or for more than calling it."""
+    """A pickle asks for a function that weights do not need, or tries to change one."""
 
 
 class _Sealed:
-    """A function that a pickle may call, but set no attribute of, as its opcode BUILD would."""
+    """A function that a pickle may call, but not change, as its opcode BUILD would."""
 
     __slots__ = ("_function",)
 
@@ -95,7 +97,7 @@ class _Sealed:
         raise HostilePickleError("it changes a function of the reader; nothing of it was run")
 
 
-# All that a pickle may really call; classes that refuse new attributes by themselves, or sealed
+# All that a pickle may really call: classes that refuse new attributes, and sealed functions
 _REBUILDERS: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): collections.OrderedDict,
     ("torch", "Size"): torch.Size,
@@ -107,11 +109,16 @@ _REBUILDERS: dict[tuple[str, str], Any] = {
 
 
 def read_weights(path: str | Path) -> Weights:
-    """The state dict of a .safetensors, .pth or .pt file, bare or under "state_dict" or "model".
+    """Read the state dict of a file; no code in the file is run.
 
-    torch.save's files may have either of its serializations and hold foreign objects beside the
-    tensors, which become placeholders. Nothing in the file is run. Raises FileNotFoundError, and
-    ValueError for a file that is broken, holds no state dict, or asks for code.
+    Args:
+        path: a .safetensors file, or a .pth or .pt file of either serialization of `torch.save`,
+            with the state dict itself or with it under "state_dict" or "model". Foreign objects
+            besides the tensors become placeholders.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is broken, holds no state dict, or asks for code to be run.
     """
     path = Path(path)
     if path.suffix not in SUFFIXES:
@@ -121,11 +128,11 @@ def read_weights(path: str | Path) -> Weights:
     try:
         content = load_file(path) if path.suffix == ".safetensors" else _unpickle(path)
     except HostilePickleError as error:
-        raise ValueError(f"{path} can't be read as weights: {error}") from error
+        raise ValueError(f"{path} cannot be read as weights: {error}") from error
     except Exception as error:  # a broken file can raise anything
-        raise ValueError(f"{path} can't be read as weights ({type(error).__name__})") from error
+        raise ValueError(f"{path} cannot be read as weights ({type(error).__name__})") from error
     state, metadata = content, {}
-    for wrapper in WRAPPERS:  # dict.get(x) for x.get: a file may give its dicts attributes
+    for wrapper in WRAPPERS:  # dict.get(x), since a file may replace x.get
         if isinstance(state, dict) and isinstance(dict.get(state, wrapper), dict):
             metadata |= {key: value for key, value in dict.items(state) if key != wrapper}
             state = dict.get(state, wrapper)
@@ -136,20 +143,35 @@ def read_weights(path: str | Path) -> Weights:
         found = ", ".join(map(str, strangers[:5])) or "nothing"
         raise ValueError(f"{path} holds something other than a state dict of tensors: {found}")
     tensors: dict[str, Tensor] = {}
+    keys: dict[str, str] = {}
     for key, value in dict.items(state):
-        name = str(key).removeprefix("module.")
+        name = parameter_name(str(key))
+        if name == "n_averaged":  # the counter of torch.optim.swa_utils.AveragedModel
+            metadata[name] = value.detach()
+            continue
         if name in tensors:
-            raise ValueError(
-                f"{path} has two tensors for {name}: with and without module. before it"
-            )
-        tensors[name] = value.detach()
+            raise ValueError(f"{path} has two tensors for {name}: {keys[name]} and {key}")
+        tensors[name], keys[name] = value.detach(), str(key)
     return Weights(tensors, metadata)
 
 
-def differences(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
-    """What keeps a state dict from filling another, counted and named; empty where it fits.
+def parameter_name(key: str) -> str:
+    """A key of a state dict without the names that wrapper modules add to it.
 
-    Batch counters may be missing.
+    `torch.compile` adds "_orig_mod." before any part of it, DataParallel, DistributedDataParallel
+    and AveragedModel add "module." at its start, also several times.
+    """
+    parts = [part for part in key.split(".") if part not in WRAPPER_MODULES]
+    while len(parts) > 1 and parts[0] == "module":
+        parts = parts[1:]
+    return ".".join(parts)
+
+
+def differences(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
+    """Why a state dict cannot be loaded into a network, in words; empty if it can be.
+
+    Keys that are missing, unexpected or of another shape are counted, and some of them named. The
+    batch counters of normalization may be missing.
     """
     problems = {
         "missing": [
@@ -172,7 +194,9 @@ def differences(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> st
 def _unpickle(path: Path) -> Any:
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Detected pickle protocol")  # any protocol will do
+            warnings.filterwarnings(
+                "ignore", "Detected pickle protocol"
+            )  # any protocol can be read
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:  # foreign classes; TorchScript raises another error
         inert: Any = types.SimpleNamespace(
@@ -182,7 +206,7 @@ def _unpickle(path: Path) -> Any:
 
 
 class _InertUnpickler(pickle.Unpickler):
-    """Knows how tensors are rebuilt; all other names give placeholders, or are refused."""
+    """Rebuilds tensors; any other name gives a placeholder or is refused."""
 
     def find_class(self, module: str, name: str, /) -> Any:
         module = _PYTHON_2.get(module, module)
@@ -211,7 +235,7 @@ def _load_inert(file: Any, **options: Any) -> Any:
 
 
 def _attribute(owner: Any, name: str) -> Any:
-    """getattr in a pickle, as for the methods that mmengine's log buffers name."""
+    """`getattr` in a pickle, which the log buffers of mmengine need for names of methods."""
     if getattr(owner, "is_foreign", False) is not True:
         raise HostilePickleError(
             f"it asks for {name!r} of {owner!r}, which weights have no need of; "

@@ -115,6 +115,11 @@ def noise(height: int, width: int, seed: int = 0) -> tuple[np.ndarray, np.ndarra
     return image, rng.integers(0, 5, (height, width), np.uint8)
 
 
+def small(backbone: str = "tiny", **options) -> CCNet:
+    """A narrow, untrained network for three classes, in evaluation mode."""
+    return CCNet(3, backbone, channels=8, **{"auxiliary_channels": 8, **options}).eval()
+
+
 def new_tiny_model(recurrence: int = 2, auxiliary_channels: int | None = None) -> CCNet:
     """For the embedded scenes; untrained, but its predictions vary and its attention counts."""
     model = CCNet(

@@ -13,6 +13,7 @@ import pytest
 from ccnet import CCNet
 from ccnet.cli import build_parser
 from ccnet.config import ModelConfig
+from ccnet.models.arguments import BACKBONE_ARGUMENTS
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "ccnet"
@@ -150,9 +151,13 @@ except AttributeError as error:
 
 
 def test_model_flags_are_the_model_s_arguments():
-    parameters = inspect.signature(CCNet).parameters
+    defaults = {name: p.default for name, p in inspect.signature(CCNet).parameters.items()}
+    defaults |= dict.fromkeys(BACKBONE_ARGUMENTS)  # None stands for the backbone's own default
     for field in fields(ModelConfig):
-        assert parameters[field.name].default == field.default, field.name
+        assert defaults[field.name] == field.default, field.name
+    of_data = {"num_classes", "classes", "palette", "metrics", "in_channels", "mean", "std"}
+    no_flag = of_data | {"backend", "backbone_options"}
+    assert {field.name for field in fields(ModelConfig)} == defaults.keys() - no_flag
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.name)

@@ -17,6 +17,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 from torch.serialization import MAGIC_NUMBER, PROTOCOL_VERSION
 
 from ccnet.weights import Placeholder, read_weights
@@ -53,7 +54,10 @@ def assert_same(got: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 
 @pytest.mark.parametrize("save", [save_zip, save_old])
 @pytest.mark.parametrize("wrapper", [None, "state_dict", "model"])
-@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize(
+    "prefix",
+    ["", "module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "module.module."],
+)
 def test_state_dicts_are_found_in_every_form(tmp_path, save, wrapper, prefix):
     content = OrderedDict((prefix + key, value) for key, value in state().items())
     save(content if wrapper is None else {wrapper: content, "epoch": 3}, tmp_path / "w.pth")
@@ -183,7 +187,7 @@ HOSTILE = {
 def test_a_hostile_pickle_is_refused_unrun(tmp_path, kind, save):
     trace = tmp_path / "it-ran"
     save({"state_dict": state(), "meta": HOSTILE[kind](trace)}, tmp_path / "hostile.pth")
-    with pytest.raises(ValueError, match=r"hostile\.pth can't be read.*nothing of it was run"):
+    with pytest.raises(ValueError, match=r"hostile\.pth cannot be read.*nothing of it was run"):
         read_weights(tmp_path / "hostile.pth")
     assert not trace.exists()
     pickle.loads(pickle.dumps(HOSTILE[kind](trace)))
@@ -250,7 +254,7 @@ def test_a_torchscript_archive_is_refused(tmp_path):
     torch.save(state(), tmp_path / "w.pth")
     with zipfile.ZipFile(tmp_path / "w.pth", "a") as archive:
         archive.writestr("w/constants.pkl", pickle.dumps(()))
-    with pytest.raises(ValueError, match=r"w\.pth can't be read"):
+    with pytest.raises(ValueError, match=r"w\.pth cannot be read"):
         read_weights(tmp_path / "w.pth")
 
 
@@ -267,9 +271,38 @@ def test_an_empty_file_is_an_error(tmp_path, content):
         read_weights(tmp_path / "empty.pth")
 
 
+def network() -> nn.Sequential:
+    return nn.Sequential(OrderedDict(first=nn.Linear(2, 3), last=nn.Linear(3, 2)))
+
+
+def compiled_part(whole: nn.Sequential) -> nn.Module:
+    return nn.Sequential(OrderedDict(first=torch.compile(whole.first), last=whole.last))
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        torch.compile,
+        nn.DataParallel,
+        AveragedModel,
+        compiled_part,
+        lambda whole: nn.DataParallel(torch.compile(whole)),
+        lambda whole: torch.compile(nn.DataParallel(whole)),
+        lambda whole: AveragedModel(torch.compile(whole)),
+        lambda whole: nn.DataParallel(AveragedModel(compiled_part(whole))),
+    ],
+)
+def test_wrapped_networks_give_the_names_of_the_network_itself(tmp_path, wrap):
+    whole = network()
+    wrapped = wrap(whole).state_dict()
+    assert wrapped.keys() != whole.state_dict().keys()
+    torch.save(wrapped, tmp_path / "w.pth")
+    weights = read_weights(tmp_path / "w.pth")
+    assert_same(weights.tensors, whole.state_dict())
+    assert weights.metadata == {key[-10:]: v for key, v in wrapped.items() if "n_averaged" in key}
+
+
 def test_two_tensors_of_one_name_are_an_error(tmp_path):
     torch.save({"module.a": torch.zeros(1), "a": torch.ones(1)}, tmp_path / "w.pth")
-    with pytest.raises(
-        ValueError, match=r"w\.pth has two tensors for a: with and without module\."
-    ):
+    with pytest.raises(ValueError, match=r"w\.pth has two tensors for a: module\.a and a"):
         read_weights(tmp_path / "w.pth")

@@ -22,6 +22,7 @@ __all__ = [
     "Timm",
     "Tiny",
     "adapt_input",
+    "backbone_options",
     "create_backbone",
     "load_pretrained",
 ]
@@ -35,28 +36,37 @@ BACKBONES = tuple(_BUILDERS)
 TIMM = "timm/"
 
 
-def create_backbone(name: str, *, pretrained: str | Path | None = None, **options: Any) -> Backbone:
-    """Build a backbone by its name in `BACKBONES`, or timm/NAME; the options are its class's.
-
-    `pretrained`: "imagenet", which is downloaded once, or a file or URL for `load_pretrained`;
-    without it the weights are random. Raises ValueError for an unknown name or option, and for a
-    value that the backbone has not; OSError for weights that can't be had.
-    """
-    is_imagenet = pretrained == "imagenet"
+def backbone_options(name: str) -> tuple[str, ...]:
+    """The options of a backbone, given by its name; raises ValueError for an unknown name."""
     if name.startswith(TIMM):
-        build: Callable[..., Backbone] = partial(
-            Timm, name.removeprefix(TIMM), pretrained=is_imagenet
-        )
-        known = ("output_stride", "in_channels")
-    else:
-        require("backbone", name, (*BACKBONES, f"{TIMM}NAME"))
-        build = _BUILDERS[name]
-        known = tuple(inspect.signature(build).parameters)
+        return ("output_stride", "in_channels")
+    require("backbone", name, (*BACKBONES, f"{TIMM}NAME"))
+    return tuple(inspect.signature(_BUILDERS[name]).parameters)
+
+
+def create_backbone(name: str, *, pretrained: str | Path | None = None, **options: Any) -> Backbone:
+    """Build a backbone.
+
+    Args:
+        name: a name in `BACKBONES`, or timm/NAME for a network of timm.
+        pretrained: "imagenet" for published weights, which are downloaded once, or a file or URL
+            for `load_pretrained`; None for random weights.
+        options: the keyword arguments of the backbone's class.
+
+    Raises:
+        ValueError: the name, an option or its value is not known, or weights do not fit.
+        OSError: weights cannot be downloaded or read.
+    """
+    known = backbone_options(name)
     if unknown := [option for option in options if option not in known]:
         raise ValueError(f"{name} has no option {', '.join(unknown)}; it has {', '.join(known)}")
-    if is_imagenet and not name.startswith(TIMM):
-        pretrained = imagenet_url(name, options.get("stem", "plain"))
-    backbone = build(**options)
+    is_imagenet = pretrained == "imagenet"
+    if name.startswith(TIMM):
+        backbone = Timm(name.removeprefix(TIMM), pretrained=is_imagenet, **options)
+    else:
+        if is_imagenet:
+            pretrained = imagenet_url(name, options.get("stem", "plain"))
+        backbone = _BUILDERS[name](**options)
     if pretrained is not None and pretrained != "imagenet":
         load_pretrained(backbone, pretrained)
     return backbone

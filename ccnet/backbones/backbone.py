@@ -1,4 +1,4 @@
-"""What a backbone is."""
+"""The interface of all backbones."""
 
 from torch import Tensor, nn
 
@@ -7,12 +7,18 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
 class Backbone(nn.Module):
-    """The contract: images (B, C, H, W), sides at least 32, to a list of maps, fine to coarse.
+    """A network that turns images (B, C, H, W), with sides of at least 32, into feature maps.
 
-    `out_channels` has one entry a map. The last map has `output_stride` and goes to the attention,
-    the one before it to the auxiliary head. A map's side is the image's over its stride, rounded up
-    (ResNet with `ceil_mode` can have one pixel more, a timm network one less).
-    `mean` and `std` are what its weights want taken off RGB images of 0–255 and divided by.
+    `forward` returns the maps from fine to coarse. The last map goes to the attention, the one
+    before it to the auxiliary head. The side of a map is the side of the image divided by the
+    map's stride, rounded up; it can be one pixel more in a ResNet with `ceil_mode`, and one pixel
+    less in a network of timm.
+
+    Attributes:
+        out_channels: the number of channels of each map.
+        output_stride: image pixels per pixel of the last map.
+        mean, std: mean and standard deviation of each channel with which the weights were trained,
+            for RGB images of 0 to 255.
     """
 
     out_channels: tuple[int, ...]
@@ -22,7 +28,7 @@ class Backbone(nn.Module):
 
     @property
     def first_convolution(self) -> str:
-        """Key of the weight that the image's channels go into."""
+        """Key, in the state dict, of the weight that is applied to the image."""
         return next(key for key, value in self.state_dict().items() if value.ndim == 4)
 
     def forward(self, images: Tensor) -> list[Tensor]:

@@ -9,35 +9,37 @@ from ccnet.backbones.layers import (
     OUTPUT_STRIDES,
     conv_norm_activation,
     convolution,
-    initialise,
+    initialize,
     require,
     strides_and_dilations,
 )
 
 
 class MobileNetV2(Backbone):
-    """Inverted residuals at width 1.0, for processors without an accelerator.
+    """MobileNetV2 at width 1.0 (Sandler et al. 2018), for processors without an accelerator.
 
-    Returns the last map of each stride, five in all, the coarsest with 320 channels. The network's
-    own last 1×1 convolution, to 1280 channels, is left out: it feeds the ImageNet classifier, and
-    would make the head's 3×3 convolutions four times dearer. Parameter names are torchvision's;
-    the dilation is ResNet's "contract".
+    `forward` returns the last map of each stride, five in all; the coarsest has 320 channels. The
+    final 1×1 convolution to 1280 channels is left out: it serves the ImageNet classifier only, and
+    would quadruple the cost of the head's 3×3 convolutions. Parameters have torchvision's names.
+    Strides are replaced by dilation as in `ResNet` with `dilation="contract"`.
+
+    Args:
+        output_stride: image pixels per pixel of the last map, 8, 16 or 32.
+        in_channels: channels of the image.
     """
 
     _STAGES = (1, 3, 6, 13, 17)
 
-    def __init__(self, *, output_stride: int = 8, in_channels: int = 3):
+    def __init__(self, *, output_stride: int = 8, in_channels: int = 3) -> None:
         super().__init__()
         require("output_stride", output_stride, OUTPUT_STRIDES)
-        # Table 2 of Sandler et al. (2018): expansion, channels and number of the blocks, stride
+        # Table 2 of the paper: expansion factor, channels, number of blocks, stride
         expansions, widths = (1, 6, 6, 6, 6, 6, 6), (16, 24, 32, 64, 96, 160, 320)
         counts, strides = (1, 2, 3, 4, 3, 3, 1), (1, 2, 2, 2, 1, 2, 1)
-        features: list[nn.Module] = [
-            nn.Sequential(*conv_norm_activation(in_channels, 32, 3, stride=2, activation=nn.ReLU6))
-        ]
+        features: list[nn.Module] = [conv_norm_activation(in_channels, 32, 3, "relu6", stride=2)]
         channels = 32
-        spread = strides_and_dilations(strides, 2, output_stride)
-        rows = zip(expansions, widths, counts, spread, strict=True)
+        dilated = strides_and_dilations(strides, 2, output_stride)
+        rows = zip(expansions, widths, counts, dilated, strict=True)
         for expansion, width, count, (stride, before, after) in rows:
             features.append(_InvertedResidual(channels, width, stride, before, expansion))
             for _ in range(count - 1):
@@ -46,7 +48,7 @@ class MobileNetV2(Backbone):
         self.features = nn.Sequential(*features)
         self.out_channels = (16, 24, 32, 96, 320)
         self.output_stride = output_stride
-        initialise(self)
+        initialize(self)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         maps = []
@@ -58,18 +60,16 @@ class MobileNetV2(Backbone):
 
 
 class _InvertedResidual(nn.Module):
-    def __init__(self, in_channels: int, width: int, stride: int, dilation: int, expansion: int):
+    def __init__(
+        self, in_channels: int, width: int, stride: int, dilation: int, expansion: int
+    ) -> None:
         super().__init__()
         hidden = in_channels * expansion
-        step = partial(conv_norm_activation, activation=nn.ReLU6)
-        depthwise = step(hidden, hidden, 3, stride=stride, dilation=dilation, groups=hidden)
-        steps = [depthwise] if expansion == 1 else [step(in_channels, hidden, 1), depthwise]
-        self.conv = nn.Sequential(
-            *(nn.Sequential(*layers) for layers in steps),
-            convolution(hidden, width, 1),
-            nn.BatchNorm2d(width),
-        )
-        # Both from the published network: a block that once had a stride has other channels too
+        layer = partial(conv_norm_activation, activation="relu6")
+        depthwise = layer(hidden, hidden, 3, stride=stride, dilation=dilation, groups=hidden)
+        layers = [depthwise] if expansion == 1 else [layer(in_channels, hidden, 1), depthwise]
+        self.conv = nn.Sequential(*layers, convolution(hidden, width, 1), nn.BatchNorm2d(width))
+        # As in the published network: blocks whose stride was removed change the channels too
         self.is_residual = in_channels == width
 
     def forward(self, features: Tensor) -> Tensor:

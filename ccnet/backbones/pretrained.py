@@ -1,4 +1,4 @@
-"""Weights for a backbone, from a file, a URL or ImageNet's well-known places."""
+"""Weights for a backbone: from a file, from a URL, or published ImageNet weights."""
 
 import hashlib
 import re
@@ -17,7 +17,7 @@ from ccnet.weights import BGR_MEAN, DEEP_STEM, differences, read_weights
 TORCHVISION = "https://download.pytorch.org/models/"
 OPENMMLAB = "https://download.openmmlab.com/pretrain/third_party/"
 MIT = "http://sceneparsing.csail.mit.edu/model/pretrained_resnet/resnet101-imagenet.pth"
-IMAGENET = {  # the last eight characters of a name are the start of the file's SHA-256
+IMAGENET = {  # the file name ends with the first eight digits of its SHA-256
     ("resnet18", "plain"): TORCHVISION + "resnet18-f37072fd.pth",
     ("resnet34", "plain"): TORCHVISION + "resnet34-b627a593.pth",
     ("resnet50", "plain"): TORCHVISION + "resnet50-0676ba61.pth",
@@ -27,41 +27,45 @@ IMAGENET = {  # the last eight characters of a name are the start of the file's 
     ("resnet50", "deep_32"): OPENMMLAB + "resnet50_v1c-2cccc1ad.pth",
     ("resnet101", "deep_32"): OPENMMLAB + "resnet101_v1c-e67eebb6.pth",
 }
-# ImageNet's classifiers, and MobileNetV2's last 1×1 convolution, which feeds only its classifier
+# Classifiers of ImageNet, and MobileNetV2's last 1×1 convolution, which serves only its classifier
 CLASSIFIER_KEYS = ("fc.", "classifier.", "features.18.")
 
 
 def imagenet_url(name: str, stem: str = "plain") -> str:
-    """Where a backbone's ImageNet weights are; their hash is part of the name.
+    """The URL of a backbone's ImageNet weights, whose hash is part of the file name.
 
-    Raises ValueError for one that has none, with what would work.
+    Raises ValueError, which lists the known ones, for a backbone without such weights.
     """
     if (name, stem) in IMAGENET:
         return IMAGENET[name, stem]
     known = ", ".join(f"{name} with stem {stem}" for name, stem in IMAGENET)
     hint = ""
     if (name, stem) == ("resnet101", "deep_64"):
-        hint = f"; for MIT's weights, whose hash isn't known, give pretrained={MIT} or the file"
+        hint = f"; for MIT's weights, whose hash is not known, give pretrained={MIT} or the file"
     raise ValueError(
         f"no ImageNet weights are known for {name} with stem {stem}{hint}; for {known}"
     )
 
 
 def fetch(url: str) -> Path:
-    """The file behind a URL, from torch.hub's cache, or downloaded into it with progress shown.
+    """Download a weight file into torch.hub's cache, if it is not there yet, and return its path.
 
-    A name that ends in a hash, as torchvision's do, is checked against it, in the cache too; any
-    other is kept under a name of the whole URL. Only what can be read as weights is kept. Raises
-    OSError where the file can't be had, ValueError where its hash is another or it isn't whole.
+    If the file name ends with a hash, as torchvision's do, the file is compared with it, also when
+    it comes from the cache. Otherwise the file's name in the cache contains a hash of the URL. Only
+    files that can be read as weights are kept.
+
+    Raises:
+        OSError: the file cannot be downloaded.
+        ValueError: the file does not have its hash, or is incomplete.
     """
     name = Path(urlparse(url).path).name
     digest = re.search(r"-([0-9a-f]{8,})\.\w+$", name)
-    if digest is None:  # other URLs may end in the same name
+    if digest is None:  # other URLs may have the same file name
         name = f"{hashlib.sha256(url.encode()).hexdigest()[:12]}-{name}"
     target = Path(torch.hub.get_dir(), "checkpoints", name)
     if target.is_file():
         if digest is not None and not sha256(target).startswith(digest[1]):
-            raise ValueError(f"{target} isn't the file that its name says; remove it")
+            raise ValueError(f"{target} is not the file that its name says; remove it")
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     print(f"downloading {url} to {target}", file=sys.stderr, flush=True)
@@ -70,15 +74,15 @@ def fetch(url: str) -> Path:
         try:
             torch.hub.download_url_to_file(url, str(fresh), digest and digest[1])
         except RuntimeError as error:
-            raise ValueError(f"{url} isn't the file that its name says: {error}") from error
+            raise ValueError(f"{url} is not the file that its name says: {error}") from error
         except OSError as error:
             raise OSError(
-                f"{url} can't be downloaded ({error}); without a network, put the file at {target} "
-                "or give its path as pretrained"
+                f"{url} cannot be downloaded ({error}); without a network, put the file at "
+                f"{target} or give its path as pretrained"
             ) from error
         try:
             read_weights(fresh)
-        except ValueError as error:  # a download that is cut off ends without an error
+        except ValueError as error:  # an interrupted download may end without an error
             raise ValueError(f"{url} gave no whole weight file: {error}") from error
         fresh.replace(target)
     return target
@@ -90,17 +94,23 @@ def sha256(path: Path) -> str:
 
 
 def load_pretrained(backbone: Backbone, path: str | Path) -> None:
-    """Fill the backbone in place with the weights of a .safetensors, .pth or .pt file, or a URL.
+    """Load weights into a backbone, in place; no code in the file is run.
 
-    The state dict may be bare or under "state_dict" or "model", its keys may start with "module."
-    or "backbone."; an ImageNet classifier is left out. Everything else has to match; for a network
-    of timm it is a backbone saved here, since timm's own files have other names. MIT's ResNets
-    for a deep stem are known by their keys; they were used on BGR images, so their first
-    convolution is turned to RGB and `backbone.mean` and `std` become theirs. Other input channels
-    than the file's are adapted to (`layers.adapt_input`). Nothing in the file is run.
+    All weights have to match, with these exceptions. Keys may start with "backbone.". The
+    classifier of ImageNet is left out. If the file is for images with other channels, the first
+    convolution is adapted (`layers.adapt_input`). MIT's ResNets with a deep stem are recognized by
+    their keys; they were trained on BGR images, so their first convolution is changed to RGB, and
+    `backbone.mean` and `backbone.std` are set to theirs. For a network of timm the file is a
+    backbone that was saved by this package, since the names in timm's own files differ.
 
-    Raises FileNotFoundError, OSError for a URL that can't be reached, or ValueError for a file that
-    is broken or doesn't fit.
+    Args:
+        backbone: the network to fill.
+        path: a .safetensors, .pth or .pt file, as for `ccnet.weights.read_weights`, or its URL.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        OSError: the URL cannot be reached.
+        ValueError: the file is broken or does not fit.
     """
     if str(path).startswith(("http://", "https://")):
         path = fetch(str(path))
@@ -127,7 +137,7 @@ def load_pretrained(backbone: Backbone, path: str | Path) -> None:
                 "; is it a file of timm's own, whose keys change with the maps that are taken? "
                 'Then give "imagenet", with which timm itself loads its weights'
             )
-        raise ValueError(f"{path} doesn't fit {type(backbone).__name__}: {problems}")
+        raise ValueError(f"{path} does not fit {type(backbone).__name__}: {problems}")
     backbone.load_state_dict(given, strict=False)
     if is_mit:
         backbone.mean, backbone.std = BGR_MEAN[::-1], (1.0, 1.0, 1.0)

@@ -1,7 +1,7 @@
-"""Dilated residual networks in their three stems.
+"""Dilated residual networks with three kinds of stem.
 
-"Dilated" means that the last down-samplings are left out and the convolutions after them spread
-instead, so that weights learned at stride 32 give a map at stride 8 (paper, section 3.1).
+"Dilated" means that the last strides are removed and the convolutions after them are dilated
+instead, so that weights that were trained at stride 32 give a map at stride 8 (paper section 3.1).
 """
 
 from typing import Literal
@@ -13,7 +13,7 @@ from ccnet.backbones.layers import (
     OUTPUT_STRIDES,
     conv_norm_activation,
     convolution,
-    initialise,
+    initialize,
     require,
     strides_and_dilations,
 )
@@ -29,18 +29,22 @@ STEMS = {"plain": (64,), "deep_32": (32, 32, 64), "deep_64": (64, 64, 128)}
 
 
 class ResNet(Backbone):
-    """Dilated residual network; returns the maps of its four layers.
+    """A residual network (He et al. 2016), dilated; `forward` returns the maps of its four layers.
 
-    `stem`: "plain" is one 7×7 convolution to 64 channels, with torchvision's parameter names.
-    "deep_32" is three 3×3 convolutions to 32, 32, 64 channels (ResNet-v1c, mmsegmentation),
-    "deep_64" to 64, 64, 128 (the CCNet authors); their names start at `stem.0`.
-
-    `dilation`: in a layer that lost its stride and has dilation d, "uniform" dilates every 3×3
-    convolution by d (the authors). "contract" leaves the one that lost the stride at d/2
-    (torchvision, mmsegmentation): then the map holds the undilated network's, between whose
-    pixels it adds new ones.
-
-    `ceil_mode` rounds the max pooling's size up: 769 pixels give 97 either way, 1024 give 129.
+    Args:
+        depth: 18, 34, 50, 101 or 152.
+        in_channels: channels of the image.
+        output_stride: image pixels per pixel of the last map, 8, 16 or 32.
+        stem: "plain" is one 7×7 convolution to 64 channels, with torchvision's parameter names.
+            "deep_32" has three 3×3 convolutions to 32, 32 and 64 channels (ResNet-v1c,
+            mmsegmentation), "deep_64" three to 64, 64 and 128 channels (the CCNet authors); their
+            parameter names start with `stem.`.
+        dilation: in a layer whose stride was removed and whose dilation is d, "uniform" dilates
+            every 3×3 convolution by d (the authors). "contract" dilates the convolution that lost
+            its stride by d/2 only (torchvision, mmsegmentation); the map then contains the map of
+            the network with strides and adds new pixels between its pixels.
+        ceil_mode: round the size after the max pooling up. With it a side of 1024 pixels gives 129
+            at stride 8 instead of 128; a side of 769 gives 97 either way.
     """
 
     def __init__(
@@ -52,7 +56,7 @@ class ResNet(Backbone):
         stem: Literal["plain", "deep_32", "deep_64"] = "plain",
         dilation: Literal["contract", "uniform"] = "contract",
         ceil_mode: bool = False,
-    ):
+    ) -> None:
         super().__init__()
         require("depth", depth, tuple(RESNETS))
         require("output_stride", output_stride, OUTPUT_STRIDES)
@@ -85,7 +89,7 @@ class ResNet(Backbone):
         self.layer1, self.layer2, self.layer3, self.layer4 = layers
         self.out_channels = tuple(width * block.expansion for width in (64, 128, 256, 512))
         self.output_stride = output_stride
-        initialise(self)
+        initialize(self)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         if self.stem is None:
@@ -101,7 +105,9 @@ class ResNet(Backbone):
 class _BasicBlock(nn.Module):
     expansion = 1
 
-    def __init__(self, in_channels: int, width: int, stride: int, dilations: tuple[int, int]):
+    def __init__(
+        self, in_channels: int, width: int, stride: int, dilations: tuple[int, int]
+    ) -> None:
         super().__init__()
         self.conv1 = convolution(in_channels, width, 3, stride=stride, dilation=dilations[0])
         self.bn1 = nn.BatchNorm2d(width)
@@ -119,7 +125,9 @@ class _BasicBlock(nn.Module):
 class _Bottleneck(nn.Module):
     expansion = 4
 
-    def __init__(self, in_channels: int, width: int, stride: int, dilations: tuple[int, int]):
+    def __init__(
+        self, in_channels: int, width: int, stride: int, dilations: tuple[int, int]
+    ) -> None:
         super().__init__()
         self.conv1 = convolution(in_channels, width, 1)
         self.bn1 = nn.BatchNorm2d(width)

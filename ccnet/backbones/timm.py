@@ -1,4 +1,4 @@
-"""Any network of timm as a backbone; timm is an extra, imported when one is built."""
+"""Any network of timm as a backbone; timm is an optional dependency, imported on first use."""
 
 from contextlib import suppress
 from typing import Any
@@ -10,17 +10,28 @@ from ccnet.backbones.backbone import Backbone
 
 DEFAULT_STRIDE = 8
 PROBE_SIDES = (75, 97)
-# Transformers on patches take images of any size only when told to
+# Vision transformers accept images of any size only with these options
 ANY_SIZE = {"dynamic_img_size": True, "dynamic_img_pad": True}
+_PROBED: set[tuple[str, int, int]] = set()
+"""Name, output stride and input channels of the networks that passed `_probe` in this process."""
 
 
 class Timm(Backbone):
-    """The feature maps of a timm network by its name there, such as "convnext_tiny".
+    """The feature maps of a network of timm.
 
-    Convolutional networks are dilated to `output_stride`; None takes 8 where the network can be
-    dilated and its own stride elsewhere, as 16 of a ViT, whose maps all have that stride. `mean`
-    and `std` are those of its weights. Raises ValueError without timm, for an unknown name, and for
-    a network that can't give the stride or two maps of images of any size.
+    `mean` and `std` are those of its published weights.
+
+    Args:
+        name: the network's name in timm, such as "convnext_tiny".
+        output_stride: image pixels per pixel of the last map; convolutional networks are dilated
+            to reach it. None: 8 where the network can be dilated, and its own stride elsewhere,
+            such as 16 for a vision transformer, whose maps all have that stride.
+        in_channels: channels of the image.
+        pretrained: load timm's published weights, which are downloaded once.
+
+    Raises:
+        ValueError: timm is not installed, does not know the name or has no weights for it, or the
+            network cannot reach the stride, or does not give two maps for images of any size.
     """
 
     def __init__(
@@ -30,20 +41,9 @@ class Timm(Backbone):
         output_stride: int | None = None,
         in_channels: int = 3,
         pretrained: bool = False,
-    ):
+    ) -> None:
         super().__init__()
-        try:
-            import timm
-        except (ImportError, RuntimeError) as error:  # RuntimeError: torchvision of another torch
-            raise ValueError(
-                f"timm/{name} needs timm, which can't be imported here ({error}); "
-                "pip install 'criss-cross[timm]'"
-            ) from error
-        if not timm.is_model(name):
-            near = timm.list_models(f"*{name.partition('.')[0].partition('_')[0]}*")[:5]
-            raise ValueError(
-                f"timm has no {name}" + (f"; it has {', '.join(near)}" if near else "")
-            )
+        timm = _import_timm(name)
         weights = timm.get_pretrained_cfg(name)
         if pretrained and (weights is None or not weights.has_weights):
             raise ValueError(
@@ -56,26 +56,33 @@ class Timm(Backbone):
         self.output_stride = strides[-1]
         if output_stride is not None and self.output_stride != output_stride:
             raise ValueError(
-                f"timm/{name} can't give output_stride {output_stride}, only {self.output_stride}"
+                f"timm/{name} cannot give output_stride {output_stride}, only {self.output_stride}"
             )
         if len(self.out_channels) < 2:
             raise ValueError(f"timm/{name} gives one map; the heads need two")
         if weights is not None and weights.mean and weights.std:
             self.mean = tuple(255 * value for value in weights.mean)
             self.std = tuple(255 * value for value in weights.std)
-        self._probe(name, in_channels)
+        network = (name, self.output_stride, in_channels)
+        if network not in _PROBED:
+            self._probe(name, in_channels)
+            _PROBED.add(network)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         return list(self.network(images))
 
     @torch.no_grad()
     def _probe(self, name: str, in_channels: int) -> None:
-        """Some networks take one size only, or have maps with the channels last."""
+        """Run the network once, on zeros of an odd size.
+
+        timm's `feature_info` tells channels and strides, but not whether the network accepts other
+        sizes than the one it was trained on, nor whether its maps have the channels first.
+        """
         self.network.eval()
         try:
             maps = self.forward(torch.zeros(1, in_channels, *PROBE_SIDES))
         except (AssertionError, RuntimeError) as error:
-            raise ValueError(f"timm/{name} doesn't take images of any size: {error}") from error
+            raise ValueError(f"timm/{name} does not take images of any size: {error}") from error
         finally:
             self.network.train()
         shapes = [tuple(features.shape[1:]) for features in maps]
@@ -85,8 +92,23 @@ class Timm(Backbone):
             raise ValueError(f"timm/{name} gives maps of {shapes}, not (channels, height, width)")
 
 
+def _import_timm(name: str) -> Any:
+    """timm, which has to know the network `name`."""
+    try:
+        import timm
+    except (ImportError, RuntimeError) as error:  # RuntimeError: torchvision of another torch
+        raise ValueError(
+            f"timm/{name} needs timm, which cannot be imported here ({error}); "
+            "pip install 'criss-cross[timm]'"
+        ) from error
+    if not timm.is_model(name):
+        near = timm.list_models(f"*{name.partition('.')[0].partition('_')[0]}*")[:5]
+        raise ValueError(f"timm has no {name}" + (f"; it has {', '.join(near)}" if near else ""))
+    return timm
+
+
 def _create(timm: Any, name: str, output_stride: int | None, options: dict[str, Any]) -> nn.Module:
-    """With what the network understands of the stride and of images of any size."""
+    """Create the network with those options for stride and image size that it understands."""
     stride = DEFAULT_STRIDE if output_stride is None else output_stride
     with suppress(AssertionError, TypeError, NotImplementedError):  # how networks refuse a stride
         return timm.create_model(name, output_stride=stride, **options)

@@ -1,6 +1,5 @@
 """Criss-cross attention as layers (paper sections 3.2 and 3.3)."""
 
-from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -12,10 +11,6 @@ from ccnet.models.recompute import recompute
 from ccnet.ops import criss_cross_attention
 
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "relu": lambda: nn.ReLU(inplace=True),
-    "leaky_relu": lambda: nn.LeakyReLU(0.01, inplace=True),
-}
 
 
 class CrissCrossAttention(nn.Module):
@@ -121,22 +116,3 @@ class RecurrentCrissCrossAttention(nn.Module):
 
     def extra_repr(self) -> str:
         return f"recurrence={self.recurrence}, recompute={self.recompute}"
-
-
-def conv_norm_activation(
-    in_channels: int,
-    out_channels: int,
-    kernel_size: int,
-    activation: str = "relu",
-    *,
-    bias: bool = False,
-) -> nn.Sequential:
-    """Convolution of stride 1 that keeps the size, batch normalisation, activation."""
-    if activation not in ACTIVATIONS:
-        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
-    padding = kernel_size // 2
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel_size, padding=padding, bias=bias),
-        nn.BatchNorm2d(out_channels),
-        ACTIVATIONS[activation](),
-    )

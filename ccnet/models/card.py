@@ -1,11 +1,11 @@
-"""The model card: what a saved network is, how to use it, and how good it was on which data."""
+"""The model card: what a saved network is, how to use it, and its scores."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-# Jinja's, which huggingface_hub fills in; nothing of it depends on the machine or the day
+# A Jinja template for huggingface_hub; it does not depend on the machine or the date
 TEMPLATE = """\
 ---
 {{ card_data }}
@@ -23,7 +23,7 @@ from ccnet import Predictor
 labels = Predictor("FOLDER_OR_ID").predict(image)  # RGB (H, W, 3) to classes (H, W)
 ```
 
-`config.json` holds all that the weights need: architecture, normalisation, class names and colours.
+`config.json` holds what the weights need: architecture, normalization, class names and colors.
 {% if metrics %}
 ## Scores
 
@@ -47,20 +47,20 @@ SCORES = {
 
 
 def require_metrics(metrics: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:
-    """A copy of metrics, once they are fit for a card: with "miou", and with known classes."""
+    """A copy of the metrics; raises ValueError without a number "miou" or with unknown classes."""
     if not isinstance(metrics.get("miou"), int | float):
         raise ValueError(f'metrics must have a number "miou", got {dict(metrics)}')
     if unknown := [name for name in metrics.get("iou", {}) if name not in classes]:
-        raise ValueError(f"metrics have classes that the model doesn't: {', '.join(unknown)}")
+        raise ValueError(f"metrics have classes that the model does not: {', '.join(unknown)}")
     return dict(metrics)
 
 
 def fill_card(data: ModelCardData, config: Mapping[str, Any]) -> dict[str, Any]:
-    """What `ModelCard.from_template` needs beside the template.
+    """The values for `TEMPLATE`.
 
     Args:
-        data: of the library; it isn't changed.
-        config: arguments of the network, with "metrics" as `CCNet` describes them.
+        data: metadata that all cards share; it is not changed.
+        config: the arguments of the network, with the metrics under "metrics".
     """
     metrics = config.get("metrics")
     content = ModelCardData(**data.to_dict())
@@ -83,9 +83,9 @@ def fill_card(data: ModelCardData, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def evaluation_results(metrics: Mapping[str, Any], classes: Sequence[str]) -> list[EvalResult]:
-    """The scores as the hub's model-index has them; a class that never occurred has none.
+    """The scores in the form of the hub's model index, without classes that never occurred.
 
-    In the order of the classes, not the dictionary's: config.json has its keys sorted.
+    They are in the order of the classes, since config.json sorts its keys.
     """
     values = [(*SCORES[key], metrics[key]) for key in SCORES if metrics.get(key) is not None]
     ious = metrics.get("iou", {})

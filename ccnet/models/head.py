@@ -4,27 +4,30 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ccnet.models.attention import RecurrentCrissCrossAttention, conv_norm_activation
+from ccnet.backbones.layers import conv_norm_activation
+from ccnet.models.attention import RecurrentCrissCrossAttention
 
 
 class CCNetHead(nn.Module):
     """From the features X of any encoder to class logits at their size (paper section 3.1).
 
-    H = reduction(X); H'' = R passes of criss-cross attention on H; the classifier sees the fusion
+    H = reduction(X); H'' = R passes of criss-cross attention on H; the classifier gets the fusion
     of [X, smoothing(H'')].
 
     Args:
-        in_channels: channels of X, (B, in_channels, H, W).
-        num_classes: channels of the logits.
-        channels: channels of H, which the attention works on.
-        recurrence: R, the number of passes; with 0 the convolutions around them stay.
-        reduction: how many times fewer channels query and key have.
-        shared: whether all passes share one set of weights.
-        kernel_size: 3 as in the published networks, or 1 as in the article's text, of the
-            reduction, the smoothing and the fusion.
-        activation: "relu" or "leaky_relu" (slope 0.01, the authors').
-        dropout: probability that a channel is left out before the classifier.
-        backend: handed to `criss_cross_attention`.
+        in_channels: number of channels of X, (B, in_channels, H, W).
+        num_classes: number of channels of the logits, 2 to 255.
+        channels: number of channels of H, on which the attention works.
+        recurrence: R, the number of passes. With R = 0 the convolutions before and after the
+            attention remain.
+        reduction: the attention's query and key have channels // reduction channels.
+        shared: whether all passes share one set of weights, as in the paper.
+        kernel_size: size of the convolutions of reduction, smoothing and fusion: 3 as in the
+            published networks, or 1.
+        activation: a name in `ccnet.backbones.layers.ACTIVATIONS`; the authors' network has
+            "leaky_relu" (slope 0.01), mmsegmentation's "relu".
+        dropout: probability with which a channel is dropped before the classifier.
+        backend: the `backend` of `criss_cross_attention`.
     """
 
     def __init__(
@@ -42,7 +45,7 @@ class CCNetHead(nn.Module):
         backend: str | None = None,
     ) -> None:
         super().__init__()
-        if not 2 <= num_classes <= 255:  # labels are bytes, and 255 is no class
+        if not 2 <= num_classes <= 255:  # labels are bytes, of which 255 is ignored
             raise ValueError(f"num_classes must be 2 to 255, got {num_classes}")
         if kernel_size not in (1, 3):
             raise ValueError(f"kernel_size must be 1 or 3, got {kernel_size}")
@@ -73,7 +76,10 @@ def auxiliary_head(
     dropout: float,
     bias: bool,
 ) -> nn.Sequential:
-    """From the third stage's features to class logits at their size, for training only."""
+    """A head on the third stage of the backbone, whose loss helps in training.
+
+    Convolution, batch normalization, activation, dropout and classifier, at the features' size.
+    """
     return nn.Sequential(
         *conv_norm_activation(in_channels, channels, 3, activation, bias=bias),
         nn.Dropout2d(dropout),

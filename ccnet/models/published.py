@@ -1,7 +1,7 @@
-"""A published file → the network it belongs to, its weights by our names, and each key's fate.
+"""Read published networks: the architecture, the weights by our names, what became of each key.
 
-Knows two families: the CCNet authors' files and mmsegmentation's. Knows no model: the architecture
-is a dict of `CCNet`'s arguments.
+Two families are known: the CCNet authors' files and mmsegmentation's. The architecture is a dict
+of arguments of `CCNet`, so that this file does not depend on the network.
 """
 
 import csv
@@ -10,79 +10,28 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ccnet.classes import PUBLISHED
+from ccnet.models.published_names import (
+    ATTENTION,
+    DEPTHS,
+    IN_PLACE_EPS,
+    MARKS,
+    PREFIXES,
+    STEMS,
+    STRANGERS,
+    Family,
+)
 from ccnet.weights import BGR_MEAN, DEEP_STEM, read_weights
-
-Source = Literal["authors", "mmsegmentation"]
-IN_PLACE_EPS = 1e-5  # of the authors' in-place normalisation, whose scale is |weight| + this
-STEMS = {(64,): "plain", (32, 32, 64): "deep_32", (64, 64, 128): "deep_64"}
-DEPTHS: dict[
-    tuple[bool, tuple[int, ...]], int
-] = {  # whether blocks are bottlenecks, and how many a layer has
-    (False, (2, 2, 2, 2)): 18,
-    (False, (3, 4, 6, 3)): 34,
-    (True, (3, 4, 6, 3)): 50,
-    (True, (3, 4, 23, 3)): 101,
-    (True, (3, 8, 36, 3)): 152,
-}
-ATTENTION = "head.attention.passes.0."
-PREFIXES: dict[Source, dict[str, str]] = {
-    "authors": {
-        **{f"layer{index}.": f"backbone.layer{index}." for index in (1, 2, 3, 4)},
-        "head.conva.": "head.reduction.",
-        "head.cca.": ATTENTION,
-        "head.convb.": "head.smoothing.",
-        "head.bottleneck.0.": "head.fusion.0.",
-        "head.bottleneck.1.": "head.fusion.1.",
-        "head.bottleneck.3.": "head.classifier.",
-        "dsn.0.": "auxiliary_head.0.",
-        "dsn.1.": "auxiliary_head.1.",
-        "dsn.3.": "auxiliary_head.4.",
-    },
-    "mmsegmentation": {
-        "backbone.": "backbone.",
-        "decode_head.convs.0.conv.": "head.reduction.0.",
-        "decode_head.convs.0.bn.": "head.reduction.1.",
-        "decode_head.cca.gamma.scale": ATTENTION + "gamma",
-        "decode_head.cca.": ATTENTION,
-        "decode_head.convs.1.conv.": "head.smoothing.0.",
-        "decode_head.convs.1.bn.": "head.smoothing.1.",
-        "decode_head.conv_cat.conv.": "head.fusion.0.",
-        "decode_head.conv_cat.bn.": "head.fusion.1.",
-        "decode_head.conv_seg.": "head.classifier.",
-        "auxiliary_head.convs.0.conv.": "auxiliary_head.0.",
-        "auxiliary_head.convs.0.bn.": "auxiliary_head.1.",
-        "auxiliary_head.conv_seg.": "auxiliary_head.4.",
-    },
-}
-MARKS: dict[Source, str] = {
-    "authors": "head.cca.query_conv.weight",
-    "mmsegmentation": "decode_head.cca.query_conv.weight",
-}
-STRANGERS = {  # the start of a key that tells another network, most telling first
-    "head.reduction.0.": "weights saved by this package: CCNet.from_pretrained(FOLDER) reads them",
-    "roi_head.": "a detector of mmdetection",
-    "bbox_head.": "a detector of mmdetection",
-    "decode_head.psp_modules.": "mmsegmentation's PSPNet",
-    "decode_head.sep_bottleneck.": "mmsegmentation's DeepLabV3+",
-    "decode_head.aspp_modules.": "mmsegmentation's DeepLabV3",
-    "decode_head.": "a network of mmsegmentation without criss-cross attention",
-    "backbone.layer1.": "another network on a ResNet",
-    "stem.": "a backbone alone (ResNet with a deep stem): CCNet(pretrained=FILE) reads it",
-    "layer1.": "a backbone alone (ResNet): CCNet(pretrained=FILE) reads it",
-    "features.0.": "a backbone alone (MobileNet or the like): CCNet(pretrained=FILE) reads it",
-    "patch_embed.": "a vision transformer",
-}
 
 
 @dataclass(frozen=True)
-class Entry:
-    """What became of one key: an empty `key` was left out, an empty `source_key` added."""
+class KeyChange:
+    """What became of one key; without `key` it was left out, without `source_key` it was added."""
 
     source_key: str
     key: str
@@ -91,68 +40,74 @@ class Entry:
 
 @dataclass(frozen=True)
 class Published:
-    """A published network as it is built and filled here."""
+    """A published network, ready to be built."""
 
     path: Path
-    source: Source
+    family: Family
     architecture: dict[str, Any]
     """Arguments of `CCNet`."""
     state: dict[str, Tensor]
-    """Weights by our names."""
-    entries: tuple[Entry, ...]
-    """Every key of the file and of ours."""
+    """The weights by our names."""
+    changes: tuple[KeyChange, ...]
+    """One entry for every key of the file and of `state`."""
     notes: tuple[str, ...]
-    """What the weights alone couldn't tell, and how it was decided."""
+    """What the weights alone do not tell, and how it was decided."""
     metadata: dict[str, Any]
-    """What lay beside the weights in the file."""
+    """What was stored in the file besides the weights."""
 
     def describe(self) -> str:
-        """The network, the keys' counts and each change, for people."""
+        """A summary in words: the network, how many keys were changed and how, and the notes."""
         made = self.architecture
         width = made["auxiliary_channels"]
         auxiliary = f"auxiliary head of {width} channels" if width else "no auxiliary head"
         lines = [
-            f"{self.source}: {made['backbone']} with stem {made['stem']}, R={made['recurrence']}, "
+            f"{self.family}: {made['backbone']} with stem {made['stem']}, R={made['recurrence']}, "
             f"{made['num_classes']} classes, {auxiliary}"
         ]
         fates = Counter(
-            "left out" if not entry.key else "added" if not entry.source_key else "taken over"
-            for entry in self.entries
+            "left out" if not change.key else "added" if not change.source_key else "taken over"
+            for change in self.changes
         )
         lines.append("keys: " + ", ".join(f"{count} {fate}" for fate, count in fates.items()))
-        changes = Counter(entry.change for entry in self.entries if entry.change)
+        changes = Counter(change.change for change in self.changes if change.change)
         lines += [f"  {count} × {change}" for change, count in changes.items()]
         return "\n".join([*lines, *self.notes])
 
     def save_report(self, path: Path) -> None:
-        """A CSV of every key: in the file, in our network, what was changed."""
+        """Write a CSV file with one row per key: in the file, in our network, what changed."""
         with path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["source_key", "key", "change"])
-            writer.writerows((e.source_key, e.key, e.change) for e in self.entries)
+            writer.writerows((c.source_key, c.key, c.change) for c in self.changes)
 
 
 def read_published(
     path: str | Path, recurrence: int = 2, *, align_corners: bool | None = None
 ) -> Published:
-    """Read the authors' or mmsegmentation's CCNet; the source is known by its keys.
+    """Read the authors' or mmsegmentation's CCNet; the family is recognized by its keys.
 
-    `recurrence` can't be read from weights: the passes share them. Nor can `align_corners`: the
-    authors' is True; for mmsegmentation's, None takes what a configuration stored in the file says,
-    else True where the file's name says 769x769 and False otherwise. Raises FileNotFoundError, and
-    ValueError for a file that can't be read, is no CCNet or has a key of unknown use.
+    Args:
+        path: the published file; no code in it is run.
+        recurrence: R, which the weights do not tell, since all passes share them.
+        align_corners: of the upsampling, which the weights do not tell either. None: True for the
+            authors'; for mmsegmentation's what a configuration stored in the file says, without
+            one True if the file's name contains 769x769 and False otherwise.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file cannot be read, is no CCNet, or has a key of unknown use.
     """
     path = Path(path)
     weights = read_weights(path)
-    source = _recognise(path, weights.tensors)
+    family = _recognize(path, weights.tensors)
     try:
-        entries, state = _convert(source, weights.tensors, recurrence)
+        changes, state = _convert(family, weights.tensors, recurrence)
         architecture = _architecture(state) | {"recurrence": recurrence}
     except (KeyError, IndexError) as error:
-        raise ValueError(f"{path}: a CCNet of {source}, but it has no {error.args[0]}") from None
+        raise ValueError(f"{path}: a CCNet of {family}, but it has no {error.args[0]}") from None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    rules, class_notes = _input_and_rules(source, architecture["num_classes"], weights.metadata)
+    rules, class_notes = _input_and_rules(family, architecture["num_classes"], weights.metadata)
     architecture |= rules
     notes = [
         *class_notes,
@@ -160,7 +115,7 @@ def read_published(
     ]
     if align_corners is not None:
         notes.append(f"align_corners={align_corners}, as asked for")
-    elif source == "authors":
+    elif family == "authors":
         align_corners = True
         notes.append("align_corners=True, as the authors' network")
     else:
@@ -168,14 +123,14 @@ def read_published(
         notes.append(f"align_corners={align_corners}: {reason}")
     architecture["align_corners"] = align_corners
     return Published(
-        path, source, architecture, state, tuple(entries), tuple(notes), weights.metadata
+        path, family, architecture, state, tuple(changes), tuple(notes), weights.metadata
     )
 
 
-def _recognise(path: Path, tensors: Mapping[str, Tensor]) -> Source:
-    for source, mark in MARKS.items():
+def _recognize(path: Path, tensors: Mapping[str, Tensor]) -> Family:
+    for family, mark in MARKS.items():
         if mark in tensors:
-            return source
+            return family
     for start, what in STRANGERS.items():
         if any(key.startswith(start) for key in tensors):
             raise ValueError(f"{path} is no published CCNet; it looks like {what}")
@@ -186,11 +141,11 @@ def _recognise(path: Path, tensors: Mapping[str, Tensor]) -> Source:
 
 
 def _convert(
-    source: Source, tensors: Mapping[str, Tensor], recurrence: int
-) -> tuple[list[Entry], dict[str, Tensor]]:
-    """Each key's fate, and the state dict by our names."""
-    prefixes = dict(PREFIXES[source])
-    if source == "authors":
+    family: Family, tensors: Mapping[str, Tensor], recurrence: int
+) -> tuple[list[KeyChange], dict[str, Tensor]]:
+    """What became of each key, and the state dict by our names."""
+    prefixes = dict(PREFIXES[family])
+    if family == "authors":
         is_deep = "conv3.weight" in tensors
         stem = DEEP_STEM if is_deep else {name: name for name in ("conv1.", "bn1.")}
         prefixes |= {theirs: f"backbone.{ours}" for theirs, ours in stem.items()}
@@ -198,22 +153,22 @@ def _convert(
     if unknown := [key for key, name in names.items() if name is None]:
         more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
         raise ValueError(f"keys of unknown use in a CCNet: {', '.join(unknown[:5])}{more}")
-    entries, state = [], {}
+    changes, state = [], {}
     for source_key, key in names.items():
         assert key is not None
         if recurrence == 0 and key.startswith(ATTENTION):
-            entries.append(Entry(source_key, "", "left out: no pass with recurrence=0"))
+            changes.append(KeyChange(source_key, "", "left out: no pass with recurrence=0"))
             continue
         if key in state:
             raise ValueError(f"two keys are {key}, of which one is {source_key}")
-        value, change = _adapt(source, key, source_key, tensors)
+        value, change = _adapt(family, key, source_key, tensors)
         state[key] = value
-        entries.append(Entry(source_key, key, change))
+        changes.append(KeyChange(source_key, key, change))
     for key in _counters(state):
         if key not in state:
             state[key] = torch.tensor(0)
-            entries.append(Entry("", key, "batch counter 0, which the file doesn't keep"))
-    return entries, state
+            changes.append(KeyChange("", key, "batch counter 0, which the file does not keep"))
+    return changes, state
 
 
 def _rename(key: str, prefixes: Mapping[str, str]) -> str | None:
@@ -224,9 +179,9 @@ def _rename(key: str, prefixes: Mapping[str, str]) -> str | None:
 
 
 def _adapt(
-    source: Source, key: str, source_key: str, tensors: Mapping[str, Tensor]
+    family: Family, key: str, source_key: str, tensors: Mapping[str, Tensor]
 ) -> tuple[Tensor, str]:
-    """A tensor as our network wants it, and what was changed."""
+    """A tensor as our network needs it, and what was changed."""
     value, changes = tensors[source_key], []
     if value.is_floating_point() and value.dtype != torch.float32:
         changes.append(f"{value.dtype} → float32".removeprefix("torch."))
@@ -234,13 +189,13 @@ def _adapt(
     if key.endswith(".gamma") and value.shape == ():
         changes.append("γ of shape () → (1,)")
         value = value.reshape(1)
-    if source == "authors" and key in ("backbone.stem.0.weight", "backbone.conv1.weight"):
+    if family == "authors" and key in ("backbone.stem.0.weight", "backbone.conv1.weight"):
         if value.shape[1:2] != (3,):
             raise ValueError(f"{source_key} of shape {tuple(value.shape)}; the authors' takes BGR")
         changes.append("input channels BGR → RGB")
         value = value.flip(1)
     is_scale = source_key.removesuffix("weight") + "running_mean" in tensors
-    if source == "authors" and key.endswith(".weight") and is_scale:
+    if family == "authors" and key.endswith(".weight") and is_scale:
         changes.append(f"scale → |scale| + {IN_PLACE_EPS}")
         value = value.abs() + IN_PLACE_EPS
     return value, "; ".join(changes)
@@ -253,7 +208,10 @@ def _counters(state: Mapping[str, Tensor]) -> Iterator[str]:
 
 
 def _architecture(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Arguments of CCNet that shapes tell. Raises KeyError, or ValueError for unknown shapes."""
+    """Arguments of `CCNet` that the shapes tell.
+
+    Raises KeyError for a missing weight, and ValueError for unknown shapes.
+    """
     is_deep = "backbone.stem.0.weight" in state
     deep = [f"backbone.stem.{index}.weight" for index in (0, 3, 6)]
     stem = deep if is_deep else ["backbone.conv1.weight"]
@@ -284,9 +242,9 @@ def _architecture(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def _input_and_rules(
-    source: Source, num_classes: int, metadata: Mapping[str, Any]
+    family: Family, num_classes: int, metadata: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[str]]:
-    """Arguments of CCNet that the source tells, the classes' names and colours, and notes."""
+    """Arguments of `CCNet` that the family tells, the classes' names and colors, and notes."""
     known, notes = PUBLISHED.get(num_classes), []
     classes = _named(metadata, "classes", _is_name, num_classes)
     if classes is None and known is not None:
@@ -299,7 +257,7 @@ def _input_and_rules(
         "classes": classes,
         "palette": palette or (known and tuple(known.values())),
     }
-    if source == "authors":
+    if family == "authors":
         ours = {"dilation": "uniform", "ceil_mode": True, "activation": "leaky_relu"}
         rules |= ours | {"mean": BGR_MEAN[::-1], "std": (1.0, 1.0, 1.0)}
     else:
@@ -310,7 +268,7 @@ def _input_and_rules(
 def _named(
     metadata: Mapping[str, Any], name: str, fits: Callable[[Any], bool], count: int
 ) -> tuple[Any, ...] | None:
-    """A list of one entry a class that mmsegmentation stored, in its old or its new place."""
+    """A list with one entry per class, where old or new versions of mmsegmentation store it."""
     meta = metadata.get("meta")
     if not isinstance(meta, Mapping):
         return None

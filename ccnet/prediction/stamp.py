@@ -29,7 +29,7 @@ def fingerprint(model: CCNet, dtype: torch.dtype) -> str:
     These are the configuration of the model, its weights and the dtype that it computes in. The
     device is left out: label maps of one folder may be made on different machines.
     """
-    description = {"model": model._hub_mixin_config, "options": {"dtype": str(dtype)}}
+    description = {"model": model.arguments, "options": {"dtype": str(dtype)}}
     digest = hashlib.sha256(json.dumps(description, sort_keys=True, default=str).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

@@ -21,6 +21,9 @@ from ccnet.weights import differences
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
+OPEN_FLAGS = ("stem", "dilation", "ceil_mode", "reduction", "shared", "auxiliary_bias")
+"""Flags that leave a choice to the model that a run starts from, unless they are given."""
+
 
 def open_data(config: DataConfig) -> tuple[SegmentationDataset, SegmentationDataset]:
     """Training and validation data."""
@@ -81,12 +84,14 @@ def build_model_from(source: CCNet, config: TrainConfig, data: SegmentationDatas
         ValueError: the model has other classes, another architecture, or not 3 channels.
     """
     require_same_classes(source, data.classes)
-    activation = source.arguments["activation"]
-    if activation != config.model.activation:  # the weights would load, into another function
-        raise ValueError(
-            f"the model to start from has activation {activation}, the configuration "
-            f"{config.model.activation}; model.activation={activation} would work"
-        )
+    for name in ("activation", *OPEN_FLAGS):  # weights that fit would give another function
+        own, asked = source.arguments[name], getattr(config.model, name)
+        is_open = name in OPEN_FLAGS and asked == getattr(ModelConfig(), name)
+        if own != asked and not is_open:
+            raise ValueError(
+                f"the model to start from has {name} {own}, the configuration {asked}; "
+                f"model.{name}={own} would work"
+            )
     if source.in_channels != 3:
         raise ValueError(f"the model to start from takes {source.in_channels} channels, data has 3")
     model = build_model(config, data, pretrained=None, **inherited(source))
@@ -120,8 +125,8 @@ def build_moving_average(config: TrainConfig, model: CCNet) -> AveragedModel | N
 
 
 def inherited(model: CCNet) -> dict[str, Any]:
-    """The model's arguments that neither flags nor data give: normalization and others."""
-    given = {field.name for field in fields(ModelConfig)}
+    """Arguments of a model that neither flags nor data determine: normalization, stem, ..."""
+    given = {field.name for field in fields(ModelConfig)} - set(OPEN_FLAGS)
     given |= {"num_classes", "classes", "palette", "metrics"}
     return {name: value for name, value in model.arguments.items() if name not in given}
 

@@ -1,4 +1,4 @@
-"""Networks of timm as backbones: maps, strides, normalisation, and what is refused."""
+"""Networks of timm as backbones: maps, strides, normalization, and what is refused."""
 
 import subprocess
 import sys
@@ -58,7 +58,7 @@ def test_a_ccnet_on_timm_trains_at_any_size_and_comes_back(name, tmp_path):
     ("name", "mean"),
     [("vit_tiny_patch16_224", (127.5, 127.5, 127.5)), ("resnet18", (123.675, 116.28, 103.53))],
 )
-def test_normalisation_is_that_of_the_networks_weights(name, mean):
+def test_normalization_is_that_of_the_networks_weights(name, mean):
     model = CCNet(3, f"timm/{name}", channels=8)
     assert model.mean.flatten().tolist() == pytest.approx(mean)
     assert CCNet(3, f"timm/{name}", channels=8, mean=(1, 2, 3)).mean.flatten().tolist() == [1, 2, 3]
@@ -78,9 +78,9 @@ def test_channels_may_be_others():
         ("convnext_tinny", {}, r"timm has no convnext_tinny; it has convnext"),
         ("vit_tiny_patch16_224", {"output_stride": 8}, "output_stride 8, only 16"),
         ("hrnet_w18", {"output_stride": 8}, "output_stride 8, only 32"),
-        ("hrnet_w18", {}, "doesn't take images of any size"),
-        ("mixer_s16_224", {}, "doesn't take images of any size"),
-        ("swin_tiny_patch4_window7_224", {}, "doesn't take images of any size"),
+        ("hrnet_w18", {}, "does not take images of any size"),
+        ("mixer_s16_224", {}, "does not take images of any size"),
+        ("swin_tiny_patch4_window7_224", {}, "does not take images of any size"),
         ("resnet18", {"stem": "plain"}, "timm/resnet18 has no option stem; it has output_stride"),
     ],
 )
@@ -119,3 +119,19 @@ except ValueError as error:
 """
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert "pip install 'criss-cross[timm]'" in result.stdout, result.stderr
+
+
+def test_a_network_is_probed_once_in_a_process(monkeypatch):
+    runs = []
+    forward = Timm.forward
+    monkeypatch.setattr("ccnet.backbones.timm._PROBED", set())
+    monkeypatch.setattr(
+        Timm, "forward", lambda self, x: (runs.append(x.shape), forward(self, x))[1]
+    )
+    for options in ({}, {}, {"output_stride": 8}, {"output_stride": 16}, {"in_channels": 1}):
+        assert create_backbone("timm/resnet18", **options).training
+    assert [shape[1] for shape in runs] == [3, 3, 1]  # by stride and channels
+    for _ in range(2):
+        with pytest.raises(ValueError, match="does not take images of any size"):
+            create_backbone("timm/mixer_s16_224")
+    assert len(runs) == 5  # what is refused is refused again

@@ -82,7 +82,7 @@ def test_files_of_it_pass_their_comparison(network, format, tmp_path):
 
 def test_copies_are_the_same_network(network, tmp_path):
     twin = CCNet.from_pretrained(network.save_pretrained(tmp_path) or tmp_path)
-    rebuilt = CCNet(**network._hub_mixin_config).eval()
+    rebuilt = CCNet(**network.arguments).eval()
     rebuilt.load_state_dict(network.state_dict())
     whole = io.BytesIO()
     torch.save(network, whole)

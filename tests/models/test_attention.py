@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from ccnet import CrissCrossAttention, RecurrentCrissCrossAttention, criss_cross_attention
-from ccnet.models.attention import conv_norm_activation
 
 SIZES = {1: (9,), 2: (6, 7), 3: (3, 4, 5)}
 
@@ -108,5 +107,3 @@ def test_arguments_that_do_not_fit_are_named(arguments, words):
         CrissCrossAttention(**arguments)
     with pytest.raises(ValueError, match="recurrence must be ≥ 0, got -1"):
         RecurrentCrissCrossAttention(8, recurrence=-1)
-    with pytest.raises(ValueError, match="relu, leaky_relu, got 'gelu'"):
-        conv_norm_activation(8, 8, 3, "gelu")

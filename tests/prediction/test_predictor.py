@@ -2,7 +2,6 @@
 
 import copy
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -81,42 +80,6 @@ def test_a_saved_model_predicts_as_before(predictor, tiny_model, tmp_path):
         np.testing.assert_array_equal(loaded.predict(image), predictor.predict(image))
         assert loaded.classes == Scenes.classes
         assert loaded.palette == Scenes.palette
-
-
-@pytest.mark.parametrize("file", ["config.json", "model.safetensors"])
-def test_a_folder_without_a_model_is_named(tiny_model, tmp_path, file):
-    tiny_model.save_pretrained(tmp_path)
-    (tmp_path / file).unlink()
-    with pytest.raises(FileNotFoundError, match=f"{tmp_path} is no model folder: it has no {file}"):
-        Predictor(tmp_path)
-
-
-@pytest.mark.parametrize(
-    "folder", ["missing", "./missing", "../missing", "a/b/c", "~/missing", "a/b/", "/missing"]
-)
-def test_a_missing_folder_is_named_and_not_looked_up(tmp_path, monkeypatch, folder):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(
-        "ccnet.models.ccnet.CCNet.from_pretrained", lambda _: pytest.fail("looked up")
-    )
-    with pytest.raises(FileNotFoundError, match=f"no model folder at {Path(folder)}$"):
-        Predictor(folder)
-
-
-def test_a_file_is_no_model_folder(tmp_path):
-    (tmp_path / "model.pth").touch()
-    with pytest.raises(FileNotFoundError, match=r"no model folder at .*model\.pth"):
-        Predictor(tmp_path / "model.pth")
-
-
-def test_a_hub_id_is_handed_on(tiny_model, monkeypatch):
-    asked = []
-    monkeypatch.setattr(
-        "ccnet.models.ccnet.CCNet.from_pretrained",
-        lambda name: (asked.append(name), tiny_model)[1],
-    )
-    assert Predictor("some-one/my_net.v2", device="cpu").model is tiny_model
-    assert asked == ["some-one/my_net.v2"]
 
 
 # What the model is left as
@@ -239,36 +202,3 @@ def test_automatic_precision_is_one_of_the_known(tiny_model):
 def test_an_unknown_precision_is_named(tiny_model):
     with pytest.raises(ValueError, match="auto, float32, bfloat16, float16, got 'int8'"):
         Predictor(tiny_model, precision="int8")
-
-
-@pytest.mark.parametrize("config", ["{", "[1]", '{"hidden_size": 8}', '{"num_classes": "x"}', ""])
-def test_a_broken_or_foreign_config_is_told_with_its_folder(tiny_model, tmp_path, config):
-    tiny_model.save_pretrained(tmp_path)
-    (tmp_path / "config.json").write_text(config)
-    with pytest.raises(ValueError, match=f"{tmp_path} holds no usable model: "):
-        Predictor(tmp_path)
-
-
-def test_another_librarys_model_on_the_hub_is_told_by_its_id(monkeypatch):
-    def fail(*_, **__):
-        raise TypeError("missing num_classes")
-
-    monkeypatch.setattr("ccnet.models.ccnet.CCNet.from_pretrained", fail)
-    with pytest.raises(ValueError, match="owner/name holds no usable model: missing num_classes"):
-        Predictor("owner/name")
-
-
-def test_a_missing_folder_below_one_that_is_there_is_no_hub_id(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "runs").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"no model folder at runs/model$"):
-        Predictor("runs/model")
-
-
-def test_a_hub_id_that_cannot_be_fetched_is_one_clear_error(monkeypatch):
-    def fail(*_, **__):
-        raise OSError("no network")
-
-    monkeypatch.setattr("ccnet.models.ccnet.CCNet.from_pretrained", fail)
-    with pytest.raises(FileNotFoundError, match=r"owner/name.*from the hub: no network"):
-        Predictor("owner/name")

@@ -31,7 +31,7 @@ def change_statistics(model):
 
 
 def change_palette(model):
-    model._hub_mixin_config["palette"] = ((0, 0, 0),) * 4
+    model.arguments["palette"] = ((0, 0, 0),) * 4
 
 
 @pytest.mark.parametrize("change", [change_weight, change_statistics, change_palette])

@@ -212,6 +212,15 @@ def test_a_start_keeps_the_architecture_that_no_flag_gives(tmp_path):
     assert inherited(started) == inherited(source)
 
 
+@pytest.mark.parametrize("changes", [{"dilation": "contract"}, {"ceil_mode": False}])
+def test_a_start_from_a_model_of_another_function_is_refused(changes):
+    model = replace(SCENES.model, backbone="resnet18", channels=8)
+    source = build_model(replace(SCENES, model=model), Scenes(), dilation="uniform", ceil_mode=True)
+    config = replace(SCENES, model=replace(model, **changes))
+    with pytest.raises(ValueError, match=r"has (dilation uniform|ceil_mode True), the config"):
+        build_model_from(source, config, Scenes())
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

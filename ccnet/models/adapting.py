@@ -1,0 +1,60 @@
+"""A trained network for other classes or other channels: its arguments and its weights."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from ccnet.backbones import adapt_input
+from ccnet.models.arguments import in_turn
+
+LOG = logging.getLogger(__name__)
+
+ADAPTABLE = ("num_classes", "in_channels", "classes", "palette", "mean", "std")
+"""The arguments of a network that may change while its weights are kept."""
+
+
+def adapted_arguments(arguments: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a network with changes; what no longer fits gets its default.
+
+    Raises ValueError for a change of something other than `ADAPTABLE`.
+    """
+    if unknown := changes.keys() - set(ADAPTABLE):
+        names = ", ".join(sorted(unknown))
+        raise ValueError(f"{names} cannot be changed; {', '.join(ADAPTABLE)} can")
+    adapted = dict(arguments) | {"metrics": None}  # the scores are those of another network
+    if changes.get("num_classes", arguments["num_classes"]) != arguments["num_classes"]:
+        adapted |= {"classes": None, "palette": None}
+    in_channels = changes.get("in_channels", arguments["in_channels"])
+    if in_channels != arguments["in_channels"]:
+        for name in ("mean", "std"):
+            adapted[name] = in_turn(arguments[name], in_channels)
+    return adapted | dict(changes)
+
+
+def adapted_weights(
+    trained: Mapping[str, Tensor], initial: Mapping[str, Tensor], in_channels: int
+) -> dict[str, Tensor]:
+    """Trained weights for a network whose own state dict is `initial`, with the same keys.
+
+    Convolutions that are applied to the image are adapted to `in_channels` channels
+    (`ccnet.backbones.layers.adapt_input`); classifiers of another size keep their initial weights.
+    Both are logged. Raises ValueError for a convolution that cannot be adapted.
+    """
+    weights, renewed = dict(trained), []
+    for key, value in trained.items():
+        if value.shape == initial[key].shape:
+            continue
+        if not key.startswith("backbone."):
+            weights[key] = initial[key]
+            renewed.append(key)
+            continue
+        weights[key] = adapt_input(value, in_channels)
+        if weights[key].shape != initial[key].shape:
+            raise ValueError(f"{key} cannot be made for {in_channels} channels")
+        LOG.warning("%s: %d channels made from %d", key, in_channels, value.shape[1])
+    if renewed:
+        counts = (len(initial[renewed[0]]), len(trained[renewed[0]]))
+        LOG.warning("new for %d classes instead of %d: %s", *counts, ", ".join(renewed))
+    return weights

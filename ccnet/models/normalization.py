@@ -1,0 +1,41 @@
+"""From images of 8 or 16 bits to what a network takes."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, UInt8, UInt16
+from torch import Tensor
+
+
+def normalize_images(
+    images: UInt8[Tensor, "b c h w"] | UInt16[Tensor, "b c h w"],
+    mean: Sequence[float],
+    std: Sequence[float],
+    dtype: torch.dtype,
+) -> Float[Tensor, "b c h w"]:
+    """Subtract the mean of each channel and divide by its standard deviation.
+
+    Computed in float32 and converted to `dtype` last: 65535 is infinite in float16. Images of 16
+    bits are divided by 257 first, so that both kinds have values from 0 to 255. Raises ValueError
+    for another dtype, another number of channels, and images that are not in a batch.
+    """
+    channels = len(mean)
+    is_integer = images.dtype in (torch.uint8, torch.uint16)
+    if images.ndim != 4 or images.shape[1] != channels or not is_integer:
+        raise ValueError(
+            f"expected a batch (B, {channels}, H, W) of uint8 or uint16, "
+            f"got {tuple(images.shape)} of {images.dtype}"
+        )
+    if images.dtype == torch.uint16:
+        images = images.to(torch.float32) / 257
+    device = images.device
+    return ((images - per_channel(mean, device)) / per_channel(std, device)).to(dtype)
+
+
+def per_channel(values: Sequence[float], device: torch.device) -> Float[Tensor, "c 1 1"]:
+    """One float32 value per channel.
+
+    They are filled in on the device: a copy from the host would wait for the GPU in every step.
+    """
+    full = [torch.full((1, 1), value, dtype=torch.float32, device=device) for value in values]
+    return torch.stack(full)
