@@ -1,6 +1,9 @@
-"""The README's tables and plot of results/attention.csv: each goal beside what was reached.
+"""Tables and the plot of results/attention.csv, as docs/performance.md and the README show them.
 
-python benchmarks/attention_report.py
+Prints the goals beside what was reached, then one table for each dtype, and draws
+results/attention.png (results/attention.cuda.png for rows that were measured on a GPU).
+
+    python benchmarks/attention_report.py
 """
 
 import csv
@@ -14,11 +17,17 @@ from matplotlib.figure import Figure
 from ccnet.report.pictures import save
 
 DTYPES = ("float32", "bfloat16", "float16")
+PLOTTED = [f"1x512x{size}" for size in ("48x48", "97x97", "192x192", "384x384")]
+FORMS = {  # form → label, color
+    "non-local": ("attention to all pixels (non-local)", "tab:gray"),
+    "plain": ("criss-cross, usual PyTorch form", "tab:orange"),
+    "fused": ("criss-cross, this package", "tab:blue"),
+}
 SHORT = {"forward": "forward", "forward+backward": "both"}
 
 
 class Rows:
-    """The newest row of each (level, shape, dtype, form, passes) of one kind of device."""
+    """The newest row for each (level, shape, dtype, form, passes), of the CPU or of GPUs."""
 
     def __init__(self, path: Path, *, gpu: bool) -> None:
         self.rows: dict[tuple[str, ...], dict[str, str]] = {}
@@ -29,7 +38,7 @@ class Rows:
                     self.rows[tuple(row[key] for key in keys)] = row
 
     def value(self, column: str, *key: str) -> float:
-        """Of a (level, shape, dtype, form, passes); nan where it wasn't measured."""
+        """A column of the row (level, shape, dtype, form, passes); nan if it was not measured."""
         return float(self.rows.get(key, {}).get(column) or math.nan)
 
     def ms(self, *key: str) -> float:
@@ -39,7 +48,11 @@ class Rows:
         return self.value(column, *key, "forward+backward")
 
     def exponent(self, column: str, level: str, dtype: str, passes: str) -> float:
-        """Least squares of log(column) over log(pixels) of the squares."""
+        """The power of the number of pixels that a column grows with.
+
+        A least-squares fit of log(column) to log(pixels) over the square maps; nan for fewer than
+        three of them.
+        """
         points = []
         for shape in SQUARES:
             y = self.value(column, level, shape, dtype, "fused", passes)
@@ -58,7 +71,7 @@ def pixels(shape: str) -> int:
 
 
 def cpu_goals(rows: Rows) -> Iterator[tuple[str, str, float, float]]:
-    """What, relation, goal, reached."""
+    """Rows of what is compared, the relation, the goal and the value that was reached."""
     shape = SHAPES[0]
     for passes, short in SHORT.items():
         ours = rows.ms("operator", shape, "float32", "fused", passes)
@@ -78,7 +91,7 @@ def cpu_goals(rows: Rows) -> Iterator[tuple[str, str, float, float]]:
             yield what, "≥", 1.5, times[0] / times[1]
     yield from exponents(rows)
     saved = rows.mib("saved_mib", "module", shape, "float32", "fused")
-    yield "MiB kept by a module's pass, float32", "≤", 60, saved / 2
+    yield "MiB kept by one pass of the module, float32", "≤", 60, saved / 2
     saved = rows.mib("saved_mib", "module", shape, "float32", "recomputed")
     yield "MiB kept by the recomputed recurrence, float32", "≤", 20, saved
 
@@ -118,13 +131,15 @@ def goals_table(goals: Iterator[tuple[str, str, float, float]]) -> Iterator[str]
 
 
 def times_table(rows: Rows, dtype: str) -> Iterator[str]:
-    """One row a shape: milliseconds of both passes, memory beside."""
+    """One row for each shape: milliseconds of forward and backward together, then MiB."""
     forms = ("plain", "plain compiled", "reference", "non-local", "fused", "matrix products")
     header = " | ".join("ours" if form == "fused" else form for form in forms)
     yield f"| {dtype}, both passes, ms | {header} | extra MiB: plain | ours | kept: plain | ours |"
     yield "|---" * (len(forms) + 5) + "|"
     for shape in SHAPES:
         key = ("operator", shape, dtype)
+        if math.isnan(rows.ms(*key, "fused", "forward+backward")):
+            continue
         cells = [number(rows.ms(*key, form, "forward+backward")) for form in forms]
         for column in ("extra_peak_mib", "saved_mib"):
             cells += [number(rows.mib(column, *key, form)) for form in ("plain", "fused")]
@@ -135,23 +150,28 @@ def number(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.3g}" if value < 1000 else f"{value:.0f}"
 
 
-def plot(rows: Rows, dtype: str, path: Path) -> None:
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
+def plot(rows: Rows, dtype: str, device: str, path: Path) -> None:
+    """Time and extra memory of one forward pass over the number of pixels of the feature map."""
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
     time, memory = figure.subplots(1, 2)
-    sizes = [pixels(shape) for shape in SQUARES]
-    labels = {"non-local": "dense (non-local)", "plain": "usual form", "fused": "ours"}
-    for form, label in labels.items():
-        keys = [("operator", shape, dtype, form) for shape in SQUARES]
-        time.plot(sizes, [rows.ms(*key, "forward") for key in keys], "o-", label=label)
-        memory.plot(sizes, [rows.mib("extra_peak_mib", *key) for key in keys], "o-", label=label)
-    time.set(ylabel="ms, forward", title=f"512 channels, {dtype}")
-    memory.set(ylabel="extra peak memory, MiB", title="inputs, output and gradients not counted")
+    sizes = [pixels(shape) for shape in PLOTTED]
+    for form, (label, color) in FORMS.items():
+        keys = [("operator", shape, dtype, form) for shape in PLOTTED]
+        style = {"marker": "o", "color": color, "label": label}
+        time.plot(sizes, [rows.ms(*key, "forward") for key in keys], **style)
+        peaks = [rows.value("extra_peak_mib", *key, "forward") for key in keys]
+        memory.plot(sizes, peaks, **style)
+    time.set(ylabel="milliseconds", title="time of one forward pass")
+    memory.set(ylabel="MiB", title="memory beside inputs and output")
     for axis in (time, memory):
-        axis.set(xscale="log", yscale="log", xlabel="pixels N")
-        axis.set_xticks(sizes, [f"{shape.split('x')[-1]}²" for shape in SQUARES])
+        axis.set(xscale="log", yscale="log", xlabel="size of the feature map, pixels")
+        ticks = [shape.removeprefix("1x512x").replace("x", "×") for shape in PLOTTED]
+        axis.set_xticks(sizes, ticks)
         axis.minorticks_off()
-        axis.grid(alpha=0.3, which="both")
-        axis.legend(frameon=False)
+        axis.yaxis.set_major_formatter("{x:,.0f}")
+        axis.grid(alpha=0.3)
+    figure.suptitle(f"Attention over one feature map of 512 channels, {dtype}, {device}")
+    figure.legend(*time.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     save(figure, path)
 
 
@@ -162,8 +182,8 @@ def main() -> None:
             print(*goals_table(goals(rows)), "", sep="\n")
             for dtype in DTYPES[:2]:
                 print(*times_table(rows, dtype), "", sep="\n")
-            suffix = ".cuda.png" if gpu else ".png"
-            plot(rows, "bfloat16" if gpu else "float32", RESULTS.with_suffix(suffix))
+            suffix, device = (".cuda.png", "one GPU") if gpu else (".png", "two CPU cores")
+            plot(rows, "bfloat16" if gpu else "float32", device, RESULTS.with_suffix(suffix))
 
 
 if __name__ == "__main__":

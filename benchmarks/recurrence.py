@@ -1,8 +1,8 @@
 """The paper's ablation in minutes: mIoU on the embedded scenes for R = 0, 1, 2 and 3 passes.
 
-Trains each with the same seeds on two CPU cores, one row a run into results/recurrence.csv, and
-plots them into results/recurrence.png. Runs that the CSV holds already
-are not repeated: delete it to start anew.
+Trains each number of passes with the same seeds, appends one row for each run to
+results/recurrence.csv, and plots all rows in results/recurrence.png. Runs that the CSV file already
+holds are not repeated; delete the file to start again.
 
     python benchmarks/recurrence.py [--seeds 3] [--passes 0 1 2 3] [--plot-only]
 """
@@ -86,12 +86,19 @@ def plot(rows: list[dict[str, str]], path: Path) -> None:
     scores = by_recurrence(rows)
     figure = Figure(figsize=(5, 3), layout="constrained")
     axis = figure.subplots()
-    axis.plot(list(scores), [statistics.mean(values) for values in scores.values()], color="grey")
+    axis.plot(
+        list(scores),
+        [statistics.mean(values) for values in scores.values()],
+        color="gray",
+        label="mean",
+    )
     for recurrence, values in scores.items():
         axis.plot([recurrence] * len(values), values, "o", color="tab:blue")
-    axis.set(xlabel="passes of criss-cross attention, R", ylabel="mIoU, held-out scenes")
-    axis.set(ylim=(0, 1.03), xticks=list(scores))
+    axis.plot([], [], "o", color="tab:blue", label="one training run")
+    axis.set(xlabel="passes of criss-cross attention, R", ylabel="mIoU on held-out scenes")
+    axis.set(ylim=(0, 1.03), xticks=list(scores), title="Two passes see the whole image")
     axis.grid(alpha=0.3)
+    axis.legend(frameon=False, loc="lower right")
     save(figure, path)
 
 
@@ -99,7 +106,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--passes", type=int, nargs="+", default=[0, 1, 2, 3])
-    parser.add_argument("--plot-only", action="store_true", help="table and plot of the CSV")
+    parser.add_argument("--plot-only", action="store_true", help="only read the CSV file")
     arguments = parser.parse_args()
     path = RESULTS / "recurrence.csv"
     if not arguments.plot_only:

@@ -1,4 +1,4 @@
-"""The README's tables of results/training.csv: the loader, the waiting, and the step.
+"""Tables of results/training.csv for docs/performance.md: loader, waiting time, training step.
 
 python benchmarks/training_report.py [CSV]
 """
@@ -15,11 +15,11 @@ SECONDS, GAIN = "seconds", "times as fast as plain float32"
 PEAK, ADDED = "peak MiB with weights, momenta", "peak MiB that a step adds"
 
 Table = dict[tuple[str, str], dict[str, float]]
-"""From (input, form) to its quantities."""
+"""(input, form) → quantity → value."""
 
 
 def read(path: Path, part: str) -> dict[str, Table]:
-    """The newest value of each quantity of a part, by processor."""
+    """The newest value of each quantity of one part of the benchmark, for each processor."""
     tables: dict[str, Table] = {}
     with path.open(newline="") as file:
         for row in csv.DictReader(file):
@@ -32,7 +32,7 @@ def read(path: Path, part: str) -> dict[str, Table]:
 
 
 def plain_table(table: Table) -> Iterator[str]:
-    """A line a quantity."""
+    """One line for each quantity."""
     yield from ("| input | form | | value |", "|---|---|---|---|")
     for (given, form), quantities in table.items():
         for quantity, value in quantities.items():
@@ -40,8 +40,8 @@ def plain_table(table: Table) -> Iterator[str]:
 
 
 def step_table(table: Table) -> Iterator[str]:
-    """A line a form; what it takes over what the plain float32 form takes in brackets."""
-    yield "| crop | form | seconds | times as fast | peak MiB | of it the step's |"
+    """One line for each form; in brackets the memory relative to the plain float32 form."""
+    yield "| crop | form | seconds | speed-up | peak MiB | MiB added by the step |"
     yield "|---|---|---|---|---|---|"
     for given in dict.fromkeys(given for given, _ in table):
         baseline = table[given, BASELINE]

@@ -139,7 +139,7 @@ class Step:
         self.form = form
         self.layout = torch.channels_last if form.channels_last else torch.contiguous_format
         self.model = model.to(device, dtype).to(memory_format=self.layout)  # pyright: ignore[reportCallIssue]
-        self.fabric = engine.start(device, precision=form.precision)
+        self.fabric = engine.start(device, precision=form.precision).fabric
         self.network = self.fabric.setup_module(self.model.train())
         # a rate so small that every turn has the same network
         optimizer = build_optimizer(OptimizerConfig(lr=1e-9), self.model)

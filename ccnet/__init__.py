@@ -1,6 +1,6 @@
-"""Semantic segmentation with criss-cross attention, for today's PyTorch.
+"""Semantic segmentation with criss-cross attention (CCNet).
 
-The public names are loaded on first use, so that `import ccnet` costs little.
+Each public name is imported when it is first used, so that `import ccnet` is fast.
 """
 
 from importlib import import_module
@@ -23,7 +23,7 @@ __all__ = [
     "criss_cross_attention",
 ]
 
-_ROOMS = {
+_MODULES = {
     "CCNet": "ccnet.models.ccnet",
     "CCNetHead": "ccnet.models.head",
     "CrissCrossAttention": "ccnet.models.attention",
@@ -34,9 +34,9 @@ _ROOMS = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _ROOMS:
+    if name not in _MODULES:
         raise AttributeError(f"module 'ccnet' has no attribute {name!r}")
-    return getattr(import_module(_ROOMS[name]), name)
+    return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -1,6 +1,7 @@
-"""The commands: functions whose signatures and docstrings are the flags and their help.
+"""The commands: functions whose signatures and docstrings are their flags and their help.
 
-Nothing heavy is imported before a command runs, so that --help answers at once.
+What is slow to import, torch above all, is imported when a command runs, so that `--help` answers
+at once. A command returns its exit status.
 """
 
 import sys
@@ -10,9 +11,9 @@ from pathlib import Path
 from typing import Literal
 
 from ccnet.config import TrainConfig, read_config, resumed_config
+from ccnet.datasets import DatasetName
 from ccnet.runtime.launch import is_first, is_launched, launch_processes
 
-Data = Literal["scenes", "folder", "camvid"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Format = Literal["onnx", "torch-export", "aot"]
 FilePrecision = Literal["float32", "float16", "int8"]
@@ -24,26 +25,34 @@ def train(
     init: Path | None = None,
     resume: Path | None = None,
 ) -> int:
-    """Train a network; Ctrl-C saves, and --resume goes on.
+    """Train a network, or resume a run that was stopped.
+
+    The network is validated, saved and logged on the way. Ctrl-C saves and stops; `--resume` then
+    continues to the same result. The run folder gets `model` (the best validation mIoU), `last`,
+    `log.csv`, `curves.png`, logs for TensorBoard and two saves. Every flag below is also a key of
+    the YAML file that `--config` reads; flags after it replace what it says.
+
+        ccnet train --config configs/folder.yaml --data.root FOLDER --run runs/mine
+        ccnet train --resume runs/mine --devices 2
 
     Args:
-        run: New folder for models, logs and saves; runs/NAME-DATE unless given.
-        init: Model folder whose weights to start from; its classes must be the data's.
-        resume: Folder of a run to go on with, by its own configuration; only flags of the machine
-            (device, devices, num_nodes, strategy, num_workers, save_every, save_seconds) may be
-            given with it.
+        run: New folder for models, logs and saves. Unless given, runs/NAME-DATE.
+        init: Model folder whose weights to start from. Its classes must be those of the data set.
+        resume: Folder of a run to continue, with its own configuration. Only flags about the
+            machine (device, devices, num_nodes, strategy, num_workers, save_every, save_seconds)
+            may be given as well.
     """
     from ccnet.training.run_folder import RunFolder
 
     arguments = sys.argv[1:]
     if resume is not None:
         if (run, init) != (None, None):
-            raise ValueError("--resume goes on with a run where it is: no --run or --init with it")
+            raise ValueError(
+                "--resume continues in the run's own folder: no --run or --init with it"
+            )
         run, config = resume, resumed_config(read_config(RunFolder(resume).config), config)
     elif run is None:
-        if is_launched():
-            raise ValueError("give --run: processes that torchrun or SLURM start need one name")
-        run = Path("runs") / f"{config.data.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        run = new_run_folder(config)
         arguments.append(f"--run={run}")
     status = launch_processes(config.devices, config.num_nodes, arguments)
     if status is not None:
@@ -57,21 +66,28 @@ def train(
         if not RunFolder(run).can_resume():
             raise
         if is_first():
-            print(f"\nstopped; to go on: ccnet train --resume {run}", file=sys.stderr)
+            print(f"\nstopped; to continue: ccnet train --resume {run}", file=sys.stderr)
         return 130
     if not is_first():
         return 0
     save_curves(run / "curves.png", run / "log.csv")
     if scores is None:
-        print(f"{run} had been trained to the end already")
+        print(f"{run} is already trained to the end")
     else:
         print(f"validation mIoU {scores.miou:.4f}; the best model is {run / 'model'}")
     return 0
 
 
+def new_run_folder(config: TrainConfig) -> Path:
+    """A folder named after the data set and the time."""
+    if is_launched():  # each process would choose its own
+        raise ValueError("give --run: processes that torchrun or SLURM started need one folder")
+    return Path("runs") / f"{config.data.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
 def evaluate(
     model: Path,
-    data: Data = "folder",
+    data: DatasetName = "folder",
     root: Path | None = None,
     split: str = "val",
     output: Path | None = None,
@@ -81,29 +97,34 @@ def evaluate(
     num_nodes: int | None = None,
     precision: Precision = "float32",
 ) -> int:
-    """Score a model on a data set: mIoU, IoU of each class, pixel and mean accuracy.
+    """Score a model on a data set.
 
-    All pixels with a label count together, in one confusion matrix, at each image's own size.
+    Prints the intersection over union (IoU) of each class, their mean (mIoU), and pixel and mean
+    accuracy. All labeled pixels are counted in one confusion matrix, at the size of each image.
+
+        ccnet evaluate runs/mine/model --root FOLDER
+        ccnet evaluate runs/demo/model --data scenes --split test --output scores.json
 
     Args:
         model: Model folder, or an id on the Hugging Face hub.
-        data: Kind of data set; a folder has a dataset.yaml.
-        root: Folder of the data set; the scenes need none.
+        data: Kind of data set. A folder is described by its dataset.yaml.
+        root: Folder of the data set. The scenes need none.
         split: Part of the data set.
-        output: JSON file for the scores.
-        num_workers: Processes that read ahead, for each device.
-        device: auto, cpu, cuda or mps.
-        devices: Processes a node, one a device; null for what torchrun or SLURM started, else 1.
-        num_nodes: Machines; null for what torchrun or SLURM started, else 1.
-        precision: float32 for figures to report; auto is bfloat16 where that is faster.
+        output: JSON file to write the scores to, each 0 to 1.
+        num_workers: Processes per device that read images ahead. 0 reads in the main process.
+        device: Where to compute: auto (the best device there is), cpu, cuda or mps.
+        devices: Processes per machine, one per device. Unless given, as many as torchrun or SLURM
+            started; 1 without them.
+        num_nodes: Machines. Unless given, as many as torchrun or SLURM started; 1 without them.
+        precision: Number format of the network. Report figures in float32; auto is bfloat16 where
+            that is faster, else float32.
     """
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
     from ccnet.datasets import open_dataset
     from ccnet.prediction.evaluate import evaluate
     from ccnet.prediction.predictor import Predictor
+    from ccnet.report.tables import scores_table
     from ccnet.runtime.disk import write_json
     from ccnet.runtime.engine import process_device
     from ccnet.runtime.processes import rank
@@ -116,15 +137,8 @@ def evaluate(
             scores = evaluate(predictor, dataset, num_workers=num_workers, progress=progress)
         if rank() > 0:
             return 0
-    title = Text(f"{model} on {data} {split}, {len(dataset)} images")
-    table = Table("class", "IoU %", title=title)
-    for name, iou in scores.iou.items():
-        table.add_row(Text(name), "not there" if iou is None else f"{100 * iou:.2f}")
-    table.add_section()
-    table.add_row("mean (mIoU)", f"{100 * scores.miou:.2f}")
-    table.add_row("pixel accuracy", f"{100 * scores.pixel_accuracy:.2f}")
-    table.add_row("mean accuracy", f"{100 * scores.mean_accuracy:.2f}")
-    Console().print(table)
+    title = f"{model} on {data} {split}, {len(dataset)} images"
+    Console().print(scores_table(scores, title))
     if output is not None:
         facts = {"model": str(model), "data": data, "split": split, "precision": precision}
         write_json(output, {**facts, "images": len(dataset), **scores.to_dict()})
@@ -144,24 +158,29 @@ def predict(
     num_nodes: int | None = None,
     precision: Precision = "float32",
 ) -> int:
-    """Write label maps of images: one 8-bit PNG of class indices each, at the image's own size.
+    """Write label maps of images.
 
-    What the same model made of the same file is kept: after Ctrl-C or a kill the same command goes
-    on. A file that can't be read is reported and skipped, and the exit status is 1 at the end.
-    OUTPUT/manifest.jsonl says what became of each file.
+    Each image becomes one 8-bit PNG of class indices, at its own size. A label map that the same
+    model made of the same file is kept, so after Ctrl-C the same command continues. A file that
+    cannot be read is reported and skipped, and the exit status is then 1. OUTPUT/manifest.jsonl
+    says what became of each file.
+
+        ccnet predict runs/mine/model photos --output labels --overlay
+        ccnet predict runs/mine/model 'video/*.png' --precision auto --num-workers 2
 
     Args:
         model: Model folder, or an id on the Hugging Face hub.
-        images: Files, folders or glob patterns.
+        images: Image files, folders (with all folders below them) or glob patterns.
         output: Folder for the label maps.
-        color: Also write NAME.color.png in the classes' colours.
-        overlay: Also write NAME.overlay.png, the colours over the image.
-        overwrite: Also write over files that this command didn't make.
-        num_workers: Threads that read ahead, for each device.
-        device: auto, cpu, cuda or mps.
-        devices: Processes a node, one a device; null for what torchrun or SLURM started, else 1.
-        num_nodes: Machines; null for what torchrun or SLURM started, else 1.
-        precision: float32, or auto for bfloat16 where that is faster.
+        color: Also write NAME.color.png, the labels in the colors of the classes.
+        overlay: Also write NAME.overlay.png, these colors over the image.
+        overwrite: Replace files in OUTPUT that this command did not write; else they are an error.
+        num_workers: Threads per device that read images ahead. 0 reads in the main thread.
+        device: Where to compute: auto (the best device there is), cpu, cuda or mps.
+        devices: Processes per machine, one per device. Unless given, as many as torchrun or SLURM
+            started; 1 without them.
+        num_nodes: Machines. Unless given, as many as torchrun or SLURM started; 1 without them.
+        precision: Number format of the network; auto is bfloat16 where that is faster, or float32.
     """
     from ccnet.prediction.files import predict_files
     from ccnet.prediction.jobs import find_jobs
@@ -204,25 +223,30 @@ def predict(
 
 def check_data(
     root: Path,
-    data: Data = "folder",
+    data: DatasetName = "folder",
     split: str | None = None,
     output: Path | None = None,
 ) -> int:
-    """Say what is wrong with a data set before it is trained on; exit status 1 if it isn't fit.
+    """Say what is wrong with a data set before it is trained on.
 
-    Counts, unreadable files, pairs that don't match, sizes, values out of range, class frequencies
-    and the median-frequency class weights that follow.
+    Reads every pair and lists unreadable files, images and labels without a partner, sizes that
+    differ and label values that stand for no class. Prints image sizes, the share of each class and
+    median-frequency class weights. The exit status is 1 if the data are unfit for training.
+
+        ccnet check-data FOLDER
+        ccnet check-data FOLDER --data camvid --split train --output report.json
 
     Args:
         root: Folder of the data set.
-        data: Kind of data set; a folder has a dataset.yaml.
-        split: Part of the data set; train and val unless given, since training needs both.
-        output: JSON file for the reports, by split.
+        data: Kind of data set. A folder is described by its dataset.yaml.
+        split: Part of the data set. Unless given, train and val, since training needs both.
+        output: JSON file to write the reports to, by split, with the lists that are cut in print.
     """
-    import rich
+    from rich.console import Console
 
     from ccnet.datasets import open_dataset
     from ccnet.datasets.check import check_dataset
+    from ccnet.report.tables import data_summary
     from ccnet.runtime.disk import write_json
     from ccnet.runtime.progress import CountProgress
 
@@ -231,7 +255,7 @@ def check_data(
         dataset = open_dataset(data, root, part, strict=False)
         with CountProgress(f"checking {part}") as progress:
             reports[part] = check_dataset(dataset, part, progress=progress)
-        rich.print(reports[part])
+        Console().print(data_summary(reports[part]))
     if output is not None:
         write_json(output, {part: report.to_dict() for part, report in reports.items()})
     return 0 if all(report.fit for report in reports.values()) else 1
@@ -245,25 +269,29 @@ def convert(
     num_classes: int | None = None,
     overwrite: bool = False,
 ) -> int:
-    """Turn published weights, the CCNet authors' or mmsegmentation's, into a model folder.
+    """Turn published weights into a model folder.
 
-    The network is inferred from the file, of which nothing is run. What became of each key is in
-    the folder's conversion.csv.
+    Reads the .pth files of the CCNet authors and of mmsegmentation. The network is inferred from
+    the file; no code in the file is run. FOLDER/conversion.csv says what became of each key.
+
+        ccnet convert CS_scenes_60000.pth models/cityscapes
+        ccnet convert ccnet_r50-d8_769x769.pth models/mine --num-classes 4
 
     Args:
         file: The published .pth file.
         folder: New folder for the model.
-        recurrence: R, passes of criss-cross attention, which the weights don't tell.
-        align_corners: Of the upsampling, which the weights don't tell; auto goes by the source, the
-            configuration in the file, and its name (mmsegmentation's 769x769 models want yes).
-        num_classes: Start the classifiers anew for that many classes, to fine-tune.
-        overwrite: Write into a folder that isn't empty.
+        recurrence: R, the number of passes of criss-cross attention. The weights do not tell it.
+        align_corners: Whether the upsampling aligns corners. The weights do not tell it; auto
+            decides by the source, the configuration in the file and its name (the 769x769 models of
+            mmsegmentation need yes).
+        num_classes: Replace the classifiers by new ones for this many classes, for fine-tuning.
+        overwrite: Write into a folder that is not empty; else that is an error.
     """
     from ccnet.models.ccnet import CCNet
     from ccnet.models.published import read_published
 
     if folder.is_file() or (not overwrite and folder.is_dir() and any(folder.iterdir())):
-        raise ValueError(f"{folder} is there already; give a new folder, or --overwrite")
+        raise ValueError(f"{folder} already exists; give a new folder, or --overwrite")
     print(f"reading {file}", file=sys.stderr, flush=True)
     asked = {"auto": None, "yes": True, "no": False}[align_corners]
     published = read_published(file, recurrence, align_corners=asked)
@@ -272,7 +300,7 @@ def convert(
     model.save_pretrained(folder)
     published.save_report(folder / "conversion.csv")
     print(published.describe())
-    print(f"model in {folder}, each key's fate in {folder / 'conversion.csv'}")
+    print(f"The model is in {folder}; {folder / 'conversion.csv'} says what became of each key.")
     return 0
 
 
@@ -283,40 +311,41 @@ def export(
     precision: FilePrecision = "float32",
     labels: bool = False,
     normalized: bool = False,
-    normalised: bool = False,
     size: tuple[int, int] | None = None,
     images: Path | None = None,
     min_agreement: float | None = None,
     overwrite: bool = False,
 ) -> int:
-    """Write a model as one file that runs without ccnet, for images of any size.
+    """Write a model as one file that runs without ccnet.
 
-    The file takes uint8 images (B, channels, H, W), mostly RGB, and gives logits; classes, colours
-    and normalisation are in its metadata. It is compared with PyTorch at two sizes before it takes
-    its place; where they differ, no file is left.
+    The file takes uint8 images (batch, channels, height, width), mostly RGB, of any size and gives
+    logits. Its metadata hold the classes, the colors and the normalization. It is compared with
+    PyTorch at two sizes first; if they disagree, no file is written.
+
+        ccnet export runs/mine/model --output model.onnx
+        ccnet export runs/mine/model --precision int8 --images photos
 
     Args:
         model: Model folder, or an id on the Hugging Face hub.
-        output: The file; MODEL's name and .onnx or .pt2 unless given.
-        format: onnx, torch-export, or aot for code compiled for this machine's kind of CPU.
-        precision: float32; for onnx also float16, or int8 with --images.
-        labels: Give the most likely classes as a second output.
+        output: The file. Unless given, the name of MODEL with .onnx or .pt2.
+        format: onnx, torch-export, or aot, which is compiled for the CPU of this machine.
+        precision: Number format of the weights: float32, or for onnx also float16 and int8, which
+            needs --images.
+        labels: Add the most likely classes as a second output.
         normalized: Take float32 images that are already normalized.
-        normalised: The former spelling of --normalized.
         size: Height and width, such as '[512, 512]', of the only images that the file takes. For
             backbones that PyTorch cannot export for any size.
-        images: Folder of images to compare on, and to calibrate int8 with.
-        min_agreement: Share of pixels that must get PyTorch's class; 0.999 unless given, 0.99 for
-            float16 and 0.9 for int8.
-        overwrite: Replace a file that is there.
+        images: Folder of images to compare on, and to calibrate int8 with. Unless given, noise.
+        min_agreement: Smallest share of pixels, 0 to 1, that must get the class that PyTorch gives.
+            Unless given, 0.999 for float32, 0.99 for float16 and 0.9 for int8.
+        overwrite: Replace an existing file; else that is an error.
     """
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
     from ccnet.export.exporter import export
     from ccnet.export.formats import FORMATS
     from ccnet.models.loading import load_model
+    from ccnet.report.tables import agreement_table
 
     if output is None:
         name = model.resolve().name if model.is_dir() else model.name
@@ -329,28 +358,28 @@ def export(
         format,
         precision=precision,
         labels=labels,
-        normalized=normalized or normalised,
+        normalized=normalized,
         size=size,
         images=images,
         min_agreement=min_agreement,
     )
-    table = Table(title=Text(f"{output}, {format} in {precision}, beside PyTorch in float32"))
-    for column in ("images", "size", "largest difference", "same class %", "PyTorch ms", "file ms"):
-        table.add_column(column, justify="right")
-    for row in rows:
-        batch, height, width = row.size
-        numbers = f"{100 * row.labels:.3f}", f"{row.torch_ms:.1f}", f"{row.export_ms:.1f}"
-        table.add_row(str(batch), f"{height}×{width}", f"{row.difference:.1e}", *numbers)
-    Console().print(table)
+    title = f"{output}, {format} in {precision}, compared with PyTorch in float32"
+    Console().print(agreement_table(rows, title))
     return 0
 
 
 def demo(run: Path = Path("runs/demo"), seed: int = 0) -> int:
-    """Train on embedded scenes in about a minute, evaluate, predict, and show where pixels look.
+    """Run the whole path on embedded scenes, in a minute or two.
+
+    Trains a small network without any download, evaluates it on scenes that it has not seen,
+    predicts some of them, and draws where a pixel looks.
+
+        ccnet demo
+        ccnet demo --run runs/second --seed 1
 
     Args:
-        run: New folder for all that it makes.
-        seed: Of the weights and the order of the scenes.
+        run: New folder for everything that the demo makes.
+        seed: Seed of the weights and of the order of the scenes.
     """
     from ccnet.demo import demo, report
 

@@ -1,9 +1,10 @@
-"""What a training run is made of: dataclass = YAML file = command-line flags. Loads no torch."""
+"""The configuration of a run: dataclass = YAML file = command-line flags. Loads no torch."""
 
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from ccnet.datasets import DatasetName
 from ccnet.datasets.transforms import RandomTransform
 
 
@@ -11,8 +12,8 @@ from ccnet.datasets.transforms import RandomTransform
 class DataConfig:
     """What to learn from."""
 
-    name: Literal["scenes", "folder", "camvid"] = "scenes"
-    """Embedded procedural scenes; a folder with a dataset.yaml; CamVid."""
+    name: DatasetName = "scenes"
+    """Kind of data set: procedural scenes, a folder with a dataset.yaml, or CamVid."""
     root: str | None = None
     """Folder of the data set; the scenes need none."""
     train_split: str = "train"
@@ -20,9 +21,9 @@ class DataConfig:
     val_split: str = "val"
     """Split to validate on."""
     num_images: int = 48_000
-    """Different training scenes (scenes only)."""
+    """Number of training images; for the scenes only."""
     augment: RandomTransform | None = None
-    """Random scale, crop, mirror and colour; null trains on the images as they are."""
+    """Random scale, crop, mirroring and colors. Null: train on the images as they are."""
 
 
 @dataclass(frozen=True)
@@ -58,39 +59,44 @@ class OptimizerConfig:
     name: Literal["sgd", "adamw"] = "sgd"
     """SGD with momentum, as in the paper, or AdamW."""
     lr: float = 1e-2
-    """Peak learning rate of the backbone, and of the heads too unless head_lr_factor says more."""
+    """Peak learning rate of the backbone; that of the heads is head_lr_factor times as large."""
     head_lr_factor: float = 1.0
-    """How many times larger the heads' rate is; 10 is usual beside a pretrained backbone."""
+    """Learning rate of the heads divided by that of the backbone; 10 is usual with a pretrained
+    backbone."""
     momentum: float = 0.9
-    """Of SGD; one_cycle moves it between 0.95 and 0.85 instead (and AdamW's first beta)."""
+    """Momentum of SGD. The one_cycle schedule replaces it by 0.95 to 0.85, and AdamW's first beta
+    too."""
     weight_decay: float = 1e-4
-    """L2 penalty of SGD, decoupled decay of AdamW."""
+    """L2 penalty of SGD, decoupled weight decay of AdamW."""
     decay_norms: bool = True
-    """Also of normalisation, biases and γ; false leaves those without decay."""
+    """Also decay the parameters of normalization, biases and γ."""
     schedule: Literal["poly", "one_cycle"] = "poly"
-    """lr · (1 − step/steps)^power, as in the paper; or one rise and one fall by cosines."""
+    """poly: lr · (1 − step/steps)^power, as in the paper. one_cycle: a rise and a fall, both
+    cosines."""
     power: float = 0.9
-    """Of the poly schedule."""
+    """Exponent of the poly schedule."""
     final_lr: float = 0.0
-    """Where the poly schedule ends, for the backbone; 0 in the paper, 1e-4 in mmsegmentation."""
+    """Learning rate of the backbone at the end of the poly schedule; 0 in the paper, 1e-4 in
+    mmsegmentation."""
     warmup_steps: int = 0
-    """Steps at the start of the poly schedule in which the rate rises linearly from near 0."""
+    """Steps at the start of the poly schedule in which the rate rises linearly from almost 0."""
     clip_norm: float | None = None
-    """Largest norm of the gradient; null for no limit."""
+    """Largest norm of the gradient. Null: no limit."""
 
 
 @dataclass(frozen=True)
 class LossConfig:
-    """What to minimise: cross-entropy over the pixels of a batch that aren't ignored."""
+    """What to minimize: cross-entropy, averaged over the labeled pixels of a batch."""
 
     auxiliary_weight: float = 0.4
-    """Of the auxiliary head's cross-entropy."""
+    """Weight of the auxiliary head's cross-entropy."""
     class_weights: list[float] | None = None
-    """One weight a class (`ccnet check-data` prints median-frequency ones); null for equal."""
+    """One weight per class; `ccnet check-data` prints median-frequency weights. Null: equal."""
     ohem_threshold: float | None = None
-    """Count only pixels whose class has at most this probability (OHEM); the authors' is 0.7."""
+    """Count only pixels whose true class has at most this probability (OHEM); the CCNet authors
+    take 0.7. Null: count all."""
     ohem_min_kept: int = 100_000
-    """With ohem_threshold: the hardest pixels of a batch that count whatever their probability."""
+    """With ohem_threshold: the number of hardest pixels of a batch that count in any case."""
 
 
 @dataclass(frozen=True)
@@ -102,51 +108,58 @@ class TrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     steps: int = 60_000
-    """Optimizer steps."""
+    """Number of optimizer steps."""
     batch_size: int = 8
-    """Images a step, those of all devices together."""
+    """Images per step, of all devices together."""
     accumulate: int = 1
-    """Parts in which a device takes its images of a step, for less memory; the result is the same
-    but for batch normalisation and dropout, which are a part's own."""
+    """Number of parts in which a device takes its images of a step; more parts need less memory.
+    The gradient is the same except for batch normalization and dropout, which see one part at a
+    time."""
     validate_every: int = 1000
-    """Steps between validations, which also save."""
+    """Steps between validations; each one also saves."""
     save_every: int = 1000
-    """Steps between saves at most; the last two are kept."""
+    """Largest number of steps between saves; the last two saves are kept."""
     save_seconds: float = 600.0
-    """Seconds between saves at most."""
+    """Largest number of seconds between saves."""
     log_every: int = 10
     """Steps between rows of the log."""
     num_workers: int = 2
-    """Processes of each device that read and transform images; 0 for none but the main one."""
+    """Processes per device that read and transform images. 0: the training process reads."""
     device: str = "auto"
-    """auto, cpu, cuda or mps."""
+    """auto, cpu, cuda, cuda:N or mps."""
     devices: int | None = None
-    """Processes a node, one a device; null for what torchrun or SLURM started, else 1."""
+    """Processes per node, one per device. Null: as many as torchrun or SLURM started, and 1 without
+    them."""
     num_nodes: int | None = None
-    """Machines; null for what torchrun or SLURM started, else 1."""
+    """Machines. Null: as many as torchrun or SLURM use, and 1 without them."""
     strategy: Literal["ddp", "fsdp"] = "ddp"
-    """Of several devices: each has the whole model, or a part of its weights and gradients."""
+    """With several devices. ddp: each device has the whole model. fsdp: each device has a part of
+    the weights, gradients and optimizer states."""
     sync_norms: bool = True
-    """Batch normalisation sees the images of all devices (on CUDA; a CPU process sees its own)."""
+    """Batch normalization over the images of all CUDA devices; on CPUs each process normalizes its
+    own."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Autocast's; auto takes bfloat16 where the hardware multiplies it faster, else float32."""
+    """Precision of autocast. auto: bfloat16 where the hardware multiplies it faster, otherwise
+    float32."""
     channels_last: bool = True
     """Keep images and features in channels-last memory, which is faster on CPUs and GPUs."""
     compile: bool = False
-    """Compile the network with torch.compile, for sizes that may change."""
+    """Compile the network with torch.compile, for images of varying size."""
     recompute: list[str] = field(default_factory=list)
-    """Parts that keep only their input for the backward pass and run again in it (activation
+    """Modules that keep only their input for the backward pass and are run again in it (activation
     checkpointing), such as [backbone.layer3, head.attention]: less memory, more time."""
     freeze: list[str] = field(default_factory=list)
-    """Parts that don't learn, such as [backbone.conv1, backbone.bn1, backbone.layer1]."""
+    """Modules that do not learn, such as [backbone.conv1, backbone.bn1, backbone.layer1]."""
     freeze_norms: bool = False
-    """Batch normalisation keeps statistics, scale and offset as they are, in the whole network."""
+    """Keep statistics, scale and offset of all batch normalization as they are."""
     ema_decay: float | None = None
-    """Validate and keep an exponential moving average of the weights, with this decay a step."""
+    """Validate and write an exponential moving average of the weights, with this decay per step.
+    Null: the weights themselves."""
     non_finite: Literal["stop", "skip"] = "stop"
-    """Where a loss or gradient is inf or nan: stop, or leave the step out (20 in a row stop)."""
+    """What to do if a loss or a gradient is infinite or nan. stop: end the run. skip: leave the
+    step out, and end the run after 20 such steps in a row."""
     seed: int = 0
-    """Of weights, order, transforms and dropout."""
+    """Seed of the initial weights, the order of the images, their transforms, and dropout."""
 
     def __post_init__(self) -> None:
         for name in (
@@ -175,11 +188,16 @@ OF_THE_MACHINE = (
     "save_every",
     "save_seconds",
 )
-"""What of a run may differ when it is resumed: not what it computes, but where."""
+"""Options that may change when a run is resumed: where it computes, not what."""
 
 
 def read_config(path: Path) -> TrainConfig:
-    """The configuration of a run. Raises FileNotFoundError, or ValueError for what doesn't fit."""
+    """Read the configuration of a run.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file holds something else than a configuration of this version.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"no run to resume: there is no {path}")
     from jsonargparse import ArgumentError, ArgumentParser
@@ -193,14 +211,19 @@ def read_config(path: Path) -> TrainConfig:
 
 
 def resumed_config(own: TrainConfig, given: TrainConfig) -> TrainConfig:
-    """`given`, which is a run's own configuration but for flags of the machine.
+    """The configuration with which a run goes on: `given`, if only options of the machine differ.
 
-    Raises ValueError for a flag that would change what the run computes.
+    Args:
+        own: the run's configuration.
+        given: the same, changed by the flags of `ccnet train --resume`.
+
+    Raises:
+        ValueError: a flag would change what the run computes.
     """
     changed = [f.name for f in fields(own) if getattr(given, f.name) != getattr(own, f.name)]
     if others := [name for name in changed if name not in OF_THE_MACHINE]:
         raise ValueError(
-            f"--resume goes on by the run's own configuration: {', '.join(others)} can't be given "
+            f"--resume goes on by the run's own configuration: {', '.join(others)} cannot be given "
             f"with it, only {', '.join(OF_THE_MACHINE)}"
         )
     return given

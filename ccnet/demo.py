@@ -1,4 +1,4 @@
-"""The whole path on the embedded scenes in a minute or two: train, evaluate, predict, look."""
+"""The whole path on the embedded scenes in a minute or two: train, evaluate, predict, explain."""
 
 import json
 from dataclasses import replace
@@ -36,11 +36,15 @@ SCENES = TrainConfig(
     precision="float32",
     device="cpu",
 )
-NUM_SHOWN = 4
+"""The run of `ccnet demo`, and of the tests that need a real one."""
 
 
 def demo(run: Path, seed: int = 0) -> Scores:
-    """Train on the scenes and leave models, scores, label maps and pictures in a new folder."""
+    """Train on the scenes, and write the model, scores, label maps and pictures to a new folder.
+
+    Returns:
+        The scores on the test split, which neither trained nor chose the model.
+    """
     train(replace(SCENES, seed=seed), run)
     predictor = Predictor(run / "model", device="cpu")
     held_out = Scenes("test")
@@ -48,56 +52,73 @@ def demo(run: Path, seed: int = 0) -> Scores:
         scores = evaluate(predictor, held_out, progress=progress)
     write_json(run / "metrics.json", scores.to_dict())
 
+    shown = first_of_each_color(held_out)
     images = run / "images"
     images.mkdir()
-    for index in range(NUM_SHOWN):
+    for index in shown:
         Image.fromarray(held_out[index][0]).save(images / f"{held_out.name(index)}.png")
     predictions = run / "predictions"
     jobs = find_jobs([images], predictions)
     assert not predict_files(predictor, jobs, predictions, color=True).failures
 
-    samples = [held_out[index] for index in range(NUM_SHOWN)]
+    samples = [held_out[index] for index in shown]
     save_comparison(
         run / "held_out.png",
         [(image, label, predictor.predict(image)) for image, label in samples],
         held_out.classes,
         held_out.palette,
     )
-    rows = []
-    for image, label in samples[:3]:
-        pixel = pixel_far_from_beacon(image, label)
-        rows.append((image, pixel, attention_maps(predictor, image, pixel)))
+    pixels = [pixel_far_from_beacon(image, label) for image, label in samples]
+    rows = [
+        (image, pixel, attention_maps(predictor, image, pixel))
+        for (image, _), pixel in zip(samples, pixels, strict=True)
+    ]
     save_attention(run / "attention.png", rows)
     save_curves(run / "curves.png", run / "log.csv")
     return scores
 
 
+def first_of_each_color(scenes: Scenes) -> list[int]:
+    """The index of the first scene with a red, a green and a blue beacon."""
+    first: dict[int, int] = {}
+    for index in range(len(scenes)):
+        _, label = scenes[index]
+        first.setdefault(int(label[label != Scenes.ignore_index].max()), index)
+    return sorted(first.values())
+
+
 def pixel_far_from_beacon(image: np.ndarray, label: np.ndarray) -> tuple[int, int]:
-    """(x, y) of the shape pixel farthest from the beacon's row and column."""
-    colourfulness = np.ptp(image.astype(int), axis=2)
-    beacon = np.unravel_index(colourfulness.argmax(), label.shape)
+    """(x, y) of the shape pixel that is farthest from both the row and the column of the beacon.
+
+    One pass of criss-cross attention cannot reach the beacon from there; two passes can.
+    """
+    colorfulness = np.ptp(image.astype(int), axis=2)
+    beacon = np.unravel_index(colorfulness.argmax(), label.shape)
     shapes = np.argwhere((label > 0) & (label != Scenes.ignore_index))
     y, x = shapes[np.abs(shapes - beacon).min(axis=1).argmax()]
     return int(x), int(y)
 
 
 def report(run: Path) -> str:
-    """What the demo made and what to try next."""
+    """What the demo made, and what to try next."""
     scores = json.loads((run / "metrics.json").read_text())
     return f"""
 mIoU {scores["miou"]:.4f} on {len(Scenes("test"))} held-out scenes (metrics.json)
 
 In {run}:
-  held_out.png     held-out images beside truth and prediction
-  attention.png    where pixels look in one pass and in two
-  curves.png       loss and validation mIoU by step; log.csv, and logs/ for TensorBoard
+  held_out.png     held-out images beside their labels and the predictions
+  attention.png    where a pixel looks in one pass of attention and in two
+  curves.png       training loss and validation mIoU; log.csv has the figures
   model/           the trained network: config.json and model.safetensors
-  predictions/     label maps of the images in images/
+  images/          the held-out images that were predicted
+  predictions/     their label maps
 
 Try next:
-  ccnet predict {run}/model IMAGES --output runs/labels --overlay
+  ccnet predict {run}/model {run}/images --output runs/labels --overlay
   ccnet evaluate {run}/model --data scenes --split val
-  ccnet train --data.name folder --data.root FOLDER --data.augment.crop_size '[512, 512]'
-                           your own images; ccnet train --help tells the rest
-  ccnet check-data FOLDER  what is wrong with them, first
+
+With your own images in FOLDER:
+  ccnet check-data FOLDER
+  ccnet train --config configs/folder.yaml --data.root FOLDER --run runs/mine
+  ccnet predict runs/mine/model PHOTOS --output runs/labels --overlay
 """

@@ -1,8 +1,8 @@
-"""The training loss: cross-entropy of the main and the auxiliary logits, on all or the hard pixels.
+"""The training loss: cross-entropy of the main and the auxiliary logits, over all or hard pixels.
 
-A loss is a mean over the pixels that count in the whole step: of all processes, and of all parts in
-which a process takes its share. Its gradient is then the same on one device and on many, whatever
-number of pixels each of them ignores.
+The loss of a step is a mean over the pixels that count in the whole step: over all processes, and
+over all parts in which a process takes its images. So its gradient does not depend on the number of
+devices or parts, however the ignored pixels are distributed among them.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from ccnet.classes import IGNORE_INDEX
 from ccnet.runtime.processes import gather_over_processes, num_processes, sum_over_processes
@@ -19,32 +19,36 @@ from ccnet.runtime.processes import gather_over_processes, num_processes, sum_ov
 
 @dataclass(frozen=True)
 class Divisors:
-    """What the sums over pixels of one step are divided by, and which pixels of it are hard."""
+    """What the sums over the pixels of one step are divided by, and which of its pixels count."""
 
     auxiliary: Float[Tensor, ""]
-    """Weight of the labelled pixels, all processes'."""
+    """Total weight of the labeled pixels of all processes."""
     main: Float[Tensor, ""]
-    """Weight of those that count for the main logits: with OHEM the hard ones."""
+    """Total weight of the pixels that count for the main logits; with OHEM, of the hard ones."""
     threshold: Float[Tensor, ""] | None = None
-    """Largest probability of the true class at which a pixel is hard; None where all count."""
+    """Largest probability of the true class at which a pixel is hard. None: all pixels count."""
 
 
-class SegmentationLoss:
-    """Cross-entropy of the main logits plus `auxiliary_weight` times that of any others.
+class SegmentationLoss(nn.Module):
+    """Cross-entropy of the main logits plus `auxiliary_weight` times that of the auxiliary ones.
 
-    With OHEM (online hard example mining) the main logits count only where the true class has a
-    probability of at most a threshold: `ohem_threshold`, or the `ohem_min_kept`-th smallest
-    probability of the global batch if that is larger. It is the rule of the CCNet authors' code;
-    theirs is applied by each GPU to its own images, seen at an eighth of the resolution.
+    With OHEM (online hard example mining) a pixel counts for the main logits only if its true class
+    has at most a certain probability: `ohem_threshold`, or the `ohem_min_kept`-th smallest
+    probability of the global batch if that is larger. This is the rule of the CCNet authors' code,
+    in which each GPU applies it to its own images at an eighth of the resolution.
 
-    A call returns its share of the step's loss times the number of processes, since DDP and FSDP
-    average gradients: the processes' mean of it, summed over parts, is the loss of the step.
+    The loss is this process's share of the step's loss, times the number of processes, because DDP
+    and FSDP average gradients. The mean over the processes of the sum over the parts is the loss of
+    the step.
 
     Args:
-        class_weights: one a class; the mean is then weighted. None for equal ones.
-        ohem_threshold: 0 to 1; None to count all pixels.
-        ohem_min_kept: pixels of the global batch that count at least, where it has as many.
+        auxiliary_weight: of the cross-entropy of the auxiliary logits.
+        class_weights: one weight per class for a weighted mean. None: equal weights.
+        ohem_threshold: from 0 to 1. None: all labeled pixels count.
+        ohem_min_kept: number of pixels of the global batch that count at least, if it has as many.
     """
+
+    class_weights: Float[Tensor, " classes"] | None
 
     def __init__(
         self,
@@ -53,24 +57,32 @@ class SegmentationLoss:
         ohem_threshold: float | None = None,
         ohem_min_kept: int = 100_000,
     ) -> None:
+        super().__init__()
         if ohem_threshold is not None and not 0 <= ohem_threshold <= 1:
             raise ValueError(f"ohem_threshold must be 0 to 1, got {ohem_threshold}")
         if ohem_min_kept < 0:
             raise ValueError(f"ohem_min_kept must be 0 or more, got {ohem_min_kept}")
         self.auxiliary_weight = auxiliary_weight
-        self.class_weights = class_weights
         self.ohem_threshold = ohem_threshold
         self.ohem_min_kept = ohem_min_kept
+        # a setting, not a state: checkpoints do not contain it
+        self.register_buffer("class_weights", class_weights, persistent=False)
 
-    def __call__(
+    def forward(
         self,
         logits: Sequence[Float[Tensor, "b classes h w"]],
         labels: Int[Tensor, "b h w"],
         divisors: Divisors | None = None,
     ) -> Float[Tensor, ""]:
-        """The loss, in float32; `divisors` of the whole step where this is a part of it.
+        """The loss, in float32; 0 where no pixel has weight.
 
-        0 where nothing has weight. Every process has to call it, or `divisors`, as often.
+        All processes have to call this, or `divisors`, equally often.
+
+        Args:
+            logits: the main logits, then any number of auxiliary ones, of the labels' size.
+            labels: 0 to classes - 1, or 255 for pixels to ignore.
+            divisors: of the whole step, if this batch is one of several parts of it. None: the
+                batch is the whole share of this process.
         """
         if divisors is None:
             probabilities = None
@@ -82,9 +94,9 @@ class SegmentationLoss:
         if divisors.threshold is not None:
             hard = weights * is_hard(true_class_probability(logits[0], labels), divisors.threshold)
         loss = weighted_cross_entropy(logits[0], labels, hard) / divisors.main
-        for others in logits[1:]:
+        for auxiliary in logits[1:]:
             loss = loss + self.auxiliary_weight / divisors.auxiliary * weighted_cross_entropy(
-                others, labels, weights
+                auxiliary, labels, weights
             )
         return loss * num_processes()
 
@@ -93,11 +105,16 @@ class SegmentationLoss:
         labels: Sequence[Int[Tensor, "b h w"]],
         probabilities: Sequence[Float[Tensor, "b h w"]] | None = None,
     ) -> Divisors:
-        """Of a step, from the labels of all its parts here; OHEM needs their probabilities too."""
+        """The divisors of a step.
+
+        Args:
+            labels: of all parts of this process's share.
+            probabilities: of their true classes (`true_class_probability`), for OHEM.
+        """
         weights = [pixel_weights(part, self.class_weights) for part in labels]
-        labelled = positive(sum_over_processes(total(weights)))
+        labeled = positive(sum_over_processes(total(weights)))
         if probabilities is None:
-            return Divisors(labelled, labelled)
+            return Divisors(labeled, labeled)
         assert self.ohem_threshold is not None
         flat = torch.cat([part[part.isfinite()] for part in probabilities])
         threshold = ohem_threshold(flat, self.ohem_threshold, self.ohem_min_kept)
@@ -105,13 +122,13 @@ class SegmentationLoss:
             weight * is_hard(probability, threshold)
             for weight, probability in zip(weights, probabilities, strict=True)
         ]
-        return Divisors(labelled, positive(sum_over_processes(total(hard))), threshold)
+        return Divisors(labeled, positive(sum_over_processes(total(hard))), threshold)
 
 
 def pixel_weights(
     labels: Int[Tensor, "b h w"], class_weights: Float[Tensor, " classes"] | None
 ) -> Float[Tensor, "b h w"]:
-    """Each pixel's weight by its class, 1 without weights; 0 where it is ignored."""
+    """The weight of each pixel's class, or 1 without class weights; 0 where it is ignored."""
     if class_weights is None:
         return (labels != IGNORE_INDEX).float()
     weight_of = class_weights.new_zeros(IGNORE_INDEX + 1, dtype=torch.float32)
@@ -124,7 +141,7 @@ def weighted_cross_entropy(
     labels: Int[Tensor, "b h w"],
     weights: Float[Tensor, "b h w"],
 ) -> Float[Tensor, ""]:
-    """Σ weight · cross-entropy over the pixels, in float32 whatever the logits' dtype."""
+    """Σ weight · cross-entropy over the pixels, in float32 for logits of any dtype."""
     each = F.cross_entropy(logits.float(), labels, ignore_index=IGNORE_INDEX, reduction="none")
     return (each * weights).sum()
 
@@ -133,7 +150,7 @@ def weighted_cross_entropy(
 def true_class_probability(
     logits: Float[Tensor, "b classes h w"], labels: Int[Tensor, "b h w"]
 ) -> Float[Tensor, "b h w"]:
-    """Softmax's probability of each pixel's label, float32; infinity where it is ignored."""
+    """The softmax probability of each pixel's label, float32; infinity where it is ignored."""
     each = F.cross_entropy(logits.float(), labels, ignore_index=IGNORE_INDEX, reduction="none")
     return (-each).exp().masked_fill_(labels == IGNORE_INDEX, torch.inf)
 
@@ -141,17 +158,17 @@ def true_class_probability(
 def is_hard(
     probability: Float[Tensor, "b h w"], threshold: Float[Tensor, ""]
 ) -> Bool[Tensor, "b h w"]:
-    # a probability that is no number counts: the loss has to show it
+    # nan counts as hard, so that it shows in the loss
     return ~(probability > threshold)
 
 
 def ohem_threshold(
     probabilities: Float[Tensor, " pixels"], threshold: float, min_kept: int
 ) -> Float[Tensor, ""]:
-    """The larger of `threshold` and the min_kept-th smallest probability of all processes' pixels.
+    """The larger of `threshold` and the `min_kept`-th smallest probability of all processes.
 
-    1 where they are not more than min_kept. A process sends at most min_kept values, and none where
-    enough pixels are below the threshold anyway.
+    It is 1 where all processes together have at most `min_kept` pixels. A process sends at most
+    `min_kept` values, and none at all where enough pixels are below `threshold`.
     """
     below = (probabilities <= threshold).sum()
     counts = torch.stack([below, below.new_tensor(len(probabilities))])
@@ -171,5 +188,5 @@ def total(parts: Sequence[Tensor]) -> Float[Tensor, ""]:
 
 
 def positive(weight: Tensor) -> Tensor:
-    """Where nothing counts the sum is 0, and so is the loss."""
+    """A divisor that is never 0: where no pixel counts the sum is 0, and so is the loss."""
     return weight.clamp(min=torch.finfo(torch.float32).tiny)

@@ -12,14 +12,17 @@ from ccnet.classes import IGNORE_INDEX
 
 @dataclass(frozen=True)
 class Scores:
-    """All in 0 to 1. A class that is neither in the labels nor predicted has no IoU (None)."""
+    """Scores of a data set, all between 0 and 1.
+
+    A class that occurs neither in the labels nor in the predictions has no IoU: None.
+    """
 
     miou: float
     """Mean intersection over union of the classes that have one."""
     pixel_accuracy: float
-    """Share of the labelled pixels that are right."""
+    """Share of the labeled pixels that are predicted correctly."""
     mean_accuracy: float
-    """Mean over the classes in the labels of the share of their pixels that are right."""
+    """Share of its pixels that are predicted correctly, averaged over the classes in the labels."""
     iou: dict[str, float | None]
     """Intersection over union of each class."""
 
@@ -28,7 +31,10 @@ class Scores:
 
 
 class ConfusionMatrix:
-    """Counts of (label, prediction) pairs; pixels with label 255 are left out."""
+    """Counts of (label, prediction) pairs; pixels with label 255 are not counted.
+
+    `counts` is (classes, classes) of int64 on the CPU; rows are labels, columns predictions.
+    """
 
     def __init__(self, num_classes: int) -> None:
         self.num_classes = num_classes
@@ -46,18 +52,12 @@ class ConfusionMatrix:
         pairs = torch.bincount(self.num_classes * rows + columns, minlength=self.counts.numel())
         self.counts += pairs.view_as(self.counts).to(self.counts.device)
 
-    def compute(self) -> Int[Tensor, "classes classes"]:
-        """All counts so far; rows are labels."""
-        return self.counts
 
-    def scores(self, classes: tuple[str, ...]) -> Scores:
-        return scores(self.compute(), classes)
+def scores(confusion: Int[Tensor, "classes classes"], classes: tuple[str, ...]) -> Scores:
+    """Scores of the counts of a confusion matrix, whose rows are labels.
 
-
-def scores(confusion: Tensor, classes: tuple[str, ...]) -> Scores:
-    """Scores of a confusion matrix (classes, classes) whose rows are labels.
-
-    Raises ValueError for an empty one.
+    Raises:
+        ValueError: the matrix is empty, or of another size than the number of classes.
     """
     if confusion.shape != (len(classes), len(classes)):
         raise ValueError(
@@ -66,9 +66,9 @@ def scores(confusion: Tensor, classes: tuple[str, ...]) -> Scores:
     if confusion.sum() == 0:
         raise ValueError("no pixel has a label other than 255, so there is nothing to score")
     counts = confusion.double()
-    correct, labelled, predicted = counts.diag(), counts.sum(1), counts.sum(0)
-    iou = correct / (labelled + predicted - correct)  # 0/0, nan, where a class never occurs
-    accuracy = correct / labelled
+    correct, labeled, predicted = counts.diag(), counts.sum(1), counts.sum(0)
+    iou = correct / (labeled + predicted - correct)  # nan (0/0) where a class never occurs
+    accuracy = correct / labeled
     return Scores(
         miou=iou.nanmean().item(),
         pixel_accuracy=(correct.sum() / counts.sum()).item(),

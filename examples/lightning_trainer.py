@@ -1,8 +1,11 @@
-"""CCNet inside Lightning's own Trainer, for those whose other networks are trained there.
+"""Train CCNet with the Trainer of PyTorch Lightning, for projects that already use it.
 
-`ccnet train` needs none of this. The data are the embedded scenes, 32 new ones a step.
+`ccnet train` does not need Lightning's Trainer. The data are the embedded scenes, 32 new images
+per step.
 
-    python examples/lightning_trainer.py [steps]          needs pytorch-lightning; a minute
+    python examples/lightning_trainer.py [steps]
+
+This needs pytorch-lightning and takes about a minute.
 """
 
 import sys
@@ -17,10 +20,12 @@ from ccnet.datasets import Scenes
 from ccnet.losses import SegmentationLoss
 from ccnet.prediction.evaluate import evaluate
 
-CLASS_WEIGHTS = (0.1, 1.0, 1.0, 1.0)  # ground is nine pixels of ten
+CLASS_WEIGHTS = (0.1, 1.0, 1.0, 1.0)  # nine pixels in ten are ground
 
 
 class LitCCNet(LightningModule):
+    """CCNet with its loss, optimizer and schedule; `model` holds further arguments of CCNet."""
+
     def __init__(self, steps: int = 800, lr: float = 2e-3, **model: object) -> None:
         super().__init__()
         self.save_hyperparameters()

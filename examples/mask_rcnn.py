@@ -1,11 +1,13 @@
-"""Attention inside a detector: Mask R-CNN with criss-cross attention in its ResNet.
+"""Criss-cross attention in a detector: Mask R-CNN with the attention in its ResNet.
 
-As in the paper's COCO experiment, one recurrent module stands before the last block of the fourth
-stage (res4, which torchvision and `ccnet.backbones` call layer3). γ starts at 0, so the detector
-first computes what it did before, and trained weights are a good start: load them first, since the
-last block's parameters then have one number more in their names.
+As in the COCO experiment of the paper, one recurrent module is inserted before the last block of
+res4, the stage that torchvision and `ccnet.backbones` call layer3. γ starts at 0, so the detector
+first computes the same as before, and trained weights remain useful. Load them before inserting the
+module, because it shifts the number of the last block in the parameter names by one.
 
-    python examples/mask_rcnn.py          needs torchvision
+    python examples/mask_rcnn.py
+
+This needs torchvision, and downloads trained weights (170 MB).
 """
 
 import torch
@@ -15,9 +17,17 @@ from ccnet import RecurrentCrissCrossAttention
 
 
 def add_attention(stage: nn.Sequential, recurrence: int = 2) -> RecurrentCrissCrossAttention:
-    """Insert the attention before a ResNet stage's last block, in place; returns the new module.
+    """Insert the attention before the last block of a ResNet stage, in place.
 
-    Raises ValueError for a stage of one block, whose input still has another stage's size.
+    Args:
+        stage: The blocks of the stage.
+        recurrence: R, the number of passes of attention.
+
+    Returns:
+        The new module.
+
+    Raises:
+        ValueError: The stage has one block only, whose input has the size of the stage before.
     """
     if len(stage) < 2:
         raise ValueError(f"the stage must have two blocks or more, got {len(stage)}")

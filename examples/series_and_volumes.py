@@ -1,10 +1,12 @@
 """The same module on a series (B, C, T), an image (B, C, H, W) and a volume (B, C, T, H, W).
 
-The task needs the whole input: it is noise but for one marker somewhere, 3 or -3, and the class of
-every position is the marker's sign. Along one axis one pass of attention sees everything, on a
-plane two do, in a volume three: R = dims.
+The task needs the whole input: it is noise except for one marker somewhere, 3 or -3, and the class
+of every position is the sign of the marker. On a series one pass of attention sees everything, on
+an image two passes do, in a volume three: R = dims.
 
-    python examples/series_and_volumes.py          half a minute
+    python examples/series_and_volumes.py
+
+This takes half a minute, and prints the accuracy for each R.
 """
 
 import torch
@@ -18,7 +20,7 @@ CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
 
 def markers(dims: int, batch: int) -> tuple[Tensor, Tensor]:
-    """Inputs (B, 1, *spatial), and the class 0 or 1 of each position, (B, *spatial)."""
+    """Inputs (B, 1, *spatial), and the class of each position, 0 or 1, (B, *spatial)."""
     inputs = torch.randn(batch, 1, *SIZES[dims]) / 4
     signs = torch.randint(2, (batch,))
     places = torch.randint(inputs[0].numel(), (batch,))
@@ -27,7 +29,7 @@ def markers(dims: int, batch: int) -> tuple[Tensor, Tensor]:
 
 
 def network(dims: int, recurrence: int, channels: int = 32) -> nn.Sequential:
-    """A local convolution, R passes of attention, a classifier of each position."""
+    """A local convolution, R passes of attention, and a classifier of each position."""
     conv = CONVOLUTIONS[dims]
     return nn.Sequential(
         conv(1, channels, 3, padding=1),
@@ -38,7 +40,7 @@ def network(dims: int, recurrence: int, channels: int = 32) -> nn.Sequential:
 
 
 def train(dims: int, recurrence: int, steps: int = 200) -> float:
-    """The share of positions that are right in 500 new inputs."""
+    """Train on random inputs and return the accuracy on 500 new ones, 0 to 1."""
     model = network(dims, recurrence)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     for _ in range(steps):

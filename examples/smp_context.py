@@ -1,10 +1,13 @@
-"""Criss-cross attention as the context of a segmentation_models.pytorch decoder.
+"""Criss-cross attention before a decoder of segmentation_models.pytorch.
 
-The decoder of an Unet, DeepLabV3+, FPN, ... gets the encoder's maps, fine to coarse; here the
-coarsest passes through the attention first. γ starts at 0, so the model first computes what it did
-before. Load its weights before: the decoder's then start with "decoder.decoder.".
+The decoder of a Unet, DeepLabV3+ or FPN gets the feature maps of the encoder, from fine to coarse.
+Here the coarsest map passes through the attention first. γ starts at 0, so the model first computes
+the same as before. Load its weights before adding the attention, because the names of the decoder's
+parameters then start with "decoder.decoder.".
 
-    python examples/smp_context.py          needs segmentation-models-pytorch
+    python examples/smp_context.py
+
+This needs segmentation-models-pytorch.
 """
 
 import segmentation_models_pytorch as smp
@@ -15,7 +18,7 @@ from ccnet import RecurrentCrissCrossAttention
 
 
 class DecoderWithContext(nn.Module):
-    """A decoder whose coarsest map has seen the whole image."""
+    """A decoder whose coarsest input has passed through criss-cross attention."""
 
     def __init__(self, decoder: nn.Module, channels: int, recurrence: int = 2) -> None:
         super().__init__()
@@ -28,7 +31,7 @@ class DecoderWithContext(nn.Module):
 
 
 def add_context(model: nn.Module, recurrence: int = 2) -> nn.Module:
-    """Give a model's decoder the attention, in place; returns the model."""
+    """Put the attention before the decoder of a model, in place, and return the model."""
     channels = model.encoder.out_channels[-1]
     model.decoder = DecoderWithContext(model.decoder, channels, recurrence)
     return model

@@ -1,9 +1,11 @@
-"""Any of timm's feature extractors as the encoder of a criss-cross segmentation network.
+"""A segmentation network from any feature extractor of timm and the head of CCNet.
 
-`CCNetHead` is the paper's head: reduction, recurrent attention, fusion, classifier. It takes the
-last map of whatever stands before it.
+`CCNetHead` is the head of the paper: reduction, recurrent attention, fusion and classifier. Its
+input is the last feature map of the encoder.
 
-    python examples/timm_backbone.py [resnet18]          needs timm
+    python examples/timm_backbone.py [resnet18]
+
+This needs timm.
 """
 
 import sys
@@ -17,15 +19,15 @@ from ccnet import CCNetHead
 
 
 class TimmSegmentation(nn.Module):
-    """Normalised images (B, 3, H, W) → logits (B, classes, H, W).
+    """Normalized images (B, 3, H, W) → logits (B, classes, H, W).
 
     Args:
-        name: a timm network that has `features_only`.
-        num_classes: channels of the logits.
-        channels: channels that the attention works on.
-        output_stride: 8, 16 or 32, of the map that it works on; not every network can be dilated,
-            and timm raises for those that can't.
-        pretrained: whether timm downloads ImageNet weights.
+        name: A network of timm that supports `features_only`.
+        num_classes: Channels of the logits.
+        channels: Channels of the attention.
+        output_stride: Image pixels per feature pixel: 8, 16 or 32. timm raises an error for a
+            network that cannot be dilated to it.
+        pretrained: Whether timm downloads ImageNet weights.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""`ccnet` as real processes, and a short run for them."""
+"""How tests run `ccnet`, in their own process or in others, and a short run for them."""
 
 import json
 import os
@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
 
+from ccnet.cli import main
 from ccnet.config import DataConfig, LossConfig, OptimizerConfig, TrainConfig
 from ccnet.demo import SCENES
 
@@ -30,6 +32,25 @@ TEN = replace(
     log_every=1,
     freeze_norms=True,
 )
+
+
+def status(*arguments: object) -> int:
+    """The exit status of a command that runs in this process."""
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    return stop.value.code  # pyright: ignore[reportReturnType]
+
+
+def run_python(program: str) -> str:
+    """What a program prints in a process of its own."""
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment(),
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return result.stdout
 
 
 def environment() -> dict[str, str]:

@@ -1,146 +1,217 @@
-"""The commands end to end, on a folder of real files made from the scenes."""
+"""The command line: flags and their help, booleans as switches, exit statuses, clear errors."""
 
-import csv
-import json
+import inspect
+import re
+import shlex
+import typing
+from contextlib import redirect_stdout
+from dataclasses import fields, is_dataclass
+from functools import cache
+from io import StringIO
 from pathlib import Path
 
-import numpy as np
+import docstring_parser
 import pytest
-import torch
-import yaml
-from PIL import Image
 
-from ccnet import CCNet, Predictor
-from ccnet.cli import main
-from ccnet.datasets import Scenes
-from tests.images.test_tiff import write_tiff
-
-TRAIN = """
-data: {name: folder, augment: {crop_size: [48, 48], scale: [0.8, 1.2]}}
-model: {backbone: tiny, channels: 16, kernel_size: 1, auxiliary_channels: null}
-optimizer: {name: adamw, lr: 1.0e-3, schedule: one_cycle}
-steps: 4
-batch_size: 2
-validate_every: 2
-log_every: 1
-device: cpu
-"""
+from ccnet.cli import DESCRIPTION, boolean_flags, build_parser, error_line, negative, parse
+from ccnet.commands import COMMANDS
+from ccnet.config import TrainConfig
+from tests.commands import ROOT, run_python, status
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A data set as a user has it: photographs and palette PNGs beside a dataset.yaml."""
-    root = tmp_path_factory.mktemp("data")
-    for split, number in (("train", 6), ("val", 3)):
-        scenes = Scenes(split, num_images=number)
-        for index in range(number):
-            image, label = scenes[index]
-            for kind, array in (("images", image), ("labels", label)):
-                path = root / split / kind / f"{index}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(array).save(path)
-    description = {"classes": list(Scenes.classes), "palette": [list(c) for c in Scenes.palette]}
-    (root / "dataset.yaml").write_text(yaml.safe_dump(description))
-    return root
+def booleans(owner: object, prefix: str = "") -> dict[str, bool]:
+    """Names and defaults of all booleans of a function or a dataclass, however deep they lie."""
+    hints = typing.get_type_hints(owner)
+    if is_dataclass(owner):
+        defaults = {field.name: field.default for field in fields(owner)}
+    else:
+        defaults = {p.name: p.default for p in inspect.signature(owner).parameters.values()}
+    found = {}
+    for name, default in defaults.items():
+        inner = "" if hints[name] is TrainConfig else f"{prefix}{name}."
+        for part in (hints[name], *typing.get_args(hints[name])):
+            if part is bool:
+                found[prefix + name] = default
+            elif is_dataclass(part):
+                found |= booleans(part, inner)
+    return found
 
 
-def status(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as stop:
-        main([str(argument) for argument in arguments])
-    return stop.value.code  # pyright: ignore[reportReturnType]
+PARSER = build_parser()
+BOOLEANS = [
+    (command, name, default)
+    for command, function in COMMANDS.items()
+    for name, default in booleans(function).items()
+]
 
 
-@pytest.fixture(scope="module")
-def run(folder, tmp_path_factory):
-    path = tmp_path_factory.mktemp("runs") / "run"
-    config = path.parent / "config.yaml"
-    config.write_text(TRAIN)
-    arguments = ("--data.root", folder, "--run", path, "--num-workers", 0)
-    assert status("train", "--config", config, *arguments) == 0
-    return path
+def positional(command: str) -> list[str]:
+    parameters = inspect.signature(COMMANDS[command]).parameters.values()
+    return [p.name for p in parameters if p.default is p.empty and p.name != "config"]
 
 
-def test_train_writes_a_model_its_configuration_and_curves(run, folder):
-    config = yaml.safe_load((run / "config.yaml").read_text())
-    assert config["data"]["root"] == str(folder)
-    assert config["num_workers"] == 0
-    assert config["steps"] == 4
-    assert (run / "model" / "model.safetensors").exists()
-    Image.open(run / "curves.png").verify()
-    card = (run / "last" / "README.md").read_text()
-    assert "On folder, val, after 4 steps of training" in card
-    assert "| **mean (mIoU)** |" in card
+def value_of(command: str, name: str, *flags: str, after: bool = True) -> object:
+    words = [command, *positional(command)] if after else [command]
+    parsed = parse(PARSER, [*words, *flags, *([] if after else positional(command))])
+    return parsed[f"{command}.{name}"]
 
 
-def test_train_resumes_by_the_folder_alone(run, capsys):
-    assert status("train", "--resume", run) == 0
-    assert "trained to the end already" in capsys.readouterr().out
+@cache
+def help_of(command: str) -> str:
+    """What `ccnet COMMAND --help` prints, on one line."""
+    with redirect_stdout(StringIO()) as out:
+        assert status(command, "--help") == 0
+    return " ".join(out.getvalue().split())
 
 
-def test_evaluate_prints_and_writes_scores(run, folder, tmp_path, capsys):
-    output = tmp_path / "scores.json"
-    assert status("evaluate", run / "model", "--root", folder, "--output", output) == 0
-    scores = json.loads(output.read_text())
-    assert 0 <= scores["miou"] <= 1
-    assert list(scores["iou"]) == list(Scenes.classes)
-    assert scores["images"] == 3
-    assert "mIoU" in capsys.readouterr().out
+def test_booleans_are_many_and_some_are_nested():
+    names = {(command, name) for command, name, _ in BOOLEANS}
+    assert {("train", "compile"), ("train", "model.align_corners")} <= names
+    assert {("predict", "overlay"), ("export", "labels"), ("convert", "overwrite")} <= names
+    for command, function in COMMANDS.items():
+        assert {name for c, name in names if c == command} == set(boolean_flags(function))
 
 
-@pytest.mark.slow
-def test_evaluate_on_two_devices_scores_as_on_one(run, folder, tmp_path, capfd):
-    scores = []
-    for number in (1, 2):
-        output = tmp_path / f"{number}.json"
-        arguments = (run / "model", "--root", folder, "--device", "cpu", "--devices", number)
-        assert status("evaluate", *arguments, "--output", output) == 0
-        scores.append(json.loads(output.read_text()))
-        assert capfd.readouterr().out.count("mean (mIoU)") == 1
-    assert scores[0] == scores[1]
-    assert scores[0]["images"] == 3
+@pytest.mark.parametrize(("command", "name", "default"), BOOLEANS)
+def test_every_boolean_is_a_pair_of_switches(command, name, default):
+    on, off = f"--{name}", f"--{negative(name)}"
+    assert value_of(command, name) is default
+    for flag in (on, on.replace("_", "-")):
+        assert value_of(command, name, flag) is True
+    for flag in (off, off.replace("_", "-")):
+        assert value_of(command, name, flag) is False
+    assert value_of(command, name, off, on) is True
+    assert value_of(command, name, on, off) is False
 
 
-def test_predict_writes_label_maps_and_reports_a_bad_file(run, folder, tmp_path, capsys):
-    images = tmp_path / "images"
-    images.mkdir()
-    Image.open(folder / "val" / "images" / "0.png").save(images / "good.png")
-    (images / "bad.jpg").write_bytes(b"no image")
-    output = tmp_path / "labels"
-    arguments = (run / "model", images, "--output", output, "--color", "--overlay")
-    assert status("predict", *arguments, "--device", "cpu") == 1
-    assert "bad.jpg" in capsys.readouterr().err
-    assert sorted(path.name for path in output.iterdir()) == [
-        "good.color.png",
-        "good.overlay.png",
-        "good.png",
-        "manifest.jsonl",
-    ]
-    labels = np.array(Image.open(output / "good.png"))
-    assert labels.shape == (64, 64)
-    assert labels.max() < 4
-    (images / "bad.jpg").unlink()
-    assert status("predict", *arguments, "--device", "cpu") == 0
-    assert "0 label maps written" in capsys.readouterr().out
-    Image.fromarray(labels).save(output / "good.png")
-    assert status("predict", *arguments, "--device", "cpu") == 2
-    assert "--overwrite" in capsys.readouterr().err
-    assert status("predict", *arguments, "--device", "cpu", "--overwrite") == 0
+@pytest.mark.parametrize(("command", "name", "default"), BOOLEANS)
+def test_a_boolean_may_have_its_value_as_in_yaml(command, name, default):
+    for value in (True, False):
+        for text in (str(value), str(value).lower()):
+            assert value_of(command, name, f"--{name}={text}") is value
+            assert value_of(command, name, f"--{name}", text) is value
 
 
-def test_check_data_says_by_its_status_whether_data_are_fit(folder, tmp_path, capsys):
-    report = tmp_path / "report.json"
-    assert status("check-data", folder, "--output", report) == 0
-    assert capsys.readouterr().out.count("fit for training") == 2
-    assert set(json.loads(report.read_text())) == {"train", "val"}
-    broken = tmp_path / "broken"
-    for kind, value in (("images", 0), ("labels", 9)):
-        (broken / "train" / kind).mkdir(parents=True)
-        Image.fromarray(np.full((8, 8), value, np.uint8)).save(broken / "train" / kind / "0.png")
-    (broken / "dataset.yaml").write_text("classes: [a, b]")
-    assert status("check-data", broken, "--split", "train") == 1
-    assert "9" in capsys.readouterr().out
-    assert status("check-data", broken) == 2
-    assert "no split 'val'" in capsys.readouterr().err
+@pytest.mark.parametrize(("command", "name", "default"), BOOLEANS)
+def test_help_shows_both_switches_and_the_default(command, name, default):
+    text = help_of(command)
+    (said,) = re.findall(rf"--{name}, --{negative(name)} (.*?)(?= --|$)", text)
+    shown = {True: " (default: on)", False: " (default: off)", None: ""}[default]
+    assert said.endswith(shown)
+    assert len(said) > 10 + len(shown)
+    assert "{true,false" not in text
+
+
+def test_a_boolean_that_may_be_null_is_a_pair_of_switches_too(monkeypatch, capsys):
+    def command(ceil_mode: bool | None = None) -> int:
+        """Tell the value.
+
+        Args:
+            ceil_mode: Whether sizes are rounded up.
+        """
+        print(ceil_mode)
+        return 0
+
+    monkeypatch.setitem(COMMANDS, "demo", command)
+    for flags, value in (
+        ([], None),
+        (["--ceil-mode"], True),
+        (["--no-ceil-mode"], False),
+        (["--ceil-mode", "null"], None),
+        (["--ceil-mode=false"], False),
+    ):
+        assert status("demo", *flags) == 0
+        assert capsys.readouterr().out == f"{value}\n"
+    assert status("demo", "--help") == 0
+    assert "--ceil_mode, --no_ceil_mode" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["predict", "export", "convert"])
+def test_a_switch_before_the_arguments_takes_none_of_them(command):
+    assert value_of(command, "overwrite", "--overwrite", after=False) is True
+
+
+@pytest.mark.parametrize("flags", [["--compile=maybe"], ["--compile=3"]])
+def test_another_value_of_a_boolean_is_refused_by_its_name(flags, capsys):
+    assert status("train", *flags) == 2
+    assert 'Parser key "compile"' in capsys.readouterr().err
+
+
+def test_switches_change_a_configuration_file(tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text("compile: true\nchannels_last: false\nmodel: {align_corners: true}")
+    name = "model.align_corners"
+    for flags, found in (([], True), (["--model.no-align-corners"], False)):
+        assert value_of("train", name, f"--config={file}", *flags) is found
+    assert value_of("train", "compile", f"--config={file}", "--no-compile") is False
+    assert value_of("train", "compile", f"--config={file}") is True
+    assert value_of("train", "channels_last", f"--config={file}", "--channels-last") is True
+
+
+@pytest.mark.parametrize(("command", "name", "default"), [b for b in BOOLEANS if b[0] == "train"])
+def test_resuming_keeps_the_run_s_booleans_unless_a_switch_is_given(
+    command, name, default, tmp_path
+):
+    *owner, own = name.split(".")
+    text = f"{own}: {str(not default).lower()}"
+    (tmp_path / "config.yaml").write_text(f"{owner[0]}: {{{text}}}" if owner else text)
+    resume = f"--resume={tmp_path}"
+    assert value_of(command, name, resume) is (not default)
+    switch = f"--{name}" if default else f"--{negative(name)}"
+    assert value_of(command, name, resume, switch) is bool(default)
+    assert value_of(command, name, switch, resume) is bool(default)
+
+
+@pytest.mark.parametrize(
+    "words", [["--num-workers", "3"], ["--num_workers=3"], ["--num-workers=3"]], ids=" ".join
+)
+def test_words_of_a_flag_are_joined_by_hyphens_or_underscores(words):
+    assert value_of("train", "num_workers", *words) == 3
+
+
+@pytest.mark.parametrize("words", [["--run=a-b_c"], ["--run", "a-b_c"]], ids=" ".join)
+def test_values_keep_their_hyphens(words):
+    assert value_of("train", "run", *words) == Path("a-b_c")
+
+
+def examples(text: str) -> list[str]:
+    """The commands that a text shows, indented."""
+    return re.findall(r"^ +(ccnet .*?)(?: {3,}.*)?$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_teaches_every_command(command):
+    text = docstring_parser.parse(COMMANDS[command].__doc__ or "")
+    shown = help_of(command)
+    assert len(text.short_description) < 80
+    assert text.short_description in shown
+    assert len(examples(text.long_description)) == 2
+    assert all(example in shown for example in examples(text.long_description))
+    parameters = inspect.signature(COMMANDS[command]).parameters.keys() - {"config"}
+    assert {item.arg_name for item in text.params} == parameters
+    for item in text.params:
+        assert " ".join(item.description.split()) in shown.replace("fine- tuning", "fine-tuning")
+
+
+EXAMPLES = [
+    *examples(DESCRIPTION),
+    *(e for function in COMMANDS.values() for e in examples(function.__doc__ or "")),
+]
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_every_example_of_the_help_is_a_command(example, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    parse(PARSER, shlex.split(example)[1:])
+
+
+def test_help_lists_every_command_with_its_summary(capsys):
+    assert status("--help") == 0
+    out = " ".join(capsys.readouterr().out.split())
+    for command, function in COMMANDS.items():
+        summary = docstring_parser.parse(function.__doc__ or "").short_description
+        assert f"{command} {summary}" in out
+    assert "--no-compile" in out
 
 
 @pytest.mark.parametrize(
@@ -150,7 +221,7 @@ def test_check_data_says_by_its_status_whether_data_are_fit(folder, tmp_path, ca
         (("predict", "nowhere", "nothing.jpg"), "no images at nothing.jpg"),
         (("check-data", "nowhere"), "nowhere"),
         (("train", "--resume", "nowhere"), "no run to resume"),
-        (("train", "--data.name", "camvid"), "needs the folder"),
+        (("train", "--data.name", "camvid"), "needs `root`, the folder"),
         (("train", "--steps", "0"), "steps must be ≥ 1, got 0"),
         (("predict", "m", "i.png", "--devices", "0"), "devices must be ≥ 1, got 0"),
         (("evaluate", "m", "--num-nodes", "2"), "2 nodes have to find each other"),
@@ -169,91 +240,91 @@ def test_errors_are_one_clear_line(arguments, words, capsys, tmp_path, monkeypat
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_help_of_no_command_loads_torch():
+    program = """
+import sys
+from ccnet.cli import main
+from ccnet.commands import COMMANDS
+for command in COMMANDS:
+    try:
+        main([command, "--help"])
+    except SystemExit as stop:
+        assert stop.code == 0, command
+print("torch" in sys.modules)
+"""
+    assert run_python(program).split()[-1] == "False"
+
+
 @pytest.mark.parametrize("arguments", [("train", "--stepz", "3"), ("train", "--steps", "many")])
 def test_wrong_flags_are_refused(arguments, capsys):
     assert status(*arguments) == 2
-    assert "steps" in capsys.readouterr().err or "stepz" in arguments
+    assert arguments[1].strip("-") in capsys.readouterr().err
 
 
-def test_help_teaches_every_command(capsys):
-    assert status("--help") == 0
-    out = capsys.readouterr().out
-    assert all(
-        name in out for name in ("train", "evaluate", "predict", "check-data", "export", "demo")
+@pytest.mark.parametrize("arguments", [(), ("predicts",)], ids=["none", "misspelled"])
+def test_without_a_command_those_there_are_are_named(arguments, capsys):
+    assert status(*arguments) == 2
+    error = capsys.readouterr().err
+    assert all(command in error for command in ("train", "predict"))
+
+
+@pytest.mark.parametrize("value", [0, 1, 2, 130])
+def test_the_exit_status_is_the_command_s(value, monkeypatch):
+    def command(number: int = value) -> int:
+        """Return a status.
+
+        Args:
+            number: The status.
+        """
+        return number
+
+    monkeypatch.setitem(COMMANDS, "demo", command)
+    assert status("demo") == value
+
+
+@pytest.mark.parametrize(
+    ("error", "expected", "said"),
+    [
+        (ValueError("no good"), 2, "ccnet demo: no good\n"),
+        (FileNotFoundError("no file"), 2, "ccnet demo: no file\n"),
+        (ImportError("pip install it"), 2, "ccnet demo: pip install it\n"),
+        (KeyboardInterrupt(), 130, "\nccnet demo: stopped\n"),
+    ],
+)
+def test_an_expected_error_is_a_status_and_a_line(error, expected, said, monkeypatch, capsys):
+    def command() -> int:
+        """Raise the error."""
+        raise error
+
+    monkeypatch.setitem(COMMANDS, "demo", command)
+    assert status("demo") == expected
+    assert capsys.readouterr().err == said
+
+
+def test_a_fault_of_the_program_keeps_its_traceback(monkeypatch):
+    def command() -> int:
+        """Raise an error that no user can mend."""
+        raise AssertionError("ours")
+
+    monkeypatch.setitem(COMMANDS, "demo", command)
+    with pytest.raises(AssertionError, match="ours"):
+        status("demo")
+
+
+def test_an_error_line_names_the_process_and_holds_notes(monkeypatch):
+    error = ValueError("bad")
+    error.add_note("in part 3")
+    assert error_line("train", error) == "ccnet train: bad\n  in part 3"
+    monkeypatch.setenv("RANK", "2")
+    assert error_line("train", error).startswith("ccnet train, process 2: bad")
+
+
+def test_the_traceback_of_a_worker_process_is_left_out():
+    message = (
+        "Caught DataError in DataLoader worker process 0.\n"
+        "Original Traceback (most recent call last):\n"
+        '  File "worker.py", line 1, in loop\n'
+        "    data = fetch(index)\n"
+        "ccnet.images.reading.DataError: a.png: no such file.\n"
     )
-    assert status("train", "--help") == 0
-    assert "passes of criss-cross attention" in capsys.readouterr().out
-
-
-@pytest.mark.slow
-def test_the_demo_trains_evaluates_predicts_and_shows(tmp_path, monkeypatch, capsys):
-    from dataclasses import replace
-
-    from ccnet import demo
-
-    monkeypatch.setattr(demo, "SCENES", replace(demo.SCENES, steps=4, validate_every=4))
-    run = tmp_path / "demo"
-    assert status("demo", "--run", run) == 0
-    for name in ("held_out.png", "attention.png", "curves.png"):
-        Image.open(run / name).verify()
-    assert 0 <= json.loads((run / "metrics.json").read_text())["miou"] <= 1
-    assert len(list((run / "predictions").glob("*.color.png"))) == demo.NUM_SHOWN
-    assert "Try next" in capsys.readouterr().out
-
-
-@pytest.fixture(scope="module")
-def published_file(tmp_path_factory):
-    """Keys and shapes of mmsegmentation's CCNet R-50, next to nothing on disk."""
-    keys = Path(__file__).parent / "models" / "parity" / "mmseg_resnet50.keys.json"
-    shapes = json.loads(keys.read_text())
-    state = {key: torch.ones(()).expand(shape) for key, shape in shapes}
-    path = tmp_path_factory.mktemp("published") / "ccnet_r50-d8_769x769.pth"
-    torch.save({"state_dict": state}, path)
-    return path
-
-
-@pytest.mark.slow
-def test_convert_makes_a_model_folder_and_reports_each_key(published_file, tmp_path, capsys):
-    folder = tmp_path / "model"
-    assert status("convert", published_file, folder, "--recurrence", 1) == 0
-    printed = capsys.readouterr().out
-    assert "mmsegmentation: resnet50 with stem deep_32, R=1, 19 classes" in printed
-    assert "align_corners=True" in printed
-    model = CCNet.from_pretrained(folder)
-    assert model.head.attention.recurrence == 1
-    assert model.classes[0] == "road"
-    with (folder / "conversion.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == 365
-    assert {row["key"] for row in rows} == set(model.state_dict())
-    # a second time only when told to
-    assert status("convert", published_file, folder, "--align-corners", "no") == 2
-    assert "--overwrite" in capsys.readouterr().err
-    arguments = ("--align-corners", "no", "--num-classes", 4, "--overwrite")
-    assert status("convert", published_file, folder, *arguments) == 0
-    model = CCNet.from_pretrained(folder)
-    assert (model.align_corners, model.num_classes) == (False, 4)
-
-
-def test_convert_names_what_is_no_ccnet(tmp_path, capsys):
-    torch.save({"layer1.0.conv1.weight": torch.zeros(1)}, tmp_path / "resnet.pth")
-    assert status("convert", tmp_path / "resnet.pth", tmp_path / "model") == 2
-    assert "resnet.pth is no published CCNet; it looks like" in capsys.readouterr().err
-    assert not (tmp_path / "model").exists()
-    assert status("convert", tmp_path / "none.pth", tmp_path / "model") == 2
-    assert "no weight file at" in capsys.readouterr().err
-
-
-def test_predict_reads_images_of_many_channels(tmp_path):
-    model = CCNet(3, "tiny", channels=8, auxiliary_channels=None, in_channels=5)
-    model.save_pretrained(tmp_path / "model")
-    images = tmp_path / "images"
-    images.mkdir()
-    image = np.random.default_rng(0).integers(0, 65536, (40, 48, 5), np.uint16)
-    np.save(images / "a.npy", image)
-    write_tiff(images / "b.tif", image)
-    arguments = ("--output", tmp_path / "out", "--device", "cpu")
-    assert status("predict", tmp_path / "model", images, *arguments) == 0
-    labels = [np.array(Image.open(tmp_path / "out" / f"{name}.png")) for name in "ab"]
-    np.testing.assert_array_equal(*labels)
-    np.testing.assert_array_equal(labels[0], Predictor(model, device="cpu").predict(image))
+    assert error_line("train", ValueError(message)) == "ccnet train: a.png: no such file."

@@ -49,7 +49,7 @@ def test_where_a_run_goes_on_may_change(run, flags, changes):
 @pytest.mark.parametrize("flag", ["--steps=60000", "--optimizer.lr=1", "--recompute=[]"])
 def test_what_a_run_computes_may_not(run, flag):
     name = flag[2:].split("=")[0].split(".")[0]
-    with pytest.raises(ValueError, match=f"{name} can't be given with it, only device, devices"):
+    with pytest.raises(ValueError, match=f"{name} cannot be given with it, only device, devices"):
         resumed(run, flag)
 
 

@@ -1,4 +1,4 @@
-"""Every script of examples/ does what it says; a CPU build of torch is enough."""
+"""Every script in examples/ does what it says. A CPU build of torch is enough."""
 
 import importlib.util
 import re
@@ -29,7 +29,7 @@ def example(name: str) -> ModuleType:
 
 
 def varied(model: nn.Module) -> nn.Module:
-    """Batch norms that aren't the identity, as in a trained network; evaluation mode."""
+    """The model in evaluation mode, with batch norms as after training, not the identity."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.running_mean, -0.1, 0.1)
@@ -72,7 +72,7 @@ def test_resnet_with_attention_before_res4_s_last_block_starts_as_it_was(source,
     assert network.layer3[-2] is attention
     assert len(network.layer3) == num_blocks + 1
     assert attention.passes[0].value_conv.in_channels == (256 if depth == 18 else 1024)
-    # not equal bit by bit: the attention's output is channels-last, and sums have another order
+    # not bitwise equal: the attention gives channels-last, which changes the order of sums
     torch.testing.assert_close(network(images), before, rtol=1e-9, atol=1e-9)
     set_gamma(network)
     change = network(images)[-1] - before[-1]
@@ -85,7 +85,7 @@ def test_a_stage_of_one_block_is_refused():
 
 
 def greedy_nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
-    """In place of torchvision's compiled operator."""
+    """Non-maximum suppression, in place of the compiled operator of torchvision."""
     from torchvision.ops import box_iou
 
     overlaps, kept = box_iou(boxes, boxes) > iou_threshold, []
@@ -97,12 +97,14 @@ def greedy_nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
 
 @pytest.fixture
 def detector(monkeypatch):
-    """torchvision's Mask R-CNN for small images, untrained."""
+    """An untrained Mask R-CNN of torchvision for small images."""
     import torchvision
     from torchvision.models.detection import maskrcnn_resnet50_fpn
 
     monkeypatch.setattr(torchvision.ops.boxes, "nms", greedy_nms)
-    with torch.compiler.set_stance("force_eager"):  # roi_align's Python form wants the compiler
+    with torch.compiler.set_stance(
+        "force_eager"
+    ):  # the Python form of roi_align would call the compiler
         yield maskrcnn_resnet50_fpn(
             weights=None,
             weights_backbone=None,
@@ -173,7 +175,7 @@ def test_timm_s_network_learns_one_image():
 
 @pytest.mark.slow
 def test_what_the_examples_print_is_what_they_say(monkeypatch, capsys):
-    """Those that download nothing and take seconds; the detector without its weights."""
+    """Only those that take seconds; the detector is untrained, so that nothing is downloaded."""
     from torchvision.models import detection
 
     untrained = partial(detection.maskrcnn_resnet50_fpn, weights_backbone=None, num_classes=5)
@@ -229,7 +231,7 @@ def test_the_classes_of_series_and_volumes_are_their_markers_signs():
 
 
 def fit(lit: nn.Module, folder: Path, epochs: int, checkpoint: Path | None = None) -> Path:
-    """Train on 160 scenes, 20 steps an epoch, and return Lightning's checkpoint."""
+    """Train on 160 scenes, 20 steps per epoch, and return the checkpoint that Lightning wrote."""
     from pytorch_lightning import Trainer
 
     trainer = Trainer(
@@ -247,7 +249,7 @@ def fit(lit: nn.Module, folder: Path, epochs: int, checkpoint: Path | None = Non
 
 def held_out_loss(lit: nn.Module) -> float:
     batch = next(iter(torch.utils.data.DataLoader(Scenes("val"), batch_size=64)))
-    lit.log = lambda *_, **__: None  # Lightning's own wants a trainer
+    lit.log = lambda *_, **__: None  # Lightning's own log needs a trainer
     with torch.no_grad():
         return lit.eval().training_step(batch, 0).item()
 
@@ -277,5 +279,5 @@ def test_lightning_s_trainer_learns_and_resumes_to_the_same_weights(tmp_path):
 
 
 def parameters(model: nn.Module) -> Tensor:
-    """All of them, one after another."""
+    """All parameters as one vector."""
     return nn.utils.parameters_to_vector(model.parameters())

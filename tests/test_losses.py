@@ -146,3 +146,12 @@ def test_the_threshold_of_no_pixels_keeps_all():
 def test_values_that_make_no_sense_are_refused(arguments, said):
     with pytest.raises(ValueError, match=said):
         SegmentationLoss(**arguments)
+
+
+def test_class_weights_move_with_the_loss_and_are_no_state():
+    criterion = SegmentationLoss(class_weights=torch.tensor([0.5, 1.0, 3.0]))
+    assert criterion.to("meta").class_weights.device.type == "meta"
+    assert not criterion.state_dict()
+    network = torch.nn.ModuleDict({"model": torch.nn.Conv2d(1, 1, 1), "criterion": criterion})
+    assert set(network.state_dict()) == {"model.weight", "model.bias"}
+    assert SegmentationLoss().to("meta").class_weights is None

@@ -1,6 +1,11 @@
-"""Data sets: embedded scenes, folders of images and labels, CamVid."""
+"""Data sets: embedded scenes, folders of images and labels, CamVid.
 
+Nothing here imports torch, so that `ccnet --help` answers at once.
+"""
+
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from ccnet.datasets.camvid import CamVid
 from ccnet.datasets.dataset import SegmentationDataset
@@ -9,8 +14,10 @@ from ccnet.datasets.scenes import Scenes
 from ccnet.images.reading import DataError, read_image
 
 __all__ = [
+    "DATASETS",
     "CamVid",
     "DataError",
+    "DatasetName",
     "FolderDataset",
     "Scenes",
     "SegmentationDataset",
@@ -18,23 +25,43 @@ __all__ = [
     "read_image",
 ]
 
+DATASETS: dict[str, Callable[..., SegmentationDataset]] = {
+    "scenes": Scenes,
+    "folder": FolderDataset,
+    "camvid": CamVid,
+}
+"""Every data set by the name that configurations and flags give it.
+
+A class takes (root, split, strict=...); `Scenes`, which has no files, takes the split alone.
+"""
+
+if TYPE_CHECKING:  # type checkers accept no computed Literal
+    DatasetName = str
+else:
+    DatasetName = Literal[tuple(DATASETS)]
+    """One of the names in `DATASETS`; the flags that take one list them all."""
+
 
 def open_dataset(
     name: str, root: str | Path | None = None, split: str = "val", *, strict: bool = True
 ) -> SegmentationDataset:
-    """A data set by name: "scenes", or "folder" or "camvid" under `root`.
+    """Open one split of a data set.
 
-    With `strict=False` images without a label and the like are left for `check_dataset` to list.
-    Raises DataError for files that can't be used.
+    Args:
+        name: A name in `DATASETS`.
+        root: Folder of the data set. The scenes are embedded and need none.
+        split: Part of the data set, such as "train" or "val".
+        strict: Raise DataError for files without a partner. With False they are left out, and
+            `check_dataset` lists them.
+
+    Raises:
+        DataError: The root is missing, or its files cannot be used.
+        ValueError: No data set has this name.
     """
-    if name == "scenes":
+    if name not in DATASETS:
+        raise ValueError(f"the data set must be one of {', '.join(DATASETS)}, got {name!r}")
+    if DATASETS[name] is Scenes:
         return Scenes(split)
     if root is None:
-        raise DataError(f"the {name} data set needs the folder that it lies in, as root")
-    match name:
-        case "folder":
-            return FolderDataset(root, split, strict=strict)
-        case "camvid":
-            return CamVid(root, split, strict=strict)
-        case _:
-            raise ValueError(f"data set must be scenes, folder or camvid, got {name!r}")
+        raise DataError(f"the data set {name} needs `root`, the folder that it lies in")
+    return DATASETS[name](root, split, strict=strict)

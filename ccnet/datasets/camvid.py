@@ -1,4 +1,4 @@
-"""CamVid: road scenes from a driving car, 480×360, 11 classes."""
+"""CamVid: road scenes filmed from a driving car, 480×360 pixels, 11 classes."""
 
 from pathlib import Path
 from typing import final
@@ -19,19 +19,27 @@ CLASSES = {
     "Pedestrian": (64, 64, 0),
     "Bicyclist": (0, 128, 192),
 }
-UNLABELLED = (11, (0, 0, 0))
+UNLABELED = (11, (0, 0, 0))
 
 
 @final
 class CamVid(PairedDataset):
-    """CamVid's 11 classes; 11 (Unlabelled) is ignored.
+    """CamVid with its usual 11 classes; the value 11, unlabeled, is ignored.
 
-    Reads `<split>/images` + `<split>/labels`, and SegNet's distribution: `train` + `trainannot`,
-    `val` + `valannot`, `test` + `testannot` (its list files hold absolute paths and are not used).
-    Raises DataError as `FolderDataset` does.
+    Two layouts are read: `<split>/images` + `<split>/labels`, and that of SegNet's distribution,
+    `train` + `trainannot`, `val` + `valannot`, `test` + `testannot`. The list files of that
+    distribution are not used, since they hold absolute paths.
+
+    Args:
+        root: Folder of the data set.
+        split: "train", "val" or "test".
+        strict: Raise DataError for files without a partner, instead of leaving them out.
+
+    Raises:
+        DataError: The split is not there, or files have no partner.
     """
 
     def __init__(self, root: Path | str, split: str = "train", *, strict: bool = True):
         root = Path(root)
         files = find_pairs(root, split, (*LAYOUTS, ("{split}", "{split}annot")), use_list=False)
-        super().__init__(root, files, LabelMap(CLASSES, ignore=UNLABELLED), strict)
+        super().__init__(root, files, LabelMap(CLASSES, ignore=UNLABELED), strict)

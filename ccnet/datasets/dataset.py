@@ -1,4 +1,4 @@
-"""What a data set of images and labels is."""
+"""The protocol that every data set follows."""
 
 from typing import Protocol
 
@@ -9,7 +9,7 @@ from ccnet.images.reading import DataError
 
 
 class SizeMismatchError(DataError):
-    """An image and its label differ in size."""
+    """An image and its label have different sizes."""
 
 
 class SegmentationDataset(Protocol):
@@ -17,17 +17,17 @@ class SegmentationDataset(Protocol):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names, in the order of the indices; at most 255."""
+        """Class names in the order of their indices, at most 255."""
         ...
 
     @property
     def palette(self) -> tuple[tuple[int, int, int], ...]:
-        """One RGB colour a class, 0–255."""
+        """One RGB color per class, each channel 0 to 255."""
         ...
 
     @property
     def ignore_index(self) -> int:
-        """The label of pixels that are neither learned nor scored; always 255."""
+        """The label of pixels that are neither learned nor scored, always 255."""
         ...
 
     def __len__(self) -> int: ...
@@ -35,12 +35,14 @@ class SegmentationDataset(Protocol):
     def __getitem__(
         self, index: int, /
     ) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]:
-        """An RGB image and its label, 0..len(classes)-1 or 255.
+        """An RGB image and its label, with values 0 to len(classes) - 1, or 255.
 
-        Raises DataError for files that can't be used, IndexError past the end.
+        Raises:
+            DataError: The files cannot be used.
+            IndexError: The index is past the end.
         """
         ...
 
     def name(self, index: int, /) -> str:
-        """A short name for reports and file names, such as the image's relative path."""
+        """A short name for reports and file names, such as the relative path of the image."""
         ...

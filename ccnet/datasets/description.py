@@ -1,18 +1,27 @@
-"""What may stand in a data set's description: class names, colours, raw label values."""
+"""The values that a dataset.yaml may hold: class names, colors, raw label values.
+
+Each function reads one of them and raises ValueError, with what would work, for anything else.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 
 from ccnet.classes import IGNORE_INDEX
 
 Color = tuple[int, int, int]
+"""Red, green and blue, each 0 to 255."""
 RawValue = int | Color
+"""A pixel as a label file stores it: a number, or a color."""
 
 NUM_NUMBERS = 65536
+"""Numbers that a label file of 16 bits can hold."""
 
 
 def default_palette(num_classes: int) -> tuple[Color, ...]:
-    """Distinct colours, none black: the bits of 1, 2, ... dealt to red, green and blue from the
-    top, as Pascal VOC does."""
+    """Distinct colors, none of them black, made as those of Pascal VOC.
+
+    The bits of 1, 2, 3, ... are dealt in turn to red, green and blue, the most significant bit of
+    each color first.
+    """
     return tuple(
         (
             sum((i >> 3 * bit & 1) << 7 - bit for bit in range(8)),
@@ -24,8 +33,9 @@ def default_palette(num_classes: int) -> tuple[Color, ...]:
 
 
 def class_names(classes: Iterable[object]) -> tuple[str, ...]:
-    listed = isinstance(classes, Iterable) and not isinstance(classes, str)
-    if not listed or not 1 <= len(tuple(classes)) <= 255:
+    """The names of `classes`, a list of names or a mapping from names to colors."""
+    is_list = isinstance(classes, Iterable) and not isinstance(classes, str)
+    if not is_list or not 1 <= len(tuple(classes)) <= IGNORE_INDEX:
         raise ValueError(f"`classes` must be a list of 1 to 255 names, got {classes!r}")
     for name in classes:
         if not isinstance(name, str) or not name:
@@ -40,24 +50,25 @@ def class_names(classes: Iterable[object]) -> tuple[str, ...]:
 def class_colors(
     palette: Sequence[object] | Mapping[str, object], classes: tuple[str, ...]
 ) -> tuple[Color, ...]:
+    """The color of each class, from a list in the order of the classes or from name → color."""
     if isinstance(palette, Mapping):
         if set(palette) != set(classes):
             raise ValueError(f"`palette` names {list(palette)}, `classes` {list(classes)}")
         palette = [palette[name] for name in classes]
     if not isinstance(palette, list | tuple):
-        raise ValueError(f"`palette` must list a colour for each class, got {palette!r}")
+        raise ValueError(f"`palette` must list a color for each class, got {palette!r}")
     colors = tuple(read_color(color) for color in palette)
     if len(colors) != len(classes):
-        raise ValueError(f"`palette` has {len(colors)} colours for {len(classes)} classes")
+        raise ValueError(f"`palette` has {len(colors)} colors for {len(classes)} classes")
     for i, color in enumerate(colors):
         if color in colors[:i]:
             first = classes[colors.index(color)]
-            raise ValueError(f"classes {first!r} and {classes[i]!r} have one colour, {color}")
+            raise ValueError(f"classes {first!r} and {classes[i]!r} have the same color, {color}")
     return colors
 
 
 def read_color(color: object) -> Color:
-    """`[r, g, b]` with 0–255 each, or `"#rrggbb"`; ValueError for anything else."""
+    """A color written as `[r, g, b]` with 0 to 255 each, or as `"#rrggbb"`."""
     if isinstance(color, str) and color.startswith("#") and len(color) == 7:
         try:
             red, green, blue = bytes.fromhex(color[1:])
@@ -69,24 +80,18 @@ def read_color(color: object) -> Color:
         red, green, blue = color
         if all(type(part) is int and 0 <= part <= 255 for part in color):
             return red, green, blue
-    raise ValueError(f"{color!r} is no colour: write [r, g, b] with 0–255 each, or '#rrggbb'")
-
-
-def _read_raw(raw: object) -> RawValue:
-    if isinstance(raw, int) and not isinstance(raw, bool):
-        if 0 <= raw < NUM_NUMBERS:
-            return raw
-        raise ValueError(f"raw label value {raw} is outside 0–{NUM_NUMBERS - 1}")
-    return read_color(raw)
+    raise ValueError(f"{color!r} is not a color: write [r, g, b] with 0–255 each, or '#rrggbb'")
 
 
 def read_ignored(ignore: object) -> list[RawValue]:
+    """The raw values of `ignore`: one, a list of them, or none."""
     if ignore is None:
         return []
     return [_read_raw(raw) for raw in (ignore if isinstance(ignore, list | tuple) else [ignore])]
 
 
 def read_mapping(mapping: Mapping[object, object], classes: tuple[str, ...]) -> dict[RawValue, int]:
+    """`mapping` with class indices as its targets, 255 where a value is ignored."""
     if not isinstance(mapping, Mapping):
         raise ValueError(f"`mapping` must be raw value: class, got {mapping!r}")
     targets: dict[object, int] = {name: i for i, name in enumerate(classes)}
@@ -101,3 +106,11 @@ def read_mapping(mapping: Mapping[object, object], classes: tuple[str, ...]) -> 
             )
         read[_read_raw(raw)] = targets[target]
     return read
+
+
+def _read_raw(raw: object) -> RawValue:
+    if isinstance(raw, int) and not isinstance(raw, bool):
+        if 0 <= raw < NUM_NUMBERS:
+            return raw
+        raise ValueError(f"raw label value {raw} is outside 0–{NUM_NUMBERS - 1}")
+    return read_color(raw)

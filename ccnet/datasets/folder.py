@@ -16,18 +16,27 @@ EXAMPLE = """\
 classes:                  # or a plain list of names, if labels are numbers
   road: [128, 64, 128]
   building: [70, 70, 70]
-ignore: [2]               # optional: label values that are left out"""
+ignore: [2]               # optional: label values to leave out"""
 
 
 @final
 class FolderDataset(PairedDataset):
-    """Images and labels below `root`: `<split>/images` + `<split>/labels`, or `images/<split>` +
-    `labels/<split>`, or pairs listed in `<split>.txt` (see `find_pairs`).
+    """Images and labels in a folder whose dataset.yaml says what the labels mean.
 
-    `root/dataset.yaml` says what the labels mean; its keys are `LabelMap`'s arguments, and those
-    given here take their place. With `classes` given, the file need not exist.
-    Raises DataError for a missing or wrong description, and for files without a partner
-    unless `strict=False`.
+    Three layouts are read: `<split>/images` + `<split>/labels`, `images/<split>` +
+    `labels/<split>`, or the pairs that `<split>.txt` lists (see `find_pairs`).
+
+    The keys of `root/dataset.yaml` are the arguments of `LabelMap`. Those given here replace them,
+    and with `classes` given the file need not exist.
+
+    Args:
+        root: Folder of the data set.
+        split: Part of the data set, such as "train" or "val".
+        classes, palette, ignore, mapping, labels: As in `LabelMap`.
+        strict: Raise DataError for files without a partner, instead of leaving them out.
+
+    Raises:
+        DataError: The description is missing or wrong, or files have no partner.
     """
 
     def __init__(
@@ -60,23 +69,25 @@ class FolderDataset(PairedDataset):
 
 
 def _read_description(root: Path, required: bool) -> dict[str, Any]:
+    """The keys of dataset.yaml that have a value; none where the file may be and is missing."""
     path = root / DESCRIPTION
     if not path.is_file():
         if not required:
             return {}
         raise DataError(
-            f"{path}: no such file. It names the classes, for example:\n{EXAMPLE}", path=path
+            f"{path}: no such file. It must name the classes, for example:\n{EXAMPLE}", path=path
         )
     try:
         described = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not readable as YAML: {error}", path=path) from error
+        raise DataError(f"{path}: cannot be read as YAML: {error}", path=path) from error
     if not isinstance(described, dict) or (required and "classes" not in described):
         raise DataError(f"{path}: `classes` is missing. For example:\n{EXAMPLE}", path=path)
     unknown = [key for key in described if key not in KEYS]
     if unknown:
         raise DataError(
-            f"{path}: unknown key {', '.join(map(repr, unknown))}; known are {', '.join(KEYS)}.",
+            f"{path}: unknown key {', '.join(map(repr, unknown))}; "
+            f"the known keys are {', '.join(KEYS)}.",
             path=path,
         )
     return {key: value for key, value in described.items() if value is not None}

@@ -1,4 +1,4 @@
-"""From the values in a label file to class indices: numbers, palette PNGs, RGB colours."""
+"""From the values in a label file to class indices: numbers, palette PNGs, RGB colors."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,32 +23,39 @@ from ccnet.datasets.description import (
 from ccnet.images.reading import DataError, open_picture
 
 LabelForm = Literal["index", "palette", "rgb"]
+"""How a label file says the class of a pixel: by a number, by a palette entry, by a color."""
 
 NUMBER_MODES = ("1", "L", "LA", "P", "I;16", "I;16B", "I")
+"""Pillow's modes of pictures that hold one number per pixel."""
 UNMAPPED = -1
+"""The class index of raw values that stand for no class, before they are refused."""
 
 
 @dataclass(frozen=True)
 class UnmappedValue:
-    """A value of a label file that stands for no class, and where it is first met."""
+    """A value in a label file that stands for no class."""
 
     value: RawValue
+    """The number or the color as the file stores it."""
     x: int
+    """Column of the first pixel that has it."""
     y: int
+    """Row of that pixel."""
     pixels: int
+    """Number of pixels that have it."""
 
     @property
-    def is_grey(self) -> bool:
+    def is_gray(self) -> bool:
         return not isinstance(self.value, int) and len(set(self.value)) == 1
 
     def __str__(self) -> str:
-        kind = "value" if isinstance(self.value, int) else "colour"
+        kind = "value" if isinstance(self.value, int) else "color"
         unit = "pixel" if self.pixels == 1 else "pixels"
         return f"{kind} {self.value} first at (x={self.x}, y={self.y}), {self.pixels} {unit}"
 
 
 class LabelValueError(DataError):
-    """A label file holds values that stand for no class."""
+    """A label file holds values that stand for no class; `values` lists them."""
 
     def __init__(
         self, message: str, *, path: Path | None = None, values: tuple[UnmappedValue, ...] = ()
@@ -60,18 +67,20 @@ class LabelValueError(DataError):
 class LabelMap:
     """Which class a raw label value stands for. The arguments are the keys of dataset.yaml.
 
-    - classes: names in the order of the indices, or name → colour.
-    - palette: a colour for each class, `[r, g, b]` or `"#rrggbb"`. Without one, distinct colours
-      are made up for display, and RGB labels can't be read.
-    - ignore: raw values (numbers or colours) that become 255. The number 255 always does, unless
-      `mapping` makes it a class.
-    - mapping: raw value → class index, class name or `"ignore"`. Numbers listed here replace
-      "number = class index" altogether; colours listed here are added to the palette's.
-    - labels: "index" takes the stored numbers, "palette" too but from palette PNGs only, "rgb"
-      looks colours up. By default a grey or palette PNG is read by its numbers and an RGB one by
-      its colours; a palette PNG whose colours contradict its numbers is then refused.
+    Args:
+        classes: Names in the order of their indices, or name → color.
+        palette: A color for each class, `[r, g, b]` or `"#rrggbb"`. Without one, distinct colors
+            are chosen for display, and RGB labels cannot be read.
+        ignore: Raw values (numbers or colors) that become 255. The number 255 always does, unless
+            `mapping` makes it a class.
+        mapping: Raw value → class index, class name or `"ignore"`. Numbers listed here replace the
+            rule that a number is its class index; colors listed here are added to the palette.
+        labels: "index" reads the stored numbers, "palette" does so from palette PNGs only, "rgb"
+            looks up the colors. By default a grayscale or palette PNG is read by its numbers and an
+            RGB one by its colors; a palette PNG whose colors contradict its numbers is refused.
 
-    Raises ValueError for descriptions that contradict themselves.
+    Raises:
+        ValueError: The description contradicts itself.
     """
 
     def __init__(
@@ -84,7 +93,7 @@ class LabelMap:
     ):
         if isinstance(classes, Mapping):
             if palette is not None:
-                raise ValueError("`classes` already gives each class a colour; leave out `palette`")
+                raise ValueError("`classes` already gives each class a color; leave out `palette`")
             palette = classes
         self.classes = class_names(classes)
         colors = None if palette is None else class_colors(palette, self.classes)
@@ -93,8 +102,18 @@ class LabelMap:
             raise ValueError(f"`labels` is {labels!r}; it can be {', '.join(get_args(LabelForm))}")
         self.form = labels
 
+        self.targets: Mapping[RawValue, int] = self._read_targets(colors or (), ignore, mapping)
+        """Raw value, a number or a color → class index, or 255 where ignored."""
+        self._make_tables()
+
+    def _read_targets(
+        self,
+        colors: Sequence[Color],
+        ignore: object,
+        mapping: Mapping[object, object] | None,
+    ) -> dict[RawValue, int]:
         mapped = {} if mapping is None else read_mapping(mapping, self.classes)
-        targets: dict[RawValue, int] = {color: i for i, color in enumerate(colors or ())}
+        targets: dict[RawValue, int] = {color: i for i, color in enumerate(colors)}
         if not any(isinstance(raw, int) for raw in mapped):
             targets |= {i: i for i in range(len(self.classes))}
         targets |= mapped
@@ -103,31 +122,34 @@ class LabelMap:
             if target != IGNORE_INDEX:
                 raise ValueError(
                     f"`ignore` lists {raw}, which also stands for {self._meaning(target)}. "
-                    "If class numbers don't start at 0, say so: "
+                    "If class numbers do not start at 0, say so: "
                     f"`mapping: {{1: {self.classes[0]}, ...}}`"
                 )
         targets.setdefault(IGNORE_INDEX, IGNORE_INDEX)
-        self.targets: Mapping[RawValue, int] = targets
-        """Raw value, a number or a colour → class index, or 255 where ignored."""
+        return targets
 
-        numbers = {raw: target for raw, target in targets.items() if isinstance(raw, int)}
+    def _make_tables(self) -> None:
+        """Make `targets` arrays, which look up all pixels of a label at once."""
+        numbers = {raw: target for raw, target in self.targets.items() if isinstance(raw, int)}
         self._by_number = np.full(NUM_NUMBERS, UNMAPPED, np.int16)
         self._by_number[list(numbers)] = list(numbers.values())
         self._by_byte = self._by_number[:256].astype(np.uint8).tobytes()
         self._known_bytes = bytes(raw for raw in numbers if raw < 256)
         coded = sorted(
             (_color_code(raw), target)
-            for raw, target in targets.items()
+            for raw, target in self.targets.items()
             if not isinstance(raw, int)
         )
         self._color_codes = np.array([code for code, _ in coded], np.int32)
         self._color_targets = np.array([target for _, target in coded], np.int16)
 
     def read(self, path: Path | str) -> UInt8[np.ndarray, "h w"]:
-        """A label file as class indices, 255 where ignored.
+        """Read a label file as class indices, 255 where ignored.
 
-        Raises LabelValueError for values that stand for no class (with the file, each value,
-        where it is first met and how many pixels have it) and DataError for unreadable files.
+        Raises:
+            LabelValueError: Values stand for no class. The message names the file and each value,
+                the first pixel that has it and the number of pixels that do.
+            DataError: The file cannot be read, or has another form than the description says.
         """
         path = Path(path)
         picture = open_picture(path)
@@ -135,8 +157,8 @@ class LabelMap:
         raw = self._color_raster(picture, path) if by_color else self._number_raster(picture, path)
         if not by_color and raw.dtype == np.uint8:
             values = bytearray(raw)
-            if not values.translate(None, self._known_bytes):  # none but known ones
-                # a third of the time that numpy's indexing takes
+            if not values.translate(None, self._known_bytes):  # only known values
+                # takes a third of the time of NumPy's indexing
                 return np.frombuffer(values.translate(self._by_byte), np.uint8).reshape(raw.shape)
         label = self._look_up_colors(raw) if by_color else self._look_up_numbers(raw)
         if (label == UNMAPPED).any():
@@ -151,8 +173,8 @@ class LabelMap:
     def _number_raster(self, picture: Image.Image, path: Path) -> Integer[np.ndarray, "h w"]:
         if self.form == "palette" and picture.mode != "P":
             raise DataError(
-                f"{path}: `labels: palette` wants palette PNGs, this one is of mode "
-                f"{picture.mode!r}. Use `labels: index` for grey ones, `labels: rgb` for colours.",
+                f"{path}: `labels: palette` needs palette PNGs, but this file has mode "
+                f"{picture.mode!r}. Use `labels: index` for grayscale, `labels: rgb` for colors.",
                 path=path,
             )
         raw = np.asarray(picture)
@@ -162,8 +184,8 @@ class LabelMap:
             raw = np.asarray(picture.convert("RGB"))
             if (raw != raw[:, :, :1]).any():
                 raise DataError(
-                    f"{path}: `labels: index` wants one number a pixel, this file has colours. "
-                    "Use `labels: rgb` with a `palette`.",
+                    f"{path}: `labels: index` needs one number per pixel, but this file has "
+                    "colors. Use `labels: rgb` with a `palette`.",
                     path=path,
                 )
             return raw[:, :, 0]
@@ -176,12 +198,12 @@ class LabelMap:
     def _color_raster(self, picture: Image.Image, path: Path) -> Integer[np.ndarray, "h w"]:
         if not len(self._color_codes):
             raise DataError(
-                f"{path}: an RGB label needs the colour of each class. Write "
+                f"{path}: an RGB label needs the color of each class. Write "
                 f"`classes: {{{self.classes[0]}: [r, g, b], ...}}`, or `labels: index` if its "
                 "three channels repeat the class number.",
                 path=path,
             )
-        # one word a pixel, 0x00bbggrr, without arithmetic
+        # one 32-bit word per pixel, 0x00bbggrr, without arithmetic
         return np.asarray(picture.convert("RGBX")).view("<u4")[:, :, 0].astype(np.int32) & 0xFFFFFF
 
     def _look_up_numbers(self, raw: Integer[np.ndarray, "h w"]) -> Int16[np.ndarray, "h w"]:
@@ -205,8 +227,8 @@ class LabelMap:
             if by_number is not None and by_color is not None and by_number != by_color:
                 raise DataError(
                     f"{path}: palette entry {number} is {self._meaning(by_number)} by its number "
-                    f"but has the colour {own[number]} of {self._meaning(by_color)}. Say which "
-                    "holds: `labels: index` (numbers) or `labels: rgb` (colours).",
+                    f"but has the color {own[number]} of {self._meaning(by_color)}. Say which "
+                    "counts: `labels: index` (numbers) or `labels: rgb` (colors).",
                     path=path,
                 )
 
@@ -217,35 +239,44 @@ class LabelMap:
         found = [value.value for value in values if isinstance(value.value, int)]
         if not found:
             if len(values) > len(self.classes) + 16:
-                return "So many colours come from lossy or smoothly resized labels: make them anew."
-            if all(value.is_grey for value in values):
+                return (
+                    "So many colors come from lossy compression or smooth resizing: make the label "
+                    "again as a PNG, resized by nearest neighbor."
+                )
+            if all(value.is_gray for value in values):
                 return "If the three channels repeat the class number, write `labels: index`."
-            return "Add the colour to `palette`, `mapping` or `ignore`."
+            return "Add the color to `palette`, `mapping` or `ignore`."
         numbers = [raw for raw in self.targets if isinstance(raw, int)]
         ignored = [raw for raw in numbers if self.targets[raw] == IGNORE_INDEX]
-        known = f"Classes are {_ranges(set(numbers) - set(ignored))}, ignored {_ranges(ignored)}."
+        known = (
+            f"Classes are {_ranges(set(numbers) - set(ignored))}, ignored is {_ranges(ignored)}."
+        )
         if found == [len(self.classes)] and len(self.classes) not in self.targets:
             return f"{known} If they count from 1: `mapping: {{1: {self.classes[0]}, ...}}`."
         own = _own_palette(picture) if picture.mode == "P" else {}
         if all(own.get(number) in self.targets for number in found):
-            return f"{known} Its colours are in the palette: perhaps `labels: rgb` is meant."
+            return (
+                f"{known} The colors of its palette are known: `labels: rgb` may be what you need."
+            )
         return f"{known} Add the value to `mapping` or `ignore`."
 
 
 def _stretch(path: Path) -> int:
-    """What Pillow multiplies the numbers of a grey PNG with 2 or 4 bits a pixel by."""
+    """The factor by which Pillow multiplies the numbers of a grayscale PNG of 2 or 4 bits."""
     with path.open("rb") as file:
         header = file.read(26)
-    is_grey_png = header.startswith(b"\x89PNG") and header[25] == 0
-    return {2: 85, 4: 17}.get(header[24], 1) if is_grey_png else 1
+    is_gray_png = header.startswith(b"\x89PNG") and header[25] == 0
+    return {2: 85, 4: 17}.get(header[24], 1) if is_gray_png else 1
 
 
 def _own_palette(picture: Image.Image) -> dict[int, Color]:
+    """The colors of a palette PNG by their number."""
     flat = picture.getpalette("RGB") or []
     return {i: (flat[3 * i], flat[3 * i + 1], flat[3 * i + 2]) for i in range(len(flat) // 3)}
 
 
 def _color_code(color: Color) -> int:
+    """A color as one number, 0xbbggrr."""
     return color[0] | color[1] << 8 | color[2] << 16
 
 
@@ -268,6 +299,7 @@ def _list_some(values: tuple[UnmappedValue, ...], limit: int = 5) -> str:
 
 
 def _ranges(numbers: Iterable[int]) -> str:
+    """Numbers as text, such as "0–3, 7"."""
     ordered = sorted(numbers)
     starts = [n for n in ordered if n - 1 not in ordered]
     ends = [n for n in ordered if n + 1 not in ordered]

@@ -1,4 +1,4 @@
-"""Image and label files of a split: finding them, pairing them, reading them as a data set."""
+"""Image and label files of a split: how they are found, paired and read as a data set."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -12,15 +12,16 @@ from PIL import Image
 from ccnet.classes import IGNORE_INDEX
 from ccnet.datasets.dataset import SizeMismatchError
 from ccnet.datasets.labels import LabelMap
-from ccnet.images.reading import IMAGE_SUFFIXES, DataError, read_image
+from ccnet.images.reading import IMAGE_SUFFIXES, DataError, image_files, read_image
 
 LABEL_SUFFIX = ".png"
 LAYOUTS = (("{split}/images", "{split}/labels"), ("images/{split}", "labels/{split}"))
+"""Folders of images and of labels, relative to the root of a data set."""
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """The files of a split, sorted, and those that have no partner."""
+    """The files of a split, sorted, and those without a partner."""
 
     layout: str
     """Where they were found, relative to the root: two folders, or a list file."""
@@ -29,15 +30,21 @@ class Pairs:
     unmatched_images: tuple[Path, ...] = ()
     unmatched_labels: tuple[Path, ...] = ()
     missing: tuple[Path, ...] = ()
-    """Files that a list names and that don't exist."""
+    """Files that a list file names but that do not exist."""
 
 
 class PairedDataset(ABC):
-    """A data set of image and label files; a subclass says which files, and what labels mean.
+    """A data set of image and label files; a subclass finds the files and says what labels mean.
 
-    Image and label are both turned upright by their own EXIF orientation, so a label must be drawn
-    on the photograph as it is viewed. With `strict=False` files without a partner are left out
-    instead of raising DataError; `files` lists them.
+    Both the image and the label are turned upright by their own EXIF orientation, so a label must
+    be drawn on the photograph as it is viewed.
+
+    Args:
+        root: Folder of the data set.
+        files: The files of one split.
+        label_map: What the values in the label files stand for.
+        strict: Raise DataError for files without a partner. With False they are left out, and
+            `files` lists them.
     """
 
     ignore_index = IGNORE_INDEX
@@ -60,10 +67,14 @@ class PairedDataset(ABC):
     ) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]:
         image_path, label_path = self.files.pairs[index]
         image, label = read_image(image_path), self.label_map.read(label_path)
+        if image.dtype != np.uint8:  # a picture of 16 bits has been scaled, an array has not
+            raise DataError(
+                f"{image_path}: holds {image.dtype}; save it as uint8, 0 to 255.", path=image_path
+            )
         if image.shape[:2] != label.shape:
             raise SizeMismatchError(
                 f"{image_path} is {_size(image)}, its label {label_path} is {_size(label)}. "
-                + _mismatch_advice(image_path, label),
+                + _mismatch_advice(image_path, image, label),
                 path=image_path,
             )
         return image, label
@@ -76,13 +87,21 @@ class PairedDataset(ABC):
 def find_pairs(
     root: Path, split: str, layouts: Sequence[tuple[str, str]] = LAYOUTS, use_list: bool = True
 ) -> Pairs:
-    """Pairs images (.jpg .jpeg .png .bmp .webp .tif .tiff) with labels (.png) of the same stem.
+    """Find the images of a split, and for each the label (.png) of the same path and stem.
 
-    The first of `layouts` whose two folders exist is taken, sub-folders and all; hidden files are
-    skipped. If there is none, and `use_list`, the list file `<split>.txt`: lines "image label",
-    relative to the root, separated by a comma, a tab or blanks; blank and # lines are skipped.
-    Raises DataError where nothing of these exists or a line can't be read, never for files without
-    a partner: those are returned.
+    The first of `layouts` whose two folders both exist is used, with all their subfolders. Where
+    there is none, the list file `<split>.txt` is read: one pair per line, "image label", relative
+    to the root and separated by a comma, a tab or blanks. Empty lines and lines that begin with #
+    are skipped. Files without a partner raise nothing; they are in the result.
+
+    Args:
+        root: Folder of the data set.
+        split: Part of the data set, which takes the place of {split} in `layouts`.
+        layouts: Pairs of folders, of images and of labels, relative to the root.
+        use_list: Whether a list file may say the pairs.
+
+    Raises:
+        DataError: No layout and no list file is there, or a line of the list is not a pair.
     """
     if not root.is_dir():
         raise DataError(f"{root}: no such folder.", path=root)
@@ -116,12 +135,10 @@ def _pair_folders(images: Path, labels: Path, layout: str) -> Pairs:
 
 
 def _by_stem(folder: Path, suffixes: tuple[str, ...]) -> tuple[dict[Path, Path], list[Path]]:
-    """The files by their relative path without suffix, and those that can't have a partner."""
+    """The files by their relative path without suffix, and those that cannot have a partner."""
     files: dict[Path, Path] = {}
     spare = []
-    for path in sorted(folder.rglob("*")):
-        if path.name.startswith(".") or path.suffix.lower() not in IMAGE_SUFFIXES:
-            continue
+    for path in image_files(folder):
         stem = path.relative_to(folder).with_suffix("")
         if path.suffix.lower() not in suffixes or stem in files:
             spare.append(path)
@@ -132,7 +149,7 @@ def _by_stem(folder: Path, suffixes: tuple[str, ...]) -> tuple[dict[Path, Path],
 
 def _read_list(root: Path, listed: Path) -> Pairs:
     pairs, images, labels, missing = [], [], [], []
-    # a name in another encoding then shows up as a missing file
+    # a file name in another encoding is then reported as missing
     text = listed.read_text(encoding="utf-8-sig", errors="replace")
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip() or line.lstrip().startswith("#"):
@@ -141,8 +158,8 @@ def _read_list(root: Path, listed: Path) -> Pairs:
         names = [name.strip() for name in line.split(separator)]
         if len(names) != 2:
             raise DataError(
-                f"{listed}, line {number}: wants two paths, image and label, got {line!r}. "
-                "Separate paths that contain blanks by a comma or a tab.",
+                f"{listed}, line {number}: must hold two paths, image and label, got {line!r}. "
+                "Use a comma or a tab between paths that contain blanks.",
                 path=listed,
             )
         image, label = (root / name for name in names)
@@ -170,22 +187,27 @@ def _refuse_unmatched(root: Path, files: Pairs) -> None:
     ]
     if problems:
         raise DataError(
-            f"{root} ({files.layout}): {'; '.join(problems)}. An image and its label have the same "
-            "name, one of each, the label ending in .png; `ccnet check-data` lists all that don't.",
+            f"{root} ({files.layout}): {'; '.join(problems)}. Each image needs one label of the "
+            "same name that ends in .png; `ccnet check-data` lists all files without a partner.",
             path=root,
         )
     if not files.pairs:
-        raise DataError(f"{root} ({files.layout}): no images in there.", path=root)
+        raise DataError(f"{root} ({files.layout}): there are no images.", path=root)
 
 
-def _mismatch_advice(image_path: Path, label: UInt8[np.ndarray, "h w"]) -> str:
-    with Image.open(image_path) as stored:
-        if (stored.height, stored.width) == label.shape:
-            return (
-                "The label fits the photograph as stored, not as its EXIF orientation shows it: "
-                "turn the label, or remove the orientation from the image."
-            )
-    return "Resize the label to the image's size by nearest neighbour, or find the right file."
+def _mismatch_advice(
+    image_path: Path, image: UInt8[np.ndarray, "h w 3"], label: UInt8[np.ndarray, "label_h label_w"]
+) -> str:
+    is_turned = label.shape == image.shape[1::-1] and image_path.suffix.lower() != ".npy"
+    if is_turned:
+        with Image.open(image_path) as stored:
+            is_turned = (stored.height, stored.width) == label.shape
+    if is_turned:
+        return (
+            "The label fits the photograph as it is stored, not as its EXIF orientation shows it: "
+            "turn the label, or remove the orientation from the image."
+        )
+    return "Resize the label to the size of the image by nearest neighbor, or find the right file."
 
 
 def _size(array: np.ndarray) -> str:
@@ -193,5 +215,5 @@ def _size(array: np.ndarray) -> str:
 
 
 def relative_name(path: Path, root: Path) -> str:
-    """The path below the root with forward slashes; elsewhere the path as it is."""
+    """The path relative to the root, with forward slashes; a path elsewhere is unchanged."""
     return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()

@@ -1,4 +1,7 @@
-"""Joint transforms of image and label: scale, crop, mirror, colour. Loads no torch."""
+"""Random transforms of an image together with its label: scale, crop, mirror, color.
+
+Nothing here imports torch, so that `ccnet --help` answers at once.
+"""
 
 from dataclasses import dataclass
 
@@ -12,7 +15,9 @@ LUMA = np.array([0.299, 0.587, 0.114])
 RGB_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 YIQ_TO_RGB = np.linalg.inv(RGB_TO_YIQ)
 CROP_DRAWS = 10
+"""How often a crop is drawn while one class takes too much of it."""
 SHARE_SAMPLES = 64
+"""Samples per side from which the share of a class is judged."""
 
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom, in pixels of the image."""
@@ -20,46 +25,49 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class RandomTransform:
-    """Scale, crop, mirror and colour; the defaults are the paper's, with colour left alone.
+    """Random scale, crop, mirror and color; by default as in the paper, which changes no colors.
 
-    The crop is chosen first and only its window is resized, so the cost follows the crop, not the
-    image. Where the scaled image is smaller than the crop it lies at the top left; the rest is
-    `fill` in the image and 255 in the label.
+    The crop is chosen first and only its window is resized, so that the cost depends on the size of
+    the crop and not on that of the image. A scaled image that is smaller than the crop lies in its
+    top left corner; the rest is `fill` in the image and 255 in the label.
     """
 
     crop_size: tuple[int, int]
-    """Height and width of what comes out, in pixels."""
+    """Height and width of the result, in pixels."""
     scale: tuple[float, float] = (0.75, 2.0)
-    """Range of the random scale, uniform."""
+    """Smallest and largest factor of the size; the factor is uniform between them."""
     mirror: float = 0.5
-    """Probability of a left-right flip."""
+    """Probability of a left-right flip, 0 to 1."""
     max_class_share: float = 0.75
-    """The crop is drawn again, up to 10 times in all, while one class has more of its labelled
-    pixels than this (judged on 64×64 samples). 1 sets no limit."""
+    """Largest share of the labeled pixels of a crop that one class may have, 0 to 1. Above it the
+    crop is drawn again, 10 times at most. The share is judged from 64×64 samples; 1 is no limit."""
     brightness: float = 0.0
-    """Colours are multiplied by a factor from 1 ± this."""
+    """Colors are multiplied by a random factor from 1 ± this, 0 to 1; 0 changes nothing."""
     contrast: float = 0.0
-    """Distances from the mean grey are multiplied by a factor from 1 ± this."""
+    """Distances from the mean gray are multiplied by a random factor from 1 ± this, 0 to 1."""
     saturation: float = 0.0
-    """Distances from each pixel's grey are multiplied by a factor from 1 ± this."""
+    """Distances from the gray of each pixel are multiplied by a random factor from 1 ± this, 0 to
+    1."""
     hue: float = 0.0
-    """Colours are turned about the grey axis by up to ± this, in whole turns; at most 0.5."""
+    """Colors are rotated about the gray axis by up to ± this, in whole turns, 0 to 0.5."""
     fill: tuple[int, int, int] = (124, 116, 104)
-    """RGB colour of the padding, by default ImageNet's mean."""
+    """RGB color of the padding, by default the mean of ImageNet."""
 
     def __post_init__(self):
         low, high = self.scale
         if len(self.crop_size) != 2 or min(self.crop_size) < 1:
-            raise ValueError(f"crop_size is height and width in pixels, got {self.crop_size}")
+            raise ValueError(f"crop_size must be height and width in pixels, got {self.crop_size}")
         if not 0 < low <= high:
-            raise ValueError(f"scale wants 0 < low <= high, got {self.scale}")
+            raise ValueError(f"scale must be 0 < low <= high, got {self.scale}")
         if not 0 <= self.mirror <= 1:
-            raise ValueError(f"mirror is a probability, 0 to 1, got {self.mirror}")
+            raise ValueError(f"mirror must be a probability, 0 to 1, got {self.mirror}")
         if not 0 < self.max_class_share <= 1:
-            raise ValueError(f"max_class_share is above 0, at most 1, got {self.max_class_share}")
+            raise ValueError(
+                f"max_class_share must be above 0 and at most 1, got {self.max_class_share}"
+            )
         for name, limit in (("brightness", 1), ("contrast", 1), ("saturation", 1), ("hue", 0.5)):
             if not 0 <= getattr(self, name) <= limit:
-                raise ValueError(f"{name} goes from 0 to {limit}, got {getattr(self, name)}")
+                raise ValueError(f"{name} must be 0 to {limit}, got {getattr(self, name)}")
 
     def __call__(
         self,
@@ -67,9 +75,11 @@ class RandomTransform:
         label: UInt8[np.ndarray, "h w"],
         rng: np.random.Generator,
     ) -> tuple[UInt8[np.ndarray, "crop_h crop_w 3"], UInt8[np.ndarray, "crop_h crop_w"]]:
-        """One random view; image and label are sampled on the same sub-pixel grid."""
+        """One random view; image and label are sampled on the same subpixel grid."""
         if image.shape[:2] != label.shape:
-            raise ValueError(f"image {image.shape[:2]} and label {label.shape} differ in size")
+            raise ValueError(
+                f"the image is {image.shape[:2]} but its label is {label.shape} (height, width)"
+            )
         box, size = self._draw_window(label, rng)
         view = _resize_window(image, box, size, Image.Resampling.BILINEAR)
         target = _resize_window(label, box, size, Image.Resampling.NEAREST)
@@ -82,7 +92,7 @@ class RandomTransform:
     def _draw_window(
         self, label: UInt8[np.ndarray, "h w"], rng: np.random.Generator
     ) -> tuple[Box, tuple[int, int]]:
-        """The window in the image and its size after scaling, (h, w)."""
+        """A window of the image, and its size after scaling, (height, width)."""
         scale = rng.uniform(*self.scale)
         scaled = [max(1, round(side * scale)) for side in label.shape]
         height, width = (min(pair) for pair in zip(scaled, self.crop_size, strict=True))
@@ -97,9 +107,9 @@ class RandomTransform:
         return box, (height, width)
 
     def _jitter(self, view: Image.Image, rng: np.random.Generator) -> Image.Image:
-        """Brightness, contrast, saturation and hue in random order.
+        """Change brightness, contrast, saturation and hue, in random order.
 
-        Each is an affine map of RGB, so all four are one 3×4 matrix, applied and clipped once.
+        Each is an affine map of RGB, so all four make one 3×4 matrix, which is applied once.
         """
         if not (self.brightness or self.contrast or self.saturation or self.hue):
             return view
@@ -115,27 +125,29 @@ class RandomTransform:
 
 
 def largest_share(label: UInt8[np.ndarray, "h w"], box: Box) -> float:
-    """The largest class's share of the labelled pixels in a window, from 64×64 samples at most;
-    1 where all are ignored."""
+    """The share that the largest class has of the labeled pixels in a window, 0 to 1.
+
+    It is judged from 64×64 samples at most, and is 1 where all of them are ignored.
+    """
     left, top, right, bottom = (int(edge) for edge in box)
     step_y = max(1, -(-(bottom - top) // SHARE_SAMPLES))
     step_x = max(1, -(-(right - left) // SHARE_SAMPLES))
     window = label[top : max(bottom, top + 1) : step_y, left : max(right, left + 1) : step_x]
     counts = np.bincount(window.ravel(), minlength=IGNORE_INDEX + 1)[:IGNORE_INDEX]
-    labelled = counts.sum()
-    return float(counts.max() / labelled) if labelled else 1.0
+    labeled = counts.sum()
+    return float(counts.max() / labeled) if labeled else 1.0
 
 
 def _resize_window(
     array: np.ndarray, box: Box, size: tuple[int, int], resample: Image.Resampling
 ) -> Image.Image:
-    """The window of the array at a new size, as if the whole had been resized and then cropped."""
+    """The window at a new size, as if the whole array had been resized and then cropped."""
     left, top, right, bottom = box
     # the filter reaches one output pixel beyond the window
     margin_x, margin_y = (right - left) / size[1] + 1, (bottom - top) / size[0] + 1
     x, y = int(max(0.0, left - margin_x)), int(max(0.0, top - margin_y))
     part = array[y : int(bottom + margin_y) + 1, x : int(right + margin_x) + 1]
-    # rounding may carry the window past the part's edge by a hair, which Pillow refuses
+    # rounding may move the window slightly past the edge of the part, which Pillow refuses
     right, bottom = min(right - x, part.shape[1]), min(bottom - y, part.shape[0])
     return Image.fromarray(np.ascontiguousarray(part)).resize(
         (size[1], size[0]), resample, box=(left - x, top - y, right, bottom)
@@ -160,6 +172,7 @@ def _color_map(
 def _pad(
     picture: Image.Image, size: tuple[int, int], fill: int | tuple[int, int, int]
 ) -> np.ndarray:
+    """The picture in the top left corner of an array of this size, (height, width)."""
     if (picture.height, picture.width) == size:
         return np.array(picture)
     padded = Image.new(picture.mode, (size[1], size[0]), fill)

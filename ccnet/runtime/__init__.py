@@ -1,1 +1,1 @@
-"""Where a command runs: devices, processes, signals, disks."""
+"""Where a command runs: devices, processes, signals and disks."""

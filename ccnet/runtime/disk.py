@@ -1,4 +1,4 @@
-"""Files that outlive kills, power failures and full disks: written beside, flushed, renamed."""
+"""Files that survive kills, power failures and full disks: written apart, flushed, then renamed."""
 
 import errno
 import json
@@ -13,13 +13,19 @@ FULL = {
     errno.EDQUOT: "the disk quota is used up",
     errno.EFBIG: "the file would be larger than a limit (ulimit -f) or the file system allows",
 }
+"""Error numbers of a disk that takes no more, and what they mean."""
 
 
 def write_whole(path: Path, write: Callable[[Path], object], *, flush_to_disk: bool = True) -> None:
-    """Write beside the path, flush to disk, then rename: the file is the old or the new one.
+    """Replace a file at once: whenever the process dies, `path` is the old or the new file.
 
-    Without `flush_to_disk` this holds if the process is killed, but not if the machine crashes. It
-    is for many small files whose reader recognizes a damaged one: a flush takes some 16 ms.
+    Args:
+        path: of the file; missing folders are made.
+        write: writes the content to the path that it is given, next to `path`; that file is then
+            flushed to disk and renamed.
+        flush_to_disk: False leaves out the flush, which takes some 16 ms. The file is then still
+            whole after a kill of the process, but not after a crash of the machine. For many small
+            files whose reader recognizes a damaged one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = beside(path)
@@ -43,19 +49,22 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def beside(path: Path) -> Path:
-    """Where a file or folder is written before it takes its name."""
+    """Where a file or folder is written before it is renamed: .NAME.new in the same folder."""
     return path.with_name(f".{path.name}.new")
 
 
 def flush(path: Path) -> None:
-    """Have a file's content on disk, whatever becomes of the machine."""
+    """Return when the content of a file is on the disk itself."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 
 
 def flush_folder(path: Path) -> None:
-    """Have the names in a folder on disk: without it a power failure can undo a rename."""
-    if os.name == "nt":  # folders can't be opened there
+    """Return when the names in a folder are on the disk itself.
+
+    Without this a power failure can undo a rename.
+    """
+    if os.name == "nt":  # Windows cannot open a folder
         return
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -65,7 +74,7 @@ def flush_folder(path: Path) -> None:
 
 
 def disk_error(error: Exception) -> OSError | None:
-    """The operating system's error that an error is or, as safetensors does it, tells of."""
+    """The operating system's error that `error` is, or that its text names as safetensors' does."""
     if isinstance(error, OSError):
         return error
     if number := re.search(r"\(os error (\d+)\)", str(error)):

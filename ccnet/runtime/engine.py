@@ -1,9 +1,10 @@
-"""Where a command computes: device, processes and precision, by Lightning Fabric."""
+"""The device, the other processes and the precision of a command, through Lightning Fabric."""
 
 import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -17,19 +18,34 @@ from ccnet.runtime.processes import leaving_cleanly
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+    from lightning_fabric.strategies.strategy import Strategy
 
 WEEK = timedelta(days=7)
 FABRIC_PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
 
 
+@dataclass(frozen=True)
+class Engine:
+    """Fabric on the device of this process, and the precision that it computes with."""
+
+    fabric: "Fabric"
+    precision: str
+    """float32, bfloat16 or float16."""
+    scaler: torch.amp.GradScaler | None
+    """The loss scaler of float16; None in another precision."""
+
+
 @contextmanager
 def process_device(device: str, devices: int | None, num_nodes: int | None) -> Iterator[str]:
-    """Where this process computes; of several it is then in touch with the others."""
+    """The device of this process, as `start` takes its arguments, for work without training.
+
+    If it is one of several processes, they are connected inside the block.
+    """
     if not is_launched():
         yield device
         return
     with leaving_cleanly():
-        yield str(start(device, devices, num_nodes, strategy="independent").device)
+        yield str(start(device, devices, num_nodes, strategy="independent").fabric.device)
 
 
 def start(
@@ -38,89 +54,101 @@ def start(
     num_nodes: int | None = None,
     strategy: str = "ddp",
     precision: str = "float32",
-) -> "Fabric":
-    """Fabric on this process's device, in touch with the other processes if there are any.
+) -> Engine:
+    """Set up the device of this process and, if there are others, the connection to them.
 
     Args:
         device: auto, cpu, cuda, cuda:N or mps.
-        devices, num_nodes: None for what torchrun or SLURM started, else 1.
-        strategy: of several processes: "ddp" keeps a whole model in each, "fsdp" a part;
-            "independent" ones train nothing and wait for each other, a week if need be.
+        devices: processes per node. None: as many as torchrun or SLURM started; 1 without them.
+        num_nodes: machines. None: as many as torchrun or SLURM use; 1 without them.
+        strategy: of several processes. "ddp": each has a whole model. "fsdp": each has a part of
+            every weight. "independent": they do not train, and may wait a week for each other.
         precision: of autocast: float32, bfloat16, float16, or auto.
 
     Raises:
-        ValueError: no such device, or not as many processes as asked for.
+        ValueError: there is no such device, the number of processes is not the one that was
+            started, or the arguments contradict each other.
     """
     end_with_launcher()
     from lightning_fabric import Fabric
     from lightning_fabric.plugins import MixedPrecision
-    from lightning_fabric.strategies.ddp import DDPStrategy
-    from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
 
     picked = pick_device(device)
     precision = pick_precision(precision, picked)
     devices, num_nodes = count_processes(devices, num_nodes)
-    several = devices * num_nodes > 1
-    if several and picked.type == "mps":
-        raise ValueError("there is one MPS device; --devices 1 would work")
-    if picked.type == "cuda" and devices > torch.cuda.device_count():
-        raise ValueError(
-            f"{devices} devices asked for, and {torch.cuda.device_count()} CUDA devices are here"
-        )
-    if several and picked.index is not None:
-        raise ValueError(f"device={picked} names one device, devices={devices} asks for several")
+    num_processes = devices * num_nodes
+    require_devices(picked, devices, num_processes)
     arguments: dict[str, Any] = {"precision": FABRIC_PRECISION[precision]}
+    scaler = None
     if precision == "float16":
-        if strategy == "fsdp" and several:
+        if strategy == "fsdp" and num_processes > 1:
             raise ValueError("fsdp trains in float32 or bfloat16, not in float16")
         scaler = torch.amp.GradScaler(picked.type)
         arguments = {"plugins": MixedPrecision("16-mixed", picked.type, scaler)}
-    if several and strategy == "fsdp":
-        size = devices * num_nodes
-        arguments["strategy"] = ModelParallelStrategy(
-            shard, data_parallel_size=size, tensor_parallel_size=1
-        )
-    elif several and strategy == "independent":  # gloo sees at once when a process is gone
-        arguments["strategy"] = DDPStrategy(process_group_backend="gloo", timeout=WEEK)
-    elif several:
-        arguments["strategy"] = DDPStrategy()
+    if num_processes > 1:
+        arguments["strategy"] = distribution(strategy, num_processes)
     fabric = Fabric(
         accelerator=picked.type,
         devices=devices if picked.index is None else [picked.index],
         num_nodes=num_nodes,
         **arguments,
     )
-    # a 1×1 kernel has the same memory in either layout, which DDP can't know
+    # a 1×1 kernel occupies the same memory in both layouts, but DDP compares the strides
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
-    if several and is_restarted() and by_torchrun():
-        is_gloo = picked.type == "cpu" or strategy == "independent"
-        meet_again("gloo" if is_gloo else "nccl", WEEK if strategy == "independent" else None)
+    if num_processes > 1 and is_restarted() and by_torchrun():
+        is_independent = strategy == "independent"
+        backend = "gloo" if picked.type == "cpu" or is_independent else "nccl"
+        connect_after_restart(backend, WEEK if is_independent else None)
     fabric.launch()
-    return fabric
+    return Engine(fabric, precision, scaler)
 
 
-def meet_again(backend: str, timeout: timedelta | None) -> None:
-    """Start the process group of a restart apart from what the processes before it have left.
+def require_devices(device: torch.device, devices: int, num_processes: int) -> None:
+    """Raise ValueError if the processes of a node cannot each have a device of the kind."""
+    if num_processes > 1 and device.type == "mps":
+        raise ValueError("there is one MPS device; --devices 1 would work")
+    if device.type == "cuda" and devices > torch.cuda.device_count():
+        raise ValueError(
+            f"{devices} devices asked for, and {torch.cuda.device_count()} CUDA devices are here"
+        )
+    if num_processes > 1 and device.index is not None:
+        raise ValueError(f"device={device} names one device, devices={devices} asks for several")
 
-    torchrun's agent keeps its store over a restart; without a prefix of their own the new processes
-    find the addresses of the old ones there and wait for them (torch 2.13: 3 restarts of 8).
+
+def distribution(strategy: str, num_processes: int) -> "Strategy":
+    """Fabric's object for a strategy of several processes, as `start` names them."""
+    from lightning_fabric.strategies.ddp import DDPStrategy
+    from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
+
+    if strategy == "fsdp":
+        return ModelParallelStrategy(
+            shard, data_parallel_size=num_processes, tensor_parallel_size=1
+        )
+    if strategy == "independent":  # gloo notices at once when a process is gone
+        return DDPStrategy(process_group_backend="gloo", timeout=WEEK)
+    return DDPStrategy()
+
+
+def connect_after_restart(backend: str, timeout: timedelta | None) -> None:
+    """Make the process group of processes that torchrun has started again.
+
+    torchrun's agent keeps its key-value store over a restart. Without a prefix of their own the new
+    processes find the addresses of the previous ones in it, and wait for them (torch 2.13: 3 of 8
+    restarts).
     """
-    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
-        return  # rank 0 opens a store of its own then
-    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    store = dist.TCPStore(address, port, is_master=False)  # pyright: ignore[reportPrivateImportUsage]
-    own = dist.PrefixStore(os.environ["TORCHELASTIC_RESTART_COUNT"], store)  # pyright: ignore[reportPrivateImportUsage]
-    dist.init_process_group(
-        backend,
-        store=own,
-        rank=int(os.environ["RANK"]),
-        world_size=int(os.environ["WORLD_SIZE"]),
-        timeout=timeout,
-    )
+    # documented names that torch.distributed does not list as exported
+    rendezvous, prefix_store = dist.rendezvous, dist.PrefixStore  # pyright: ignore[reportPrivateImportUsage]
+    store, rank, world_size = next(rendezvous("env://"))
+    own = prefix_store(os.environ["TORCHELASTIC_RESTART_COUNT"], store)
+    dist.init_process_group(backend, store=own, rank=rank, world_size=world_size, timeout=timeout)
 
 
 def count_processes(devices: int | None, num_nodes: int | None) -> tuple[int, int]:
-    """Processes a node and nodes: what was started, which may not differ from what is asked for."""
+    """The processes per node and the nodes that were started.
+
+    Raises:
+        ValueError: `devices` or `num_nodes` is given and is another number.
+    """
     if "LOCAL_WORLD_SIZE" in os.environ and "WORLD_SIZE" in os.environ:  # torchrun
         local = int(os.environ["LOCAL_WORLD_SIZE"])
         started = local, int(os.environ["WORLD_SIZE"]) // local
@@ -142,7 +170,7 @@ def count_processes(devices: int | None, num_nodes: int | None) -> tuple[int, in
 
 
 def shard(model: nn.Module, mesh: Any) -> nn.Module:
-    """Parameters, gradients and optimizer states in parts over the processes (FSDP2)."""
+    """Distribute parameters, gradients and optimizer states over the processes (FSDP2)."""
     from torch.distributed.fsdp import fully_shard
 
     for stage in (*model.get_submodule("backbone").children(), model.get_submodule("head")):
@@ -150,14 +178,3 @@ def shard(model: nn.Module, mesh: Any) -> nn.Module:
             fully_shard(stage, mesh=mesh["data_parallel"])
     fully_shard(model, mesh=mesh["data_parallel"])
     return model
-
-
-def scaler(fabric: "Fabric") -> torch.amp.GradScaler | None:
-    """The loss scaler of float16; None with another precision."""
-    return getattr(fabric.strategy.precision, "scaler", None)
-
-
-def precision_of(fabric: "Fabric") -> str:
-    """What `start` took: float32, bfloat16 or float16."""
-    names = {name: key for key, name in FABRIC_PRECISION.items()}
-    return names[fabric.strategy.precision.precision]

@@ -1,10 +1,11 @@
-"""The processes of a run, one a device: what they add up and hand around.
+"""The processes of a run, one per device: sums and exchanges over all of them.
 
-Plain `torch.distributed`, whoever started it (`ccnet --devices`, torchrun, SLURM, Lightning's
-Trainer); with one process nothing is sent.
+Plain `torch.distributed`, whoever started the processes (`ccnet --devices`, torchrun, SLURM, or
+Lightning's Trainer). With one process nothing is sent.
 """
 
 import gc
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,86 +17,106 @@ from torch import Tensor, nn
 
 T = TypeVar("T")
 
+# gloo raises plain RuntimeErrors, also in torch 2.13; their texts are all that tells them apart
+LOST_CONNECTION = re.compile(
+    "Connection closed by peer|Connection reset by peer|Connection refused|Broken pipe|"
+    "Timed out waiting|Application timeout caused pair closure"
+)
+
 
 def num_processes() -> int:
-    return dist.get_world_size() if started() else 1
+    """Number of processes that compute together; 1 without a process group."""
+    return dist.get_world_size() if has_process_group() else 1
 
 
 def rank() -> int:
-    """Number of this process, 0 for the one that writes."""
-    return dist.get_rank() if started() else 0
+    """Number of this process, from 0; process 0 is the one that writes files."""
+    return dist.get_rank() if has_process_group() else 0
 
 
-def started() -> bool:
+def has_process_group() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 
 @torch.no_grad()
 def sum_over_processes(value: Tensor) -> Tensor:
-    """The sum of every process's `value`, the same in all; `value` itself isn't changed."""
+    """The sum of `value` over all processes, the same in all of them; `value` is not changed."""
     if num_processes() == 1:
         return value
     value = value.detach().clone()
-    with naming_a_lost_process():
+    with reporting_lost_processes():
         dist.all_reduce(value)
     return value
 
 
 @torch.no_grad()
 def gather_over_processes(value: Tensor) -> Tensor:
-    """Every process's `value`, all of one shape, one after the other along the first axis."""
+    """The tensors of all processes, which have one shape, concatenated along the first axis."""
     if num_processes() == 1:
         return value
     parts = [torch.empty_like(value) for _ in range(num_processes())]
-    with naming_a_lost_process():
+    with reporting_lost_processes():
         dist.all_gather(parts, value.contiguous())
     return torch.cat(parts)
 
 
 def objects_of_processes(value: T) -> list[T]:
-    """Every process's picklable `value`, by rank."""
+    """The picklable `value` of every process, in the order of their ranks."""
     if num_processes() == 1:
         return [value]
     values: list[T] = [value] * num_processes()
-    with naming_a_lost_process():
+    with reporting_lost_processes():
         dist.all_gather_object(values, value)
     return values
 
 
 @torch.no_grad()
-def take_buffers_of_first(model: nn.Module) -> None:
-    """Running statistics are a process's own where they aren't synchronised: take rank 0's."""
+def broadcast_buffers(model: nn.Module) -> None:
+    """Give every process the buffers of process 0.
+
+    Running statistics differ between processes where batch normalization is not synchronized.
+    """
     if num_processes() > 1:
-        with naming_a_lost_process():
+        with reporting_lost_processes():
             for buffer in model.buffers():
                 dist.broadcast(buffer, 0)
 
 
 @contextmanager
-def naming_a_lost_process() -> Iterator[None]:
-    """Raises ConnectionError where another process is gone; what stopped it is said there.
+def reporting_lost_processes() -> Iterator[None]:
+    """Turn the error of a lost connection into a ConnectionError; other errors pass unchanged.
 
-    Waits a moment first: a launcher ends this process then, and has one error to report.
+    The process that failed says itself why. This one waits two seconds before it raises, since a
+    launcher usually ends it in that time, and the first error is then the only one that is shown.
     """
     try:
         yield
     except RuntimeError as error:
+        if not is_lost_connection(error):
+            raise
         time.sleep(2)
         raise ConnectionError(
             f"process {rank()} has lost the others; the first error of theirs tells why"
         ) from error
 
 
+def is_lost_connection(error: RuntimeError) -> bool:
+    """Whether an error of `torch.distributed` says that another process cannot be reached."""
+    # NCCL's and the store's errors have classes of their own, gloo's have not
+    kinds = (dist.DistBackendError, dist.DistNetworkError, dist.DistStoreError)
+    return isinstance(error, kinds) or LOST_CONNECTION.search(str(error)) is not None
+
+
 @contextmanager
 def leaving_cleanly() -> Iterator[None]:
-    """Ends the process group behind the block, where there is one then.
+    """Destroy the process group at the end of the block, if there is one then.
 
-    gloo aborts now and then at the end of a process whose models still hold on to its group, so
-    what the block made has to be out of reach by its end.
+    gloo sometimes aborts a process at its end if a model still refers to the process group. So no
+    object that the block made may be reachable when it ends.
     """
     try:
         yield
     finally:
         gc.collect()
-        if started():
+        if has_process_group():
             dist.destroy_process_group()

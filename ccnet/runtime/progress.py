@@ -1,4 +1,4 @@
-"""Progress bars of counted work, or lines where there is no terminal."""
+"""Progress bars of counted work, or lines of text where there is no terminal."""
 
 import sys
 import time
@@ -10,11 +10,15 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from ccnet.runtime.processes import num_processes, rank
 
-LINE_SECONDS = 5.0  # without a terminal, a line at most this often
+LINE_SECONDS = 5.0  # without a terminal, shortest time between two lines
 
 
 def bar(*fields: str) -> Progress:
-    """A bar on standard error with elapsed and remaining time and `fields`; none off a terminal."""
+    """A bar on standard error with elapsed and remaining time; disabled without a terminal.
+
+    Args:
+        *fields: names of fields of its tasks that are shown as text.
+    """
     console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),
@@ -30,7 +34,7 @@ def bar(*fields: str) -> Progress:
 
 
 class CountProgress:
-    """A bar for `progress(done, total)` callbacks; a line every few seconds without a terminal."""
+    """A bar for `progress(done, total)` callbacks; without a terminal, a line every few seconds."""
 
     def __init__(self, description: str) -> None:
         self.bar = bar()
@@ -47,14 +51,14 @@ class CountProgress:
 
     def __call__(self, done: int, total: int) -> None:
         self.bar.update(self.task, completed=done, total=total)
-        due = time.monotonic() - self.last_line > LINE_SECONDS
-        if self.bar.disable and (due or done == total):
+        is_due = time.monotonic() - self.last_line > LINE_SECONDS
+        if self.bar.disable and (is_due or done == total):
             self.last_line = time.monotonic()
             print(f"{self.description}: {done}/{total}", file=sys.stderr, flush=True)
 
 
 def counting(description: str) -> AbstractContextManager[CountProgress | None]:
-    """The first process's bar, over its own share of what all do; None in the others."""
+    """The progress of process 0, which counts its own share of the work; None in the others."""
     if rank() > 0:
         return nullcontext()
     several = num_processes() > 1

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
-from functools import partial
+from functools import cache, partial
 from typing import Any, cast
 
 import torch
-from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ccnet.config import DataConfig, ModelConfig, OptimizerConfig, TrainConfig
 from ccnet.datasets import Scenes, SegmentationDataset, open_dataset
@@ -18,6 +18,8 @@ from ccnet.models.ccnet import CCNet
 from ccnet.models.loading import require_same_classes
 from ccnet.models.recompute import recompute
 from ccnet.weights import differences
+
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 def open_data(config: DataConfig) -> tuple[SegmentationDataset, SegmentationDataset]:
@@ -34,8 +36,15 @@ def new_model(
     source: CCNet | None,
     checkpoint: dict[str, Any] | None,
 ) -> CCNet:
-    """The network of a run with the weights of its checkpoint, else of a `source`, if any."""
-    if checkpoint is not None:  # all weights are in it
+    """The network of a run.
+
+    Args:
+        config: of the run.
+        data: gives the classes.
+        source: model to start from. None: initialized weights.
+        checkpoint: of a run that is resumed; its weights are loaded, and `source` does not count.
+    """
+    if checkpoint is not None:
         model = build_model(config, data, pretrained=None, **checkpoint["inherited"])
         model.load_state_dict(checkpoint["model"])
     elif source is not None:
@@ -48,7 +57,16 @@ def new_model(
 
 
 def build_model(config: TrainConfig, data: SegmentationDataset, **changes: Any) -> CCNet:
-    """A network for the data's classes; `changes` go before the configuration."""
+    """A network for the classes of the data.
+
+    Args:
+        config: of the run.
+        data: gives the classes and their colors.
+        **changes: arguments of `CCNet` that replace those of the configuration.
+
+    Raises:
+        ValueError: the configuration has another number of class weights than there are classes.
+    """
     weights = config.loss.class_weights
     if weights is not None and len(weights) != len(data.classes):
         raise ValueError(f"{len(weights)} class weights for {len(data.classes)} classes")
@@ -57,10 +75,14 @@ def build_model(config: TrainConfig, data: SegmentationDataset, **changes: Any) 
 
 
 def build_model_from(source: CCNet, config: TrainConfig, data: SegmentationDataset) -> CCNet:
-    """The same, started from another model of the same classes and of what no flag gives."""
+    """A network with the weights of another model, and with its arguments that no flag gives.
+
+    Raises:
+        ValueError: the model has other classes, another architecture, or not 3 channels.
+    """
     require_same_classes(source, data.classes)
     activation = source.arguments["activation"]
-    if activation != config.model.activation:  # the weights would fit another network
+    if activation != config.model.activation:  # the weights would load, into another function
         raise ValueError(
             f"the model to start from has activation {activation}, the configuration "
             f"{config.model.activation}; model.activation={activation} would work"
@@ -70,20 +92,51 @@ def build_model_from(source: CCNet, config: TrainConfig, data: SegmentationDatas
     model = build_model(config, data, pretrained=None, **inherited(source))
     weights = source.state_dict()
     if problems := differences(weights, model.state_dict()):
-        raise ValueError(f"the weights to start from don't fit the network: {problems}")
+        raise ValueError(f"the weights to start from do not fit the network: {problems}")
     model.load_state_dict(weights)
     return model
 
 
+def build_replica(config: TrainConfig, data: SegmentationDataset, model: CCNet) -> CCNet:
+    """A network for the full weights of `model`, on its device, before `model` is sharded.
+
+    Processes validate different numbers of images, so they cannot call a sharded model together.
+
+    Raises:
+        ValueError: the configuration asks for a moving average, which a sharded model has not.
+    """
+    if config.ema_decay is not None:
+        raise ValueError("fsdp keeps no moving average; strategy=ddp does")
+    replica = build_model(config, data, pretrained=None, **inherited(model))
+    return replica.to(next(model.parameters()).device)
+
+
+def build_moving_average(config: TrainConfig, model: CCNet) -> AveragedModel | None:
+    """A copy of the model whose weights and buffers follow it, if `ema_decay` is given."""
+    if config.ema_decay is None:
+        return None
+    decay = get_ema_multi_avg_fn(config.ema_decay)
+    return AveragedModel(model, multi_avg_fn=decay, use_buffers=True)
+
+
 def inherited(model: CCNet) -> dict[str, Any]:
-    """Arguments of a model that neither flags nor data give: normalisation, stem, dilation, ..."""
+    """The model's arguments that neither flags nor data give: normalization and others."""
     given = {field.name for field in fields(ModelConfig)}
     given |= {"num_classes", "classes", "palette", "metrics"}
     return {name: value for name, value in model.arguments.items() if name not in given}
 
 
 def freeze(model: CCNet, parts: Sequence[str], norms: bool) -> None:
-    """Parts don't learn any more, and neither do their statistics; `norms`: all normalisation."""
+    """Stop parts of the model from learning, including their batch normalization's statistics.
+
+    Args:
+        model: is changed.
+        parts: names of its modules.
+        norms: freeze batch normalization in the whole model.
+
+    Raises:
+        ValueError: there is no such part, or nothing is left to train.
+    """
     for part in named_parts(model, parts):
         part.requires_grad_(False)
     for norm in frozen_norms(model, parts, norms):
@@ -93,7 +146,7 @@ def freeze(model: CCNet, parts: Sequence[str], norms: bool) -> None:
 
 
 def to_training_mode(model: CCNet, parts: Sequence[str], norms: bool) -> None:
-    """Everything in training mode but the normalisation that `freeze` took."""
+    """Training mode for everything except the batch normalization that `freeze` stopped."""
     model.train()
     for norm in frozen_norms(model, parts, norms):
         norm.eval()
@@ -101,17 +154,53 @@ def to_training_mode(model: CCNet, parts: Sequence[str], norms: bool) -> None:
 
 def frozen_norms(model: CCNet, parts: Sequence[str], norms: bool) -> Iterator[nn.Module]:
     for part in [model] if norms else named_parts(model, parts):
-        yield from (module for module in part.modules() if isinstance(module, _BatchNorm))
+        yield from (module for module in part.modules() if isinstance(module, BATCH_NORMS))
 
 
 def recompute_parts(model: CCNet, parts: Sequence[str]) -> None:
-    """Activation checkpointing of parts: see `ccnet.models.recompute`."""
+    """Keep only the input of parts for the backward pass, which then runs the parts again.
+
+    Only the classes of the parts change, as under FSDP2: their names, parameters, attributes and
+    hooks stay as they are, and the model can be copied and pickled.
+
+    Raises:
+        ValueError: there is no such part.
+    """
     for part in named_parts(model, parts):
-        part.forward = partial(recompute, part.forward)
+        if not isinstance(part, Recomputed):
+            part.__class__ = recomputed(type(part))
+
+
+class Recomputed(nn.Module):
+    """Activation checkpointing of the forward pass of the class that follows in a subclass."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        return recompute(super().forward, features)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        classes = type(self).__mro__
+        original = classes[classes.index(Recomputed) + 1]
+        return new_recomputed, (original,), self.__getstate__()
+
+
+@cache
+def recomputed(original: type[nn.Module]) -> type[nn.Module]:
+    """A subclass of a module's class that recomputes its forward pass."""
+    return type(f"Recomputed{original.__name__}", (Recomputed, original), {})
+
+
+def new_recomputed(original: type[nn.Module]) -> nn.Module:
+    """An empty module for pickle and deepcopy to fill."""
+    subclass = recomputed(original)
+    return subclass.__new__(subclass)
 
 
 def named_parts(model: CCNet, names: Sequence[str]) -> list[nn.Module]:
-    """Modules by name. Raises ValueError, with the names there are, for one that there isn't."""
+    """The model's modules of some names.
+
+    Raises:
+        ValueError: there is no such module; the message lists some that there are.
+    """
     known = dict(model.named_modules())
     for name in names:
         if name not in known or not name:
@@ -121,7 +210,7 @@ def named_parts(model: CCNet, names: Sequence[str]) -> list[nn.Module]:
 
 
 def build_optimizer(config: OptimizerConfig, model: CCNet) -> Optimizer:
-    """One group a learning rate and a decay, of the parameters that learn."""
+    """An optimizer of the parameters that learn, with a group per learning rate and decay."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -139,7 +228,11 @@ def build_optimizer(config: OptimizerConfig, model: CCNet) -> Optimizer:
 
 
 def build_scheduler(config: OptimizerConfig, optimizer: Optimizer, steps: int) -> LRScheduler:
-    """Raises ValueError for a warm-up that doesn't fit."""
+    """The schedule of the learning rate over `steps` steps.
+
+    Raises:
+        ValueError: the warm-up is longer than the run, or the schedule is one_cycle.
+    """
     if config.schedule == "one_cycle":
         if config.warmup_steps:
             raise ValueError("one_cycle rises by itself: warmup_steps belongs to schedule=poly")
@@ -151,7 +244,7 @@ def build_scheduler(config: OptimizerConfig, optimizer: Optimizer, steps: int) -
 
 
 def poly(config: OptimizerConfig, steps: int, step: int) -> float:
-    """The share of its peak that a learning rate has at a step, counted from 0."""
+    """The learning rate at a step, counted from 0, as a share of its peak."""
     final = config.final_lr / config.lr if config.lr > 0 else 0.0
     share = final + (1 - final) * (1 - step / steps) ** config.power
     if step < config.warmup_steps:
@@ -159,8 +252,8 @@ def poly(config: OptimizerConfig, steps: int, step: int) -> float:
     return share
 
 
-def build_loss(config: TrainConfig, device: torch.device) -> SegmentationLoss:
+def build_loss(config: TrainConfig) -> SegmentationLoss:
     loss, weights = config.loss, None
     if loss.class_weights is not None:
-        weights = torch.tensor(loss.class_weights, device=device)
+        weights = torch.tensor(loss.class_weights)
     return SegmentationLoss(loss.auxiliary_weight, weights, loss.ohem_threshold, loss.ohem_min_kept)

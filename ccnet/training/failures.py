@@ -1,4 +1,4 @@
-"""What went wrong in a training step, in words that help."""
+"""Errors of a training step, explained: losses that are not finite, and lack of memory."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -7,10 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from ccnet.config import TrainConfig
-from ccnet.models.ccnet import CCNet
 from ccnet.runtime.processes import num_processes, objects_of_processes
 from ccnet.training.samples import TrainingBatches
-from ccnet.training.state import whole
+from ccnet.training.state import gather_full_state
 
 
 def describe_failure(
@@ -20,9 +19,22 @@ def describe_failure(
     losses: Sequence[Tensor],
     batches: TrainingBatches,
     name_of: Callable[[int], str],
-    model: CCNet,
+    model: nn.Module,
 ) -> str:
-    """The step, its loss and norms, and the files of the parts whose loss isn't finite, if any."""
+    """Describe a step whose loss or gradient is not finite; all processes have to call it.
+
+    The text names the files of the parts whose loss is not finite; all files of the step if the
+    loss of every part is finite.
+
+    Args:
+        step: its number, from 0.
+        loss: of the step.
+        norm: of its gradient.
+        losses: of this process's parts.
+        batches: tell which samples were in the parts.
+        name_of: the file name of a sample, from its index.
+        model: whose weights' norm is part of the text.
+    """
     parts = batches.parts_of(step)
     bad = [index for index, part in enumerate(losses) if not part.isfinite()]
     here = [name_of(index) for part in bad for _, index in parts[part]]
@@ -30,7 +42,7 @@ def describe_failure(
     if not files:
         everywhere = objects_of_processes([name_of(index) for part in parts for _, index in part])
         files = [name for names in everywhere for name in names]
-    weights = whole(nn.utils.get_total_norm([p.detach() for p in model.parameters()]))
+    weights = gather_full_state(nn.utils.get_total_norm([p.detach() for p in model.parameters()]))
     return (
         f"the loss is {loss.item():.6g} at step {step}, the gradient's norm {norm.item():.6g}, "
         f"the weights' {weights.item():.6g}; its files: {', '.join(files)}. A lower optimizer.lr, "
@@ -40,7 +52,7 @@ def describe_failure(
 
 @contextmanager
 def explaining_out_of_memory(config: TrainConfig) -> Iterator[None]:
-    """An allocation that failed becomes a MemoryError that says what takes less."""
+    """Turn the error of an allocation that failed into a MemoryError that says what takes less."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:

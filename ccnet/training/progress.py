@@ -1,20 +1,21 @@
-"""What a person sees of a run while it goes on: a bar or lines, and the logs."""
+"""What a run shows while it goes on, a bar or lines of text, and its two logs."""
 
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from statistics import fmean
 from typing import Self
 
 from ccnet.config import TrainConfig
 from ccnet.metrics import Scores
 from ccnet.runtime.progress import LINE_SECONDS, bar
-from ccnet.training.events import Events
 from ccnet.training.run_folder import RunFolder
+from ccnet.training.tensorboard import Curves
 
 
-class Silence:
-    """What `TrainingProgress` is in the processes that don't write."""
+class NoProgress:
+    """Takes the place of `TrainingProgress` in processes other than the first; does nothing."""
 
     def __enter__(self) -> Self:
         return self
@@ -25,25 +26,34 @@ class Silence:
     def ignore(self, *_: object) -> None:
         pass
 
-    step = row = validating = validated = say = ignore
+    finish_step = log_row = show_validation = log_validation = print_line = ignore
 
 
 class TrainingProgress:
-    """Shows loss, rate, speed, time left and the last mIoU, and writes log.csv and TensorBoard."""
+    """Shows loss, learning rate, speed, remaining time and the last mIoU of a run.
+
+    It also writes them to log.csv and for TensorBoard.
+
+    Args:
+        config: of the run.
+        folder: of the run; its log has been started.
+        step: from which the run goes on, 0 for a new one.
+        num_samples: images in the training data.
+    """
 
     def __init__(self, config: TrainConfig, folder: RunFolder, step: int, num_samples: int) -> None:
         self.config = config
         self.folder = folder
         self.first_step = step
         self.num_samples = num_samples
-        with folder.clear_when_full("TensorBoard's log", lambda: 4096):
-            self.tensorboard = Events(folder.tensorboard, start=step + 1)
+        with folder.explaining_full_disk("TensorBoard's log", lambda: 4096):
+            self.curves = Curves(folder.tensorboard, start=step + 1)
         self.bar = bar("status")
         self.task = self.bar.add_task(
             "training", total=config.steps, completed=step, status="loading data"
         )
         self.steps_in_row = 0
-        self.waited = 0.0
+        self.seconds_waited = 0.0
         self.miou = ""
         self.start = self.row_start = time.monotonic()
         self.last_line = 0.0
@@ -52,19 +62,34 @@ class TrainingProgress:
         self.bar.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.bar.stop()
-        self.tensorboard.close()
+        if kind is not None:
+            with suppress(OSError):  # the error that ends the run is the one to report
+                self.curves.close()
+            return
+        with self.folder.explaining_full_disk("TensorBoard's log", lambda: 4096):
+            self.curves.close()
 
-    def step(self, step: int, waited: float) -> None:
-        """Note a finished step, counted from 1, and the seconds until its images were there."""
+    def finish_step(self, step: int, seconds_waited: float) -> None:
+        """Count a step.
+
+        Args:
+            step: its number, from 1.
+            seconds_waited: until its images had been read.
+        """
         self.steps_in_row += 1
-        self.waited += waited
+        self.seconds_waited += seconds_waited
         self.bar.update(self.task, completed=step)
 
-    def row(self, step: int, losses_and_norms: Sequence[tuple[float, float]], lr: float) -> None:
-        """A row of the log: means over the steps since the last one; the gradient's norm is the one
-        before clipping, `waiting` the share of the time in which there were no images."""
+    def log_row(
+        self, step: int, losses_and_norms: Sequence[tuple[float, float]], lr: float
+    ) -> None:
+        """Write a row of the log: means over the steps since the last row.
+
+        The gradient's norm is the one before clipping; `waiting` is the share of the time that was
+        spent waiting for images.
+        """
         now = time.monotonic()
         losses, norms = zip(*losses_and_norms, strict=True)
         seconds = now - self.row_start
@@ -73,27 +98,29 @@ class TrainingProgress:
             "loss": fmean(losses),
             "lr": lr,
             "gradient_norm": fmean(norms),
-            "waiting": self.waited / seconds,
+            "waiting": self.seconds_waited / seconds,
             "images_per_second": self.steps_in_row * self.config.batch_size / seconds,
             "seconds": now - self.start,
         }
         self.write(step, row)
-        self.steps_in_row, self.waited, self.row_start = 0, 0.0, now
+        self.steps_in_row, self.seconds_waited, self.row_start = 0, 0.0, now
         status = (
             f"loss {row['loss']:.3f}  lr {lr:.1e}  {row['images_per_second']:.1f} images/s"
             f"{self.miou}"
         )
         self.bar.update(self.task, status=status)
-        due = now - self.last_line > LINE_SECONDS or step == self.config.steps
-        if self.bar.disable and due:
+        is_due = now - self.last_line > LINE_SECONDS or step == self.config.steps
+        if self.bar.disable and is_due:
             self.last_line = now
             left = (now - self.start) / (step - self.first_step) * (self.config.steps - step)
-            self.say(f"step {step}/{self.config.steps}  {status}  {left:.0f} s left")
+            self.print_line(f"step {step}/{self.config.steps}  {status}  {left:.0f} s left")
 
-    def validating(self, done: int, total: int) -> None:
+    def show_validation(self, done: int, total: int) -> None:
+        """Show how many of this process's images are validated."""
         self.bar.update(self.task, status=f"validating {done}/{total}")
 
-    def validated(self, step: int, scores: Scores) -> None:
+    def log_validation(self, step: int, scores: Scores) -> None:
+        """Write a row of the log with the scores of a validation."""
         row = {
             "miou": scores.miou,
             "pixel_accuracy": scores.pixel_accuracy,
@@ -101,16 +128,16 @@ class TrainingProgress:
         }
         self.write(step, row)
         self.miou = f"  mIoU {scores.miou:.3f}"
-        self.say(f"step {step}  validation mIoU {scores.miou:.4f}")
-        self.row_start = time.monotonic()  # the time of the validation isn't training's
+        self.print_line(f"step {step}  validation mIoU {scores.miou:.4f}")
+        self.row_start = time.monotonic()  # the next row measures training alone
 
     def write(self, step: int, row: dict[str, float]) -> None:
         self.folder.add_to_log(step=step, **row)
-        with self.folder.clear_when_full("TensorBoard's log", lambda: 4096):
-            for name, value in row.items():
-                self.tensorboard.add_scalar(name, value, step)
+        with self.folder.explaining_full_disk("TensorBoard's log", lambda: 4096):
+            self.curves.write(step, row)
 
-    def say(self, line: str) -> None:
+    def print_line(self, line: str) -> None:
+        """Print a line on standard error, above the bar if there is one."""
         if self.bar.disable:
             print(line, file=sys.stderr, flush=True)
         else:

@@ -1,8 +1,8 @@
-"""The folder of a training run: what lies in it, how it is written whole, how a run is resumed.
+"""The folder of a training run: what is in it, and how it survives kills and full disks.
 
-config.yaml    the resolved configuration          run.json       command, versions, commit, seed
-log.csv        loss, rate and scores by step       logs/          the same for TensorBoard
-model/, last/  the best and the last model         checkpoints/   the last two saves, for resuming
+config.yaml    the resolved configuration         run.json       command, versions, commit, seed
+log.csv        loss, rate and scores by step      logs/          the same for TensorBoard
+model/, last/  the best and the last model        checkpoints/   the last two saves, to resume from
 """
 
 import csv
@@ -53,7 +53,7 @@ COLUMNS: tuple[str, ...] = (
 
 
 class RunFolder:
-    """Where everything of one run lies. One process writes it; any number read it."""
+    """The files of one run. One process writes them; any number of processes may read them."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -67,9 +67,9 @@ class RunFolder:
         self.saves = Saves(self.checkpoints)
 
     def require_empty(self) -> None:
-        """Raises FileExistsError where a run, or anything else, is there already.
+        """Raise FileExistsError if the folder is a run, or contains anything else.
 
-        What a run leaves that is killed before its first save counts as nothing.
+        The files of a run that was killed before its first save do not count.
         """
         there = set(self.path.iterdir()) if self.path.is_dir() else {self.path}
         if not self.path.exists() or not there:
@@ -86,7 +86,7 @@ class RunFolder:
     def create(
         self, config: TrainConfig, device: torch.device | None = None, processes: int = 1
     ) -> None:
-        """Write what the run is made of: its configuration, command, versions and machine."""
+        """Write config.yaml, and run.json with the command, versions and machine of the run."""
         facts = {
             "command": sys.argv,
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -101,47 +101,48 @@ class RunFolder:
             "libraries": {name: version(name) for name in LIBRARIES},
         }
         self.path.mkdir(parents=True, exist_ok=True)
-        with self.clear_when_full("run.json and config.yaml", lambda: 4096):
+        with self.explaining_full_disk("run.json and config.yaml", lambda: 4096):
             write_json(self.facts, facts)
             write_text(self.config, to_yaml(config))
             flush_folder(self.path.parent)
 
     def can_resume(self) -> bool:
-        """Whether there is any save; `load` tells whether one is good."""
+        """Whether there is any save; only `load` finds out whether one is good."""
         return self.saves.any()
 
     def save(self, state: dict[str, Any]) -> None:
-        """Keep a state, which has its "step", beside the good one of an earlier step.
+        """Save a state, which contains its "step", and keep the good save of an earlier step.
 
-        Raises OSError on a full disk; the saves before it stay as they are.
+        Raises OSError if the disk is full; the earlier saves then stay as they are.
         """
-        with self.clear_when_full(f"the save of step {state['step']}", lambda: saved_size(state)):
+        what = f"the save of step {state['step']}"
+        with self.explaining_full_disk(what, lambda: saved_size(state)):
             if self.log.exists():
-                flush(self.log)  # no save is ahead of it
+                flush(self.log)  # the log on disk is never behind a save
             self.saves.save(state)
 
     def load(self) -> dict[str, Any]:
-        """The state of the newest good save; newer bad ones are named on standard error.
+        """The state of the newest good save; newer damaged ones are named on standard error.
 
-        Raises FileNotFoundError where there is no save, ValueError where none is good.
+        Raises FileNotFoundError if there is no save, ValueError if none is good.
         """
         return self.newest()[1]
 
     def newest(self) -> tuple[Path, dict[str, Any]]:
-        """`load`'s state and its file: one process finds it, and the others `read` it."""
+        """The newest good save and its state: process 0 finds it, and the others `read` it."""
         return self.saves.newest()
 
     def read(self, path: Path) -> dict[str, Any]:
-        """The state of one save. Raises ValueError, naming the file, for one that isn't good."""
+        """The state of one save. Raises ValueError, with the file's name, if it is damaged."""
         return self.saves.read(path)
 
     def save_model(self, model: CCNet, folder: Path) -> None:
-        """Replace a model folder; one that was there stays whole until the new one is written."""
-        fresh, old = beside(folder), replaced(folder)
+        """Write a model folder; an existing one is replaced when the new one is complete."""
+        fresh, old = beside(folder), replaced_path(folder)
         self.repair_model(folder)
         weights = model.state_dict().values()
         what = f"the model folder {folder.name}"
-        with self.clear_when_full(what, lambda: sum(tensor.nbytes for tensor in weights)):
+        with self.explaining_full_disk(what, lambda: sum(tensor.nbytes for tensor in weights)):
             try:
                 model.save_pretrained(fresh)
                 for file in fresh.iterdir():
@@ -156,7 +157,8 @@ class RunFolder:
         shutil.rmtree(old, ignore_errors=True)
 
     def repair_model(self, folder: Path) -> None:
-        fresh, old = beside(folder), replaced(folder)
+        """Finish or undo what a killed `save_model` began."""
+        fresh, old = beside(folder), replaced_path(folder)
         if old.exists() and not folder.exists():  # killed between the two renames of save_model
             old.rename(folder)
             flush_folder(folder.parent)
@@ -164,46 +166,52 @@ class RunFolder:
             shutil.rmtree(leftover, ignore_errors=True)
 
     def repair(self) -> None:
-        """Put back what a killed run had moved aside, remove what it left half written."""
+        """Restore what a killed run had renamed, and remove what it had not finished writing."""
         for folder in (self.best_model, self.last_model):
             self.repair_model(folder)
         files = [beside(file) for file in (self.config, self.facts, self.log)]
-        for half in [*files, *self.saves.halves()]:
-            half.unlink(missing_ok=True)
+        for unfinished in [*files, *self.saves.unfinished()]:
+            unfinished.unlink(missing_ok=True)
 
     def start_log(self, step: int, validated: int | None = None) -> None:
-        """Keep the whole rows that a run which goes on from a save won't write again.
+        """Start log.csv, or cut it back to a save, from which the run then writes each row again.
 
         Args:
-            step: of the save, with which training's rows end.
-            validated: step of the last validation that the save knows of, with which validations'
-                rows end; `step` unless given.
+            step: of the save; rows of training after it are removed.
+            validated: step of the last validation in the save; rows of validations after it are
+                removed. None: `step`.
         """
         lines = [",".join(COLUMNS)]
         if self.log.exists():
             text = self.log.read_text(encoding="utf-8", errors="replace")
-            rows = text.split("\n")[1:-1]  # what follows the last line's end is torn
+            rows = text.split("\n")[1:-1]  # after the last line's end there is half a row at most
             lines += [row for row in rows if is_kept(row, step, validated)]
-        with self.clear_when_full("log.csv", lambda: sum(map(len, lines))):
+        with self.explaining_full_disk("log.csv", lambda: sum(map(len, lines))):
             write_text(self.log, "".join(f"{line}\n" for line in lines))
 
     def add_to_log(self, **row: float) -> None:
-        full = self.clear_when_full("a row of log.csv", lambda: 100)  # bytes, about
-        with full, self.log.open("a", newline="") as file:
+        """Append a row, of some of the columns, to log.csv."""
+        explaining = self.explaining_full_disk("a row of log.csv", lambda: 100)
+        with explaining, self.log.open("a", newline="") as file:
             csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(
                 {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()}
             )
 
     @contextmanager
-    def clear_when_full(self, what: str, num_bytes: Callable[[], int]) -> Iterator[None]:
-        """A full disk's OSError says what was lacking, what is whole, and how to go on."""
+    def explaining_full_disk(self, what: str, num_bytes: Callable[[], int]) -> Iterator[None]:
+        """Make the OSError of a full disk say what needs how much room, and how to go on.
+
+        Args:
+            what: is written in the block, in words.
+            num_bytes: its size; called only after an error.
+        """
         try:
             yield
         except Exception as error:
             cause = disk_error(error)
             if cause is None or cause.errno not in FULL:
                 raise
-            self.saves.good.clear()  # what the text calls whole is read again
+            self.saves.good.clear()  # the save that the message names is read again first
             good = next(
                 (path.name for path in self.saves.paths() if self.saves.is_good(path)), None
             )
@@ -213,7 +221,7 @@ class RunFolder:
                 rest += f"`ccnet train --resume {self.path}` goes on from it"
             needed, free = num_bytes(), shutil.disk_usage(self.path).free
             full = OSError(
-                f"{what} couldn't be written to {self.path}: {FULL[cause.errno]}; "
+                f"{what} could not be written to {self.path}: {FULL[cause.errno]}; "
                 f"needed {readable_size(needed)}, free {readable_size(free)}; {rest}"
             )
             full.errno = cause.errno  # as an argument it would stand before the text
@@ -221,6 +229,7 @@ class RunFolder:
 
 
 def is_kept(row: str, step: int, validated: int | None) -> bool:
+    """Whether a row of log.csv is complete and stays when the run goes on; see `start_log`."""
     values = row.split(",")
     if len(values) != len(COLUMNS) or not values[0].isdecimal():
         return False
@@ -228,8 +237,8 @@ def is_kept(row: str, step: int, validated: int | None) -> bool:
     return int(values[0]) <= (validated if is_validation and validated is not None else step)
 
 
-def replaced(folder: Path) -> Path:
-    """Where a folder lies while its successor takes its name."""
+def replaced_path(folder: Path) -> Path:
+    """Where the previous model folder is while the new one takes its name."""
     return folder.with_name(f".{folder.name}.old")
 
 
@@ -243,7 +252,7 @@ def device_name(device: torch.device) -> str:
 
 
 def source_commit() -> str | None:
-    """Commit of the project's checkout; None for an installed package or without git."""
+    """The commit of this checkout; None in an installed package or without git."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists() or (git := shutil.which("git")) is None:
         return None

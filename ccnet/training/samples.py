@@ -1,4 +1,4 @@
-"""The samples of a training run: which, in what order, how transformed, from (seed, step) alone."""
+"""The samples of a training run: their order and their transforms, from (seed, step) alone."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -20,11 +20,25 @@ Callback = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 class TrainingBatches:
-    """The batches of steps `start` to `steps` as lists of (epoch, index): a DataLoader's sampler.
+    """The batches of steps `start` to `steps`, as lists of (epoch, index): a DataLoader's sampler.
 
-    Each epoch is a permutation drawn from (seed, epoch); a batch may span two epochs. The batch of
-    a step doesn't depend on where the run began: a resumed run sees what it would have seen. Of a
-    batch each process has an equal share, and takes it in `parts` lists, one after the other.
+    The order of an epoch is a permutation drawn from (seed, epoch); a batch may span two epochs.
+    The batch of a step does not depend on `start`, so a resumed run sees the same batches as one
+    that was never stopped. Each process has an equal share of a batch, and takes it in `parts`
+    lists.
+
+    Args:
+        num_samples: images in the data set.
+        batch_size: images per step, of all processes together.
+        steps: the step after the last one.
+        seed: of the order.
+        start: the first step.
+        process: rank of this process.
+        num_processes: that share the batches.
+        parts: lists per step and process.
+
+    Raises:
+        ValueError: the data set is empty, or the batch cannot be divided equally.
     """
 
     def __init__(
@@ -43,7 +57,7 @@ class TrainingBatches:
             raise ValueError("the data set has no images to train on")
         if batch_size % (num_processes * parts):
             raise ValueError(
-                f"batch_size {batch_size} can't be shared by {num_processes} processes in {parts} "
+                f"batch_size {batch_size} cannot be shared by {num_processes} processes in {parts} "
                 f"parts each (accumulate); multiples of {num_processes * parts} can"
             )
         self.num_samples = num_samples
@@ -64,7 +78,7 @@ class TrainingBatches:
             yield from self.parts_of(step)
 
     def parts_of(self, step: int) -> list[list[tuple[int, int]]]:
-        """This process's samples of a step, in parts."""
+        """This process's samples of a step, one list per part."""
         size = self.batch_size // (self.num_processes * self.parts)
         start = step * self.batch_size + self.process * self.parts * size
         return [
@@ -81,13 +95,18 @@ class TrainingBatches:
 
 
 class AugmentedDataset(Dataset[tuple[Tensor, Tensor]]):
-    """A data set's samples, transformed and as tensors; a sample's key is (epoch, index).
+    """The samples of a data set as tensors, after a random transform; a key is (epoch, index).
 
-    The randomness of a sample comes from (seed, epoch, index) alone, so it does not depend on the
-    number of workers or on what was read before. `transform` is a `RandomTransform`, None, or any
-    `callable(image, label)` on arrays that returns an RGB uint8 image and an integer label of the
-    same size; around it Python's, numpy's and torch's global generators are seeded, then put back.
-    A generator that the callable keeps to itself isn't seen: seed it from one of these three.
+    The random numbers of a sample follow from (seed, epoch, index) alone, so they do not depend on
+    the number of workers or on the samples read before.
+
+    Args:
+        dataset: gives images and labels as arrays.
+        transform: a `RandomTransform`, None, or any `callable(image, label)` on arrays that returns
+            an RGB uint8 image and an integer label of the same size. For a callable, the global
+            generators of Python, NumPy and torch are seeded, and restored afterwards. A generator
+            of its own it has to seed from one of these.
+        seed: 0 or more.
     """
 
     def __init__(
@@ -108,10 +127,10 @@ class AugmentedDataset(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(
         self, key: tuple[int, int]
     ) -> tuple[UInt8[Tensor, "3 h w"], Int64[Tensor, "h w"]]:
-        """The sample of an epoch: image 0–255, label 0..classes-1 or 255.
+        """An image from 0 to 255, and its label: 0 to classes - 1, or 255.
 
-        Raises DataError for unreadable files and ValueError for what a callable returns wrongly;
-        any error says which sample it was.
+        Raises DataError for a file that cannot be read, and ValueError if a callable returns
+        something unsuitable. Every error has a note that names the sample.
         """
         epoch, index = key
         try:
@@ -139,22 +158,29 @@ class AugmentedDataset(Dataset[tuple[Tensor, Tensor]]):
 
 
 def new_loader(
-    samples: AugmentedDataset, batches: TrainingBatches, num_workers: int, *, pinned: bool
+    samples: AugmentedDataset, batches: TrainingBatches, num_workers: int, device: torch.device
 ) -> DataLoader:
-    """Reads batches ahead in `num_workers` processes; the same batches whatever their number."""
+    """A loader that reads ahead in `num_workers` processes; their number changes no batch.
+
+    Args:
+        samples: are read.
+        batches: which of them, in what order.
+        num_workers: 0: this process reads.
+        device: that the batches go to; for CUDA they are read into page-locked memory.
+    """
     return DataLoader(
         samples,
         batch_sampler=cast(Any, batches),
         collate_fn=collate,
         num_workers=num_workers,
-        generator=torch.Generator(),  # its own: the global one belongs to dropout
+        generator=torch.Generator(),  # the global one is dropout's
         worker_init_fn=leave_signals_to_the_main_process,
-        pin_memory=pinned,
+        pin_memory=device.type == "cuda",
     )
 
 
 def collate(samples: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """A batch of samples. Raises ValueError where their sizes differ."""
+    """A batch of samples. Raises ValueError if their sizes differ."""
     sizes = {tuple(label.shape) for _, label in samples}
     if len(sizes) > 1:
         given = ", ".join(f"{width}×{height}" for height, width in sorted(sizes))
@@ -168,7 +194,11 @@ def collate(samples: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
 
 @contextmanager
 def seeded_globals(seed: int) -> Iterator[None]:
-    """Seeds the CPU generators of `random`, numpy and torch inside the block, 0 to 2³²-1."""
+    """Seed the CPU generators of Python, NumPy and torch inside the block, and restore them.
+
+    Args:
+        seed: 0 to 2³² - 1.
+    """
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     random.seed(seed)
     np.random.seed(seed)
@@ -191,7 +221,7 @@ def _check_result(result: object, num_classes: int, name: str) -> None:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise ValueError(
             f"{name}: the transform's image must be uint8 (h, w, 3), 0–255, got {image.dtype} "
-            f"{image.shape}; the model normalises it and takes it as a tensor"
+            f"{image.shape}; the model normalizes it"
         )
     if not np.issubdtype(label.dtype, np.integer) or label.shape != image.shape[:2]:
         raise ValueError(
@@ -202,5 +232,5 @@ def _check_result(result: object, num_classes: int, name: str) -> None:
     if wrong.size:
         raise ValueError(
             f"{name}: the transform's label holds {wrong[0]}; it may hold 0–{num_classes - 1} and "
-            f"{IGNORE_INDEX}. Resize labels by nearest neighbour and pad them with {IGNORE_INDEX}"
+            f"{IGNORE_INDEX}. Resize labels by nearest neighbor and pad them with {IGNORE_INDEX}"
         )

@@ -1,7 +1,7 @@
-"""The saves of a run: written so that a kill leaves each whole or absent, verified when read.
+"""The saves of a run: complete or absent after a kill, and verified when they are read.
 
-A save is step-00000123.0123456789abcdef.pt: its step, and how the SHA-256 of its content begins.
-One rename makes it valid; reading it again tells whether it still is.
+A save is named step-00000123.0123456789abcdef.pt: its step, and the first 16 digits of the SHA-256
+of its content. Renaming the written file makes the save valid; reading it checks the digest.
 """
 
 import hashlib
@@ -20,31 +20,31 @@ NAME = re.compile(r"step-(\d{8,})\.([0-9a-f]{16})\.pt")
 
 
 class Saves:
-    """A folder with the last two saves of a run. One process writes it; any number read it."""
+    """A folder with the last two saves of a run. One process writes; any number may read."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.good: set[Path] = set()  # written or read by this process
 
     def paths(self) -> list[Path]:
-        """Whatever is named as a save, the newest first."""
+        """All files that are named as saves, the newest first."""
         if not self.folder.is_dir():
             return []
         paths = [path for path in self.folder.iterdir() if NAME.fullmatch(path.name)]
         return sorted(paths, key=lambda p: (step_of(p), p.stat().st_mtime_ns), reverse=True)
 
     def any(self) -> bool:
-        """Whether anything is named as a save; other processes may ask while one writes."""
+        """Whether a file is named as a save; any process may ask, also while one writes."""
         return self.folder.is_dir() and any(NAME.fullmatch(p.name) for p in self.folder.iterdir())
 
-    def halves(self) -> list[Path]:
-        """What a kill in the middle of a save leaves."""
+    def unfinished(self) -> list[Path]:
+        """The files that were not complete when the process was killed."""
         return list(self.folder.glob(".step-*.new"))
 
     def save(self, state: dict[str, Any]) -> Path:
-        """Keep a state by its "step", and of the earlier ones only the newest good one.
+        """Write a state, which contains its "step"; keep the newest good save of an earlier step.
 
-        Raises OSError where it can't be written; what was there before is untouched then.
+        Raises OSError if it cannot be written; the earlier saves then stay as they are.
         """
         step = state["step"]
         if not self.folder.is_dir():
@@ -62,26 +62,27 @@ class Saves:
             fresh.unlink(missing_ok=True)
         flush_folder(self.folder)
         self.good.add(path)
-        self.keep(path)
+        self.remove_others(path)
         return path
 
-    def keep(self, newest: Path) -> None:
-        """Remove all but a save and the good one of an earlier step.
+    def remove_others(self, newest: Path) -> None:
+        """Remove all saves except `newest` and the newest good one of an earlier step.
 
-        Those of later steps are bad, or of a course that the run has left by falling back.
+        Saves of later steps are damaged, or from a timeline that was abandoned by resuming an older
+        save.
         """
         others = [path for path in self.paths() if path != newest]
         earlier = (path for path in others if step_of(path) < step_of(newest))
         previous = next((path for path in earlier if self.is_good(path)), None)
-        for path in [*others, *self.halves()]:
+        for path in [*others, *self.unfinished()]:
             if path != previous:
                 path.unlink()
                 self.good.discard(path)
 
     def newest(self) -> tuple[Path, dict[str, Any]]:
-        """The newest good save and its state; newer bad ones are named on standard error.
+        """The newest good save and its state; newer damaged ones are named on standard error.
 
-        Raises FileNotFoundError where there is no save, ValueError where none is good.
+        Raises FileNotFoundError if there is no save, ValueError if none is good.
         """
         failures = []
         for path in self.paths():
@@ -96,38 +97,39 @@ class Saves:
         if failures:
             raise ValueError("\n  ".join(["no run to resume: no save is good", *failures]))
         raise FileNotFoundError(
-            f"no run to resume: there is no save in {self.folder}; a run stopped before its first "
-            "one is started again"
+            f"no run to resume: there is no save in {self.folder}; start a run again that was "
+            "stopped before its first save"
         )
 
     def read(self, path: Path) -> dict[str, Any]:
         """The state of one save, on the CPU.
 
-        Nothing in the file runs: it may hold tensors and plain values only. Raises ValueError, with
-        the file's name, for whatever isn't as it was written.
+        No code in the file is run: it may contain only tensors and plain values. Raises ValueError,
+        with the file's name, if the content is not what was written.
         """
         name = NAME.fullmatch(path.name)
         if name is None:
             raise ValueError(f"{path} is not named as a save, step-STEP.DIGEST.pt")
         try:
             with path.open("rb") as file:
-                # torch's reader doesn't notice every changed byte
+                # torch.load does not notice every changed byte
                 if not hashlib.file_digest(file, "sha256").hexdigest().startswith(name[2]):
-                    raise ValueError("truncated or changed, its SHA-256 isn't that of its name")
+                    raise ValueError("truncated or changed, its SHA-256 is not that of its name")
                 file.seek(0)
                 state = torch.load(file, map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError as error:  # torch's text tells how to load it all the same
-            message = f"{path} isn't loaded: it holds other things than tensors and plain values"
+        except pickle.UnpicklingError as error:  # torch's message says how to load it nevertheless
+            message = f"{path} is not loaded: it holds other things than tensors and plain values"
             raise ValueError(message) from error
-        except Exception as error:  # a strange archive can raise anything
-            raise ValueError(f"{path} can't be read: {error}") from error
+        except Exception as error:  # an invalid archive can raise anything
+            raise ValueError(f"{path} cannot be read: {error}") from error
         step = state.get("step") if isinstance(state, dict) else None
         if not isinstance(step, int) or step != step_of(path):
-            raise ValueError(f"{path} can't be read: it holds no state of step {step_of(path)}")
+            raise ValueError(f"{path} cannot be read: it holds no state of step {step_of(path)}")
         self.good.add(path)
         return state
 
     def is_good(self, path: Path) -> bool:
+        """Whether a save can be read; read only once by this process."""
         if path in self.good:
             return True
         try:
@@ -138,7 +140,7 @@ class Saves:
 
 
 class HashedFile:
-    """What torch.save writes into: a file, with the digest and the size of what went there."""
+    """A file for torch.save that also computes the SHA-256 and the size of what is written."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
@@ -160,10 +162,11 @@ class HashedFile:
 
 
 def write_state(state: dict[str, Any], file: BinaryIO) -> HashedFile:
+    """Write a state with torch.save. Raises OSError if the disk is full."""
     hashed = HashedFile(file)
     try:
         torch.save(state, hashed)  # pyright: ignore[reportArgumentType]
-    except RuntimeError:  # torch's own, about a position, hides what the disk said
+    except RuntimeError:  # torch reports a wrong file position and hides the cause
         if hashed.error is None:
             raise
         raise hashed.error from None
@@ -171,10 +174,11 @@ def write_state(state: dict[str, Any], file: BinaryIO) -> HashedFile:
 
 
 def saved_size(state: dict[str, Any]) -> int:
-    """Bytes that a save of the state takes."""
+    """Size of a save of the state in bytes."""
     with Path(os.devnull).open("wb") as nowhere:
         return write_state(state, nowhere).size
 
 
 def step_of(path: Path) -> int:
+    """The step in the name of a save."""
     return int(path.name.split(".")[0].removeprefix("step-"))

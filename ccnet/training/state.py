@@ -1,4 +1,4 @@
-"""What changes from step to step of a training run and a resumed one needs."""
+"""What changes from step to step of a run, and what a resumed run needs of it."""
 
 import math
 from typing import Any
@@ -16,27 +16,34 @@ KEYS += ("skipped_in_a_row", "unlogged")
 
 
 class TrainingState:
-    """The step, and the parts of a run that learn or count; the same in all processes.
+    """The step that a run has reached, and its parts that learn or count.
 
-    There are no random states in it: a step's randomness follows from the seed and its number. A
-    checkpoint has whole tensors whatever the strategy, so a run may go on with other devices.
+    It is the same in all processes. It holds no random states: the random numbers of a step follow
+    from the seed and the number of the step. A checkpoint holds full tensors whatever the strategy,
+    so a run may go on with other devices.
 
     Args:
-        model: that has a checkpoint's weights already (`assembly.new_model`), since a sharded one
-            takes none.
-        optimizer: of its parameters.
-        others: anything with `state_dict` and `load_state_dict`: schedule, scaler, moving average.
+        model: already has the weights of the checkpoint, if there is one (`assembly.new_model`),
+            because a sharded model cannot load them.
+        optimizer: of the model's parameters.
+        others: objects with `state_dict` and `load_state_dict` by name: the schedule, the loss
+            scaler of float16, the moving average. None: the run has no such object.
     """
 
     def __init__(self, model: CCNet, optimizer: Optimizer, others: dict[str, Any]) -> None:
         self.model = model
         self.optimizer = optimizer
-        self.others = others
+        self.others = {name: part for name, part in others.items() if part is not None}
         self.step = 0
         self.validated = 0  # step of the last validation
         self.best_miou = -math.inf
         self.skipped_in_a_row = 0
         self.unlogged: list[tuple[float, float]] = []  # loss and norm of steps since the last row
+
+    def finish_step(self, loss: float, norm: float) -> None:
+        """Count a step, of which the log's next row shows the loss and the gradient's norm."""
+        self.step += 1
+        self.unlogged.append((loss, norm))
 
     def row_is_due(self, config: TrainConfig) -> bool:
         return self.step % config.log_every == 0 or self.step == config.steps
@@ -46,10 +53,10 @@ class TrainingState:
         return self.step > self.validated and (at_end or self.step % config.validate_every == 0)
 
     def to_dict(self) -> dict[str, Any]:
-        """For `load`; where the model is sharded all processes have to call it together."""
+        """The checkpoint that `load` takes. If the model is sharded, all processes must call it."""
         return {
-            "model": whole(self.model.state_dict()),
-            "optimizer": whole(self.optimizer.state_dict()),
+            "model": gather_full_state(self.model.state_dict()),
+            "optimizer": gather_full_state(self.optimizer.state_dict()),
             "others": {name: part.state_dict() for name, part in self.others.items()},
             "inherited": inherited(self.model),
             "step": self.step,
@@ -60,9 +67,10 @@ class TrainingState:
         }
 
     def load(self, checkpoint: dict[str, Any]) -> None:
-        """Everything but the model's weights.
+        """Take over everything except the model's weights.
 
-        Raises ValueError where the run kept what this one doesn't have, or the other way round.
+        Raises:
+            ValueError: the checkpoint lacks something, or its run had other parts than this one.
         """
         if missing := [name for name in KEYS if name not in checkpoint]:
             raise ValueError(
@@ -74,7 +82,9 @@ class TrainingState:
                 f"the checkpoint has {', '.join(sorted(kept))} and the run wants "
                 f"{', '.join(sorted(wanted))}: a run is resumed with its own precision and options"
             )
-        self.optimizer.load_state_dict(in_parts(checkpoint["optimizer"], self.optimizer))
+        self.optimizer.load_state_dict(
+            shard_optimizer_state(checkpoint["optimizer"], self.optimizer)
+        )
         for name, part in self.others.items():
             part.load_state_dict(checkpoint["others"][name])
         self.step = checkpoint["step"]
@@ -84,26 +94,29 @@ class TrainingState:
         self.unlogged = list(checkpoint["unlogged"])
 
 
-def whole(value: Any) -> Any:
-    """The same structure with every sharded tensor put together."""
-    if isinstance(value, dict):
-        return {key: whole(part) for key, part in value.items()}
-    return value.full_tensor() if isinstance(value, DTensor) else value
+def gather_full_state(state: Any) -> Any:
+    """A state dict with every sharded tensor gathered from all processes.
+
+    If a tensor is sharded, all processes must call this. Also takes a single tensor.
+    """
+    if isinstance(state, dict):
+        return {key: gather_full_state(part) for key, part in state.items()}
+    return state.full_tensor() if isinstance(state, DTensor) else state
 
 
-def in_parts(state: dict[str, Any], optimizer: Optimizer) -> dict[str, Any]:
-    """An optimizer's state, its tensors sharded as the parameters that they belong to are."""
+def shard_optimizer_state(state: dict[str, Any], optimizer: Optimizer) -> dict[str, Any]:
+    """An optimizer's full state, with each tensor sharded as the parameter it belongs to."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
 
-    def part(value: Any, parameter: Tensor) -> Any:
-        is_alike = isinstance(value, Tensor) and value.shape == parameter.shape
-        if isinstance(parameter, DTensor) and is_alike:
+    def shard(value: Any, parameter: Tensor) -> Any:
+        has_its_shape = isinstance(value, Tensor) and value.shape == parameter.shape
+        if isinstance(parameter, DTensor) and has_its_shape:
             mesh = parameter.device_mesh
             return distribute_tensor(value.to(mesh.device_type), mesh, parameter.placements)
         return value
 
-    parts = {
-        index: {name: part(value, parameters[index]) for name, value in values.items()}
+    sharded = {
+        index: {name: shard(value, parameters[index]) for name, value in values.items()}
         for index, values in state["state"].items()
     }
-    return {**state, "state": parts}
+    return {**state, "state": sharded}

@@ -1,115 +1,213 @@
-"""The pieces of a training step: its images, its random numbers, what its parts have in common."""
+"""The pieces of a training step: reading, a forward pass, the gradient, and the verdict on it."""
 
 import math
 import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from enum import Enum, auto
 from traceback import clear_frames
-from typing import Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from ccnet.losses import Divisors, SegmentationLoss, true_class_probability
+from ccnet.losses import Divisors, true_class_probability
 from ccnet.models.ccnet import CCNet
 from ccnet.models.recompute import unchanged_statistics
-from ccnet.runtime import engine
 from ccnet.runtime.processes import num_processes, rank, sum_over_processes
-from ccnet.training.state import whole
+from ccnet.training.failures import describe_failure
+from ccnet.training.run import Run
+from ccnet.training.state import gather_full_state
 
-Part = tuple[Tensor, Tensor]  # uint8 images [b, 3, h, w], labels [b, h, w]
+Part = tuple[Tensor, Tensor]
+"""uint8 images (b, 3, h, w) and their labels (b, h, w): what a process learns from at once."""
+
+MOST_SKIPPED_IN_A_ROW = 20  # float16's first loss scale, 2¹⁶, is then 2⁻⁴
 
 
-def next_step(source: Iterator[Part], num_parts: int) -> tuple[list[Part], float, Exception | None]:
-    """This process's images and labels of a step, the seconds waited for them, and what failed."""
+def read_step(
+    batches: Iterator[Part], num_parts: int
+) -> tuple[list[Part], float, Exception | None]:
+    """This process's parts of a step, the seconds spent waiting for them, and an error if any."""
     start = time.monotonic()
     try:
-        return [next(source) for _ in range(num_parts)], time.monotonic() - start, None
+        return [next(batches) for _ in range(num_parts)], time.monotonic() - start, None
     except Exception as error:  # whatever a data set or a user's transform may raise
-        # its frames would keep the loader, and its workers keep this process from ending
+        # its frames refer to the loader, whose workers would keep this process from ending
         clear_frames(error.__traceback__)
         return [], time.monotonic() - start, error
 
 
-def agree(flags: Sequence[bool], device: torch.device) -> list[bool]:
-    """Which of the flags is set in any process."""
+def save_or_stop(run: Run, *, stop_requested: bool, error: Exception | None) -> None:
+    """Save if any process has a reason to, and stop in all processes if one has to.
+
+    Raises:
+        KeyboardInterrupt: a process was asked to stop.
+        Exception: `error`; in the other processes ConnectionError.
+    """
+    reasons = (stop_requested, run.save_is_due(), error is not None)
+    stops, saves, fails = in_any_process(reasons, run.fabric.device)
+    if (stops or saves or fails) and run.state.step > run.saved_step:
+        run.save()
+    if (stops or fails) and num_processes() > 1:
+        run.fabric.barrier()  # no process leaves while the first one still writes
+    if fails:
+        raise error or ConnectionError("another process failed; its error is above")
+    if stops:
+        raise KeyboardInterrupt
+
+
+def in_any_process(flags: Sequence[bool], device: torch.device) -> list[bool]:
+    """For each flag, whether it is set in any process."""
     if num_processes() == 1:
         return list(flags)
     counts = sum_over_processes(torch.tensor(flags, dtype=torch.float32, device=device))
     return [count > 0 for count in counts.tolist()]
 
 
-def survey(
-    criterion: SegmentationLoss,
-    network: nn.Module,
-    model: CCNet,
-    parts: Sequence[Part],
-    layout: torch.memory_format,
-    seed: int,
-    step: int,
-) -> Divisors:
-    """What the loss of a step is divided by, before its first part is learned from.
+def forward_part(run: Run, images: Tensor, index: int) -> tuple[Tensor, ...]:
+    """The logits, main and auxiliary, of the images of the step's part `index`.
 
-    OHEM ranks the pixels of all parts: it takes a forward pass over them first, with the same
-    dropout, and leaves batch normalisation's statistics as they are.
+    Dropout's random numbers follow from the seed, the step, the part and the process, so a second
+    pass over the same part gives the same logits.
     """
-    labels = [part[1] for part in parts]
-    if criterion.ohem_threshold is None:
-        return criterion.divisors(labels)
-    probabilities = []
-    with torch.no_grad(), unchanged_statistics(model):
-        for index, (images, label) in enumerate(parts):
-            seed_part(seed, step, index)
-            images = model.normalize(images).contiguous(memory_format=layout)
-            logits, *_ = network(images, auxiliary=True)  # as the pass that learns has them
-            probabilities.append(true_class_probability(logits, label))
-    return criterion.divisors(labels, probabilities)
+    seed_part(run.config.seed, run.state.step, index)
+    images = run.model.normalize(images).contiguous(memory_format=run.layout)
+    return run.network(images, auxiliary=True)
 
 
 def seed_part(seed: int, step: int, part: int) -> None:
-    """Dropout's random numbers follow from where in the run they are drawn alone."""
     entropy = np.random.SeedSequence((seed, step, part, rank()))
     torch.manual_seed(int(entropy.generate_state(1, np.uint64)[0]))
 
 
-def without_exchange(
-    fabric: Fabric, network: Any, until_last: bool
-) -> AbstractContextManager[None]:
-    """Gradients are summed over the processes once a step, with its last part."""
+def divisors_of_step(run: Run, parts: Sequence[Part]) -> Divisors | None:
+    """What the loss of a step in several parts is divided by; None if there is only one part.
+
+    OHEM ranks the pixels of all parts, so it takes a forward pass over them first, which leaves the
+    statistics of batch normalization as they are.
+    """
+    if len(parts) == 1:
+        return None
+    labels = [part[1] for part in parts]
+    if run.criterion.ohem_threshold is None:
+        return run.criterion.divisors(labels)
+    probabilities = []
+    with torch.no_grad(), unchanged_statistics(run.model):
+        for index, (images, label) in enumerate(parts):
+            logits = forward_part(run, images, index)
+            probabilities.append(true_class_probability(logits[0], label))
+    return run.criterion.divisors(labels, probabilities)
+
+
+def gradient_exchange(run: Run, *, is_last: bool) -> AbstractContextManager[None]:
+    """Around a backward pass: gradients are averaged over the processes with the last part only."""
     if num_processes() == 1:
         return nullcontext()
-    return fabric.no_backward_sync(network, enabled=until_last)
+    return run.fabric.no_backward_sync(run.network, enabled=not is_last)
 
 
-def clip_gradient(
-    fabric: Fabric, network: Any, optimizer: Optimizer, limit: float | None
-) -> Tensor:
-    """The gradient's norm over all parameters, before it is cut to `limit`, if there is one."""
-    if limit is None and engine.scaler(fabric) is None:  # else it has to be unscaled first
-        gradients = [p.grad for p in network.parameters() if p.grad is not None]
-        return whole(nn.utils.get_total_norm(gradients))
-    norm = fabric.clip_gradients(
-        network,
-        optimizer,
+def mean_loss(losses: Sequence[Tensor]) -> Tensor:
+    """The loss of the step, the same in all processes, from those of this process's parts."""
+    return sum_over_processes(torch.stack(list(losses)).sum()) / num_processes()
+
+
+def clip_gradient(run: Run) -> Tensor:
+    """Limit the gradient's norm to `optimizer.clip_norm`; returns the norm before that."""
+    limit = run.config.optimizer.clip_norm
+    if limit is None and run.scaler is None:  # with a scaler Fabric has to unscale it first
+        gradients = [p.grad for p in run.network.parameters() if p.grad is not None]
+        return gather_full_state(nn.utils.get_total_norm(gradients))
+    norm = run.fabric.clip_gradients(
+        run.network,
+        run.optimizer,
         max_norm=math.inf if limit is None else limit,
         error_if_nonfinite=False,
     )
     assert norm is not None
-    return whole(norm)
+    return gather_full_state(norm)
 
 
-def advance(scheduler: LRScheduler) -> None:
-    with warnings.catch_warnings():  # a first step that was left out isn't a call out of order
-        warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
-        scheduler.step()
+class Verdict(Enum):
+    """What becomes of a step."""
+
+    LEARN = auto()
+    HALVE_SCALE = auto()
+    """The gradient overflows float16: leave the step out and halve the loss scale."""
+    LEAVE_OUT = auto()
+    """Loss or gradient is not finite: leave the step out."""
+    STOP = auto()
+    """Loss or gradient is not finite, and the run ends."""
+
+
+def judge(
+    loss: Tensor, norm: Tensor, *, has_scaler: bool, may_leave_out: bool, num_skipped: int
+) -> Verdict:
+    """Decide what becomes of a step by its loss and the norm of its gradient.
+
+    Args:
+        has_scaler: the loss is scaled (float16). A scale that is too large shows in the norm alone.
+        may_leave_out: the configuration allows to leave out steps that are not finite.
+        num_skipped: number of steps left out immediately before this one; at most
+            `MOST_SKIPPED_IN_A_ROW` - 1 may be.
+    """
+    if loss.isfinite() and norm.isfinite():
+        return Verdict.LEARN
+    overflows = has_scaler and bool(loss.isfinite())
+    if num_skipped + 1 == MOST_SKIPPED_IN_A_ROW or not (overflows or may_leave_out):
+        return Verdict.STOP
+    return Verdict.HALVE_SCALE if overflows else Verdict.LEAVE_OUT
+
+
+def learn(run: Run) -> None:
+    """Take the optimizer's step, and let the moving average follow."""
+    run.optimizer.step()
+    run.state.skipped_in_a_row = 0
+    if run.average is not None:
+        run.average.update_parameters(run.model)
+
+
+def leave_out(
+    run: Run,
+    verdict: Verdict,
+    loss: Tensor,
+    norm: Tensor,
+    losses: Sequence[Tensor],
+    buffers: Sequence[Tensor],
+) -> None:
+    """Take back what a step that is not learned from has changed, and say why.
+
+    Args:
+        losses: of this process's parts.
+        buffers: the model's, from before the step.
+
+    Raises:
+        FloatingPointError: the verdict is to stop.
+    """
+    step = run.state.step
+    run.state.skipped_in_a_row += 1
+    restore_buffers(run.model, buffers)
+    if verdict is Verdict.HALVE_SCALE:
+        run.optimizer.step()  # in which the scaler changes its scale and no weight
+        report = f"step {step} overflows float16, whose loss scale is halved"
+    else:
+        if run.scaler is not None:
+            run.scaler.update()  # otherwise it refuses to unscale the next gradient
+        report = describe_failure(step, loss, norm, losses, run.batches, run.data.name, run.model)
+    if verdict is Verdict.STOP:
+        raise FloatingPointError(f"{report}\nthe last save in {run.folder.path} is kept")
+    run.progress.print_line(f"left out: {report}")
 
 
 @torch.no_grad()
-def put_back(model: CCNet, buffers: Sequence[Tensor]) -> None:
-    for buffer, kept in zip(model.buffers(), buffers, strict=True):
-        buffer.copy_(kept)
+def restore_buffers(model: CCNet, buffers: Sequence[Tensor]) -> None:
+    for buffer, value in zip(model.buffers(), buffers, strict=True):
+        buffer.copy_(value)
+
+
+def step_scheduler(scheduler: LRScheduler) -> None:
+    with warnings.catch_warnings():  # if the first step was left out, torch sees a wrong order
+        warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
+        scheduler.step()

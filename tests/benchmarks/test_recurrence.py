@@ -1,4 +1,4 @@
-"""What the README says about the number of passes, from the CSV file it is taken from."""
+"""What docs/results.md says about the number of passes, from the CSV file it is taken from."""
 
 import csv
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""CamVid in both layouts, and its statistics where the files are there."""
+
 from pathlib import Path
 
 import numpy as np

@@ -1,11 +1,11 @@
-"""The embedded scenes: repeatable, and solvable only by what is elsewhere in the image."""
+"""The embedded scenes are repeatable, and need context from elsewhere in the image."""
 
 import numpy as np
 import pytest
 
 from ccnet.datasets import Scenes
 
-COLOURFUL = 60  # difference of the channels: noise alone stays below, the beacon is above
+COLORFUL = 60  # difference between channels: noise stays below, the beacon is above
 
 
 def classes_in(label: np.ndarray) -> set[int]:
@@ -43,11 +43,11 @@ def test_labels_are_classes_or_ignored():
     assert set(np.unique([label for _, label in scenes]).tolist()) == {0, 1, 2, 3, 255}
 
 
-def test_all_shapes_of_a_scene_have_the_class_of_the_beacons_colour():
+def test_all_shapes_of_a_scene_have_the_class_of_the_beacons_color():
     scenes = Scenes(num_images=60)
     seen = set()
     for image, label in scenes:
-        beacon = np.ptp(image.astype(int), axis=2) > COLOURFUL
+        beacon = np.ptp(image.astype(int), axis=2) > COLORFUL
         rows, columns = beacon.nonzero()
         assert beacon.sum() == 64
         assert (np.ptp(rows), np.ptp(columns)) == (7, 7)
@@ -58,30 +58,30 @@ def test_all_shapes_of_a_scene_have_the_class_of_the_beacons_colour():
     assert seen == {1, 2, 3}
 
 
-def test_a_scene_is_grey_but_for_the_beacon():
+def test_a_scene_is_gray_except_for_the_beacon():
     for image, label in Scenes(num_images=40):
-        assert np.ptp(image[label != 255].astype(int), axis=1).max() < COLOURFUL
+        assert np.ptp(image[label != 255].astype(int), axis=1).max() < COLORFUL
 
 
 def test_shapes_look_the_same_whatever_their_class():
     sums = {1: [], 2: [], 3: []}
     for image, label in Scenes(num_images=240):
-        (colour,) = classes_in(label)
-        pixels = image[label == colour].astype(float)
+        (color,) = classes_in(label)
+        pixels = image[label == color].astype(float)
         tint = (pixels - pixels.mean(axis=1, keepdims=True)).mean(axis=0)
-        sums[colour].append([*tint, pixels.mean(), pixels.std(), len(pixels)])
+        sums[color].append([*tint, pixels.mean(), pixels.std(), len(pixels)])
     means = np.array([np.mean(rows, axis=0) for rows in sums.values()])
     errors = np.array([np.std(rows, axis=0) / len(rows) ** 0.5 for rows in sums.values()])
     assert (np.ptp(means, axis=0) < 4 * np.sqrt((errors**2).sum(axis=0))).all()
     assert np.abs(means[:, :3]).max() < 0.3
 
 
-def test_another_colour_changes_only_the_beacon():
-    class Recoloured(Scenes):
+def test_another_color_changes_only_the_beacon():
+    class Recolored(Scenes):
         palette = ((90, 90, 90), (0, 0, 0), (0, 0, 0), (0, 0, 0))
 
     for (image, label), (other, other_label) in zip(
-        Scenes(num_images=10), Recoloured(num_images=10), strict=True
+        Scenes(num_images=10), Recolored(num_images=10), strict=True
     ):
         np.testing.assert_array_equal(label, other_label)
         rows, columns = (image != other).any(axis=2).nonzero()
@@ -91,8 +91,8 @@ def test_another_colour_changes_only_the_beacon():
 def test_borders_between_shapes_and_ground_are_ignored():
     for _, label in Scenes(num_images=20):
         for one, other in ((label[1:], label[:-1]), (label[:, 1:], label[:, :-1])):
-            labelled = (one != 255) & (other != 255)
-            assert (one[labelled] == other[labelled]).all()
+            labeled = (one != 255) & (other != 255)
+            assert (one[labeled] == other[labeled]).all()
 
 
 def test_names_tell_split_and_index():
@@ -102,15 +102,15 @@ def test_names_tell_split_and_index():
 
 @pytest.mark.parametrize("index", [-1, 3, 300])
 def test_an_index_outside_is_an_error(index):
-    with pytest.raises(IndexError, match=f"scene {index} of 3"):
+    with pytest.raises(IndexError, match=f"no scene {index} among 3"):
         Scenes(num_images=3)[index]
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"num_shapes": 64}, "64 shapes and a beacon don't fit a grid of 8×8"),
-        ({"num_shapes": 4, "cells": 2}, "4 shapes and a beacon don't fit a grid of 2×2"),
+        ({"num_shapes": 64}, "64 shapes and a beacon do not fit a grid of 8×8"),
+        ({"num_shapes": 4, "cells": 2}, "4 shapes and a beacon do not fit a grid of 2×2"),
         ({"split": "training"}, "split must be one of train, val, test, got 'training'"),
     ],
 )

@@ -1,3 +1,5 @@
+"""Random scale, crop, mirror and color of an image together with its label."""
+
 import dataclasses
 from typing import Any
 
@@ -30,7 +32,7 @@ def test_image_and_label_are_sampled_on_one_grid(scale: float, mirror: float, ax
     for seed in range(5):
         view, target = transform(image, label, np.random.default_rng(seed))
         difference = view[:, :, "xy".index(axis)].astype(float) - target
-        # half a pixel for the nearest neighbour, half a grey level for rounding, and the filter's
+        # half a pixel for the nearest neighbor, half a gray level for rounding, and the filter's
         # one-sided reach at the image's edge
         assert np.abs(difference).max() <= 1 + max(0, 1 / scale - 1)
         assert np.abs(difference.mean()) < 0.3
@@ -138,14 +140,14 @@ def jittered(image: np.ndarray, seed: int = 0, **strengths: float) -> np.ndarray
     return transform(image, label, np.random.default_rng(seed))[0].astype(float)
 
 
-def test_no_strength_leaves_colours_alone():
+def test_no_strength_leaves_colors_alone():
     image, _ = noise(20, 20)
     np.testing.assert_array_equal(jittered(image), image)
 
 
-def test_each_colour_change_does_what_it_says():
+def test_each_color_change_does_what_it_says():
     image = (noise(40, 40)[0] // 4 + 90).astype(np.uint8)
-    grey = np.repeat(image[:, :, :1], 3, axis=2)
+    gray = np.repeat(image[:, :, :1], 3, axis=2)
     bright = jittered(image, brightness=0.3)
     ratio = bright.mean() / image.mean()
     assert abs(ratio - 1) > 0.01
@@ -157,7 +159,7 @@ def test_each_colour_change_does_what_it_says():
         changed = jittered(image, **{kind: 0.5})
         assert np.abs(changed - image).mean() > 2
         np.testing.assert_allclose(luma(changed), luma(image), atol=1.5)
-        np.testing.assert_allclose(jittered(grey, **{kind: 0.5}), grey, atol=1)
+        np.testing.assert_allclose(jittered(gray, **{kind: 0.5}), gray, atol=1)
 
 
 @pytest.mark.parametrize(
@@ -166,10 +168,10 @@ def test_each_colour_change_does_what_it_says():
         ({"crop_size": (0, 5)}, r"height and width in pixels, got \(0, 5\)"),
         ({"scale": (0.0, 1.0)}, r"0 < low <= high, got \(0.0, 1.0\)"),
         ({"scale": (2.0, 1.0)}, "0 < low <= high"),
-        ({"mirror": 1.5}, "mirror is a probability, 0 to 1, got 1.5"),
-        ({"max_class_share": 0.0}, "above 0, at most 1, got 0.0"),
-        ({"brightness": -0.1}, "brightness goes from 0 to 1, got -0.1"),
-        ({"hue": 0.6}, "hue goes from 0 to 0.5, got 0.6"),
+        ({"mirror": 1.5}, "mirror must be a probability, 0 to 1, got 1.5"),
+        ({"max_class_share": 0.0}, "above 0 and at most 1, got 0.0"),
+        ({"brightness": -0.1}, "brightness must be 0 to 1, got -0.1"),
+        ({"hue": 0.6}, "hue must be 0 to 0.5, got 0.6"),
     ],
 )
 def test_settings_out_of_range_are_refused(keys: dict[str, Any], message: str):
@@ -180,5 +182,5 @@ def test_settings_out_of_range_are_refused(keys: dict[str, Any], message: str):
 @pytest.mark.unchecked
 def test_image_and_label_of_different_size_are_refused():
     image, label = noise(10, 12)
-    with pytest.raises(ValueError, match=r"image \(10, 12\) and label \(10, 11\) differ"):
+    with pytest.raises(ValueError, match=r"image is \(10, 12\) but its label is \(10, 11\)"):
         RandomTransform((4, 4))(image, label[:, :11], np.random.default_rng(0))

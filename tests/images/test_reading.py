@@ -85,6 +85,31 @@ def test_an_array_file_that_holds_objects_is_not_unpickled(tmp_path):
         read_image(tmp_path / "a.npy")
 
 
+@pytest.mark.parametrize(
+    ("stored", "expected"),
+    [
+        (np.array([[0, 255]], np.uint8), [0, 255]),
+        (np.array([[0, 65535]], np.uint16), [0, 255]),
+        (np.array([[257, 32896]], np.uint16), [1, 128]),
+        (np.array([[[7, 7, 7, 0], [9, 9, 9, 255]]], np.uint8), [7, 9]),
+        (np.array([[[7, 0], [9, 255]]], np.uint8), [7, 9]),
+        (np.array([[False, True]]), [0, 255]),
+    ],
+    ids=["gray", "16-bit", "16-bit-middle", "rgba", "gray-alpha", "1-bit"],
+)
+def test_images_of_any_kind_become_rgb(tmp_path, stored: np.ndarray, expected: list[int]):
+    Image.fromarray(stored).save(tmp_path / "a.png")
+    image = read_image(tmp_path / "a.png")
+    assert (image.dtype, image.shape) == (np.uint8, (1, 2, 3))
+    assert image[0].tolist() == [[value] * 3 for value in expected]
+
+
+def test_float_image_is_refused(tmp_path):
+    Image.fromarray(np.zeros((2, 2), np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(DataError, match="mode 'F' has no known range"):
+        read_image(tmp_path / "a.tif")
+
+
 def test_image_files_are_found_in_all_folders_by_suffix_and_hidden_ones_are_not(tmp_path):
     for name in ("b.PNG", "a/c.jpeg", "a/d.npy", ".hidden.png", "notes.txt", "e.png/f.tif"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -16,7 +16,6 @@ from torch.optim.swa_utils import AveragedModel
 from ccnet import CCNet, Predictor
 from ccnet.datasets import Scenes
 from ccnet.prediction.batches import as_batch
-from ccnet.runtime.device import pick_device, pick_precision
 from tests.conftest import new_tiny_model
 
 MODES = ["RGB", "L", "RGBA", "P", "1", "CMYK"]
@@ -235,39 +234,11 @@ def test_automatic_precision_is_one_of_the_known(tiny_model):
         torch.float32,
         torch.bfloat16,
     )
-    assert pick_precision("auto", torch.device("mps")) == "float32"
 
 
 def test_an_unknown_precision_is_named(tiny_model):
     with pytest.raises(ValueError, match="auto, float32, bfloat16, float16, got 'int8'"):
         Predictor(tiny_model, precision="int8")
-
-
-@pytest.mark.parametrize(
-    ("cuda", "mps", "expected"),
-    [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")],
-)
-def test_the_fastest_device_is_picked(monkeypatch, cuda, mps, expected):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
-    assert pick_device("auto").type == expected
-    assert pick_device("cpu").type == "cpu"
-
-
-@pytest.mark.parametrize(("device", "words"), [("foo", "got 'foo'"), ("cuda", "no cuda device")])
-def test_a_device_that_there_is_not_is_an_error(monkeypatch, device, words):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ValueError, match=words):
-        pick_device(device)
-
-
-def test_a_gpu_beyond_the_last_is_an_error(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert pick_device("cuda:1") == torch.device("cuda", 1)
-    assert pick_device("cuda") == torch.device("cuda")
-    with pytest.raises(ValueError, match="there is no cuda:2 here; the last is cuda:1"):
-        pick_device("cuda:2")
 
 
 @pytest.mark.parametrize("config", ["{", "[1]", '{"hidden_size": 8}', '{"num_classes": "x"}', ""])

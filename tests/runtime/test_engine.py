@@ -1,8 +1,9 @@
-"""Where a command computes: many processes learn what one does."""
+"""Where a command computes: several processes learn what one process does."""
 
 from dataclasses import replace
 
 import pytest
+import torch
 import yaml
 
 from ccnet.config import LossConfig, OptimizerConfig
@@ -90,7 +91,8 @@ def test_other_processes_than_were_asked_for_are_an_error(monkeypatch, variables
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        ({"device": "cpu:0", "devices": 2}, "names one device"),
+        ({"device": "cuda:1", "devices": 2}, "names one device"),
+        ({"device": "mps", "devices": 2}, "there is one MPS device"),
         (
             {"device": "cpu", "devices": 2, "strategy": "fsdp", "precision": "float16"},
             "not in float16",
@@ -100,5 +102,21 @@ def test_other_processes_than_were_asked_for_are_an_error(monkeypatch, variables
 def test_devices_that_do_not_fit_are_refused(monkeypatch, flags, said):
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     with pytest.raises(ValueError, match=said):
         engine.start(**flags)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_float16_alone_scales_its_loss(precision):
+    own = engine.start("cpu", precision=precision)
+    assert own.precision == precision
+    assert (own.scaler is not None) == (precision == "float16")
+
+
+def test_more_devices_than_gpus_are_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ValueError, match="4 devices asked for, and 2 CUDA devices are here"):
+        engine.require_devices(torch.device("cuda"), 4, 4)

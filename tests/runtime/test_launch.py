@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from ccnet.cli import main
 from ccnet.config import DataConfig, LossConfig
 from ccnet.runtime import launch
 from ccnet.training.loop import train
@@ -137,7 +138,7 @@ def test_torchrun_restarts_a_run_where_it_was(tmp_path):
 
 
 def broken_folder(root: Path) -> Path:
-    """Eight images, of which one can't be read."""
+    """Eight images, of which one cannot be read."""
     for split in ("train", "val"):
         for kind, mode in (("images", "RGB"), ("labels", "L")):
             (root / split / kind).mkdir(parents=True)
@@ -166,3 +167,28 @@ def test_several_nodes_have_to_find_each_other(monkeypatch):
     monkeypatch.delenv("MASTER_ADDR", raising=False)
     with pytest.raises(ValueError, match=r"torchrun or srun .*MASTER_ADDR and NODE_RANK"):
         launch.launch(8, 4, ["train"])
+
+
+def test_training_starts_its_processes_once(monkeypatch):
+    calls = []
+
+    def launch_processes(devices, num_nodes, arguments):
+        calls.append((devices, num_nodes))
+        return 0
+
+    for module in ("ccnet.cli", "ccnet.commands"):
+        monkeypatch.setattr(f"{module}.launch_processes", launch_processes)
+    with pytest.raises(SystemExit):
+        main(["train", "--devices=2"])
+    with pytest.raises(SystemExit):
+        main(["predict", "model", "image.png", "--devices=3"])
+    assert calls == [(2, None), (3, None)]
+
+
+@pytest.mark.parametrize(
+    ("devices", "num_nodes", "said"),
+    [(0, None, "devices must be ≥ 1, got 0"), (None, -1, "num_nodes must be ≥ 1, got -1")],
+)
+def test_numbers_below_one_are_refused(devices, num_nodes, said):
+    with pytest.raises(ValueError, match=said):
+        launch.launch_processes(devices, num_nodes, ["train"])

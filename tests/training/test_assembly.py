@@ -1,9 +1,13 @@
 """From a configuration to parts: groups, schedules, frozen and recomputed parts."""
 
+import copy
+import io
+import pickle
 from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import BatchNorm2d
 
 from ccnet.config import OptimizerConfig
@@ -11,9 +15,12 @@ from ccnet.datasets import Scenes
 from ccnet.demo import SCENES
 from ccnet.models.ccnet import CCNet
 from ccnet.training.assembly import (
+    Recomputed,
     build_model,
     build_model_from,
+    build_moving_average,
     build_optimizer,
+    build_replica,
     build_scheduler,
     freeze,
     inherited,
@@ -21,9 +28,22 @@ from ccnet.training.assembly import (
     to_training_mode,
 )
 
+CALLS: list[nn.Module] = []
+
+
+def note_call(module: nn.Module, *_: object) -> None:
+    CALLS.append(module)
+
 
 def small() -> CCNet:
     return CCNet(2, "tiny", channels=8, kernel_size=1, auxiliary_channels=8)
+
+
+def saved_and_loaded(model: CCNet) -> CCNet:
+    file = io.BytesIO()
+    torch.save(model, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
 
 
 def rates(config: OptimizerConfig, steps: int, group: int = 0) -> list[float]:
@@ -131,6 +151,56 @@ def test_a_recomputed_part_keeps_its_input_alone():
     assert kept(less) < kept(plain) - 2 * 32 * 32 * 32 * 4
 
 
+PARTS = ["backbone.conv1", "backbone.conv1.1", "head.attention", "head.dropout"]
+
+
+def step(model: CCNet) -> list[torch.Tensor]:
+    """Logits, gradients and statistics of one step."""
+    torch.manual_seed(0)
+    model.train().zero_grad()
+    logits = model(torch.randn(2, 3, 64, 64), auxiliary=True)
+    sum(x.square().mean() for x in logits).backward()
+    gradients = [p.grad for p in model.parameters()]
+    return [*map(torch.clone, logits), *gradients, *map(torch.clone, model.buffers())]
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [lambda m: m, copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m)), saved_and_loaded],
+    ids=["itself", "deepcopy", "pickle", "torch.save"],
+)
+def test_a_recomputed_part_keeps_its_names_and_its_kind(copied):
+    plain, model = small(), small()
+    model.load_state_dict(plain.state_dict())
+    model.get_submodule(PARTS[0]).register_forward_hook(note_call)
+    recompute_parts(model, PARTS)
+    recompute_parts(model, PARTS[:1])  # once is enough
+    model = copied(model)
+    assert list(model.state_dict()) == list(plain.state_dict())
+    assert [name for name, _ in model.named_modules()] == [
+        name for name, _ in plain.named_modules()
+    ]
+    for (name, part), other in zip(model.named_modules(), plain.modules(), strict=True):
+        assert isinstance(part, type(other)), name
+        assert isinstance(part, Recomputed) == (name in PARTS), name
+        assert "forward" not in vars(part), name
+    CALLS.clear()
+    assert all(map(torch.equal, step(model), step(plain)))
+    assert len(CALLS) == 1  # hooks run with the module, and not again with its recomputation
+
+
+def test_a_recomputed_part_moves_and_learns_as_before():
+    model = small()
+    recompute_parts(model, PARTS)
+    model.double()
+    assert model.backbone.conv1[0].weight.dtype == torch.float64
+    assert model.backbone.conv1[1].running_mean.dtype == torch.float64
+    freeze(model, [], norms=True)
+    to_training_mode(model, [], norms=True)
+    assert not model.backbone.conv1[1].training
+    assert not model.backbone.conv1[1].weight.requires_grad
+
+
 def test_a_start_keeps_the_architecture_that_no_flag_gives(tmp_path):
     model = replace(SCENES.model, backbone="resnet18", channels=8)
     config = replace(SCENES, model=model)
@@ -153,3 +223,25 @@ def test_a_start_from_another_network_is_refused(changes, words):
     source = build_model(SCENES, Scenes(), **changes)
     with pytest.raises(ValueError, match=words):
         build_model_from(source, SCENES, Scenes())
+
+
+def test_a_replica_has_the_architecture_and_no_moving_average():
+    model = build_model(SCENES, Scenes(), mean=[0.0] * 3)
+    replica = build_replica(SCENES, Scenes(), model)
+    replica.load_state_dict(model.state_dict())
+    assert replica.arguments == model.arguments
+    with pytest.raises(ValueError, match="fsdp keeps no moving average; strategy=ddp does"):
+        build_replica(replace(SCENES, ema_decay=0.9), Scenes(), model)
+
+
+def test_a_moving_average_follows_the_weights():
+    model = small()
+    assert build_moving_average(SCENES, model) is None
+    average = build_moving_average(replace(SCENES, ema_decay=0.75), model)
+    assert average is not None
+    start = model.head.classifier.bias.detach().clone()
+    for value in (1.0, 2.0):  # the first one is taken as it is
+        nn.init.constant_(model.head.classifier.bias, value)
+        average.update_parameters(model)
+    assert not torch.equal(start, average.module.head.classifier.bias)
+    assert average.module.head.classifier.bias.tolist() == pytest.approx([1.25, 1.25])

@@ -1,4 +1,4 @@
-"""Training: reproducible, resumable, and clear about what doesn't fit."""
+"""Training: reproducible, resumable, and clear about what does not fit."""
 
 import csv
 import os
@@ -10,13 +10,14 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from unittest.mock import Mock
+from zipfile import ZipFile
 
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from ccnet.config import DataConfig, LossConfig, OptimizerConfig, TrainConfig
+from ccnet.config import DataConfig, LossConfig, OptimizerConfig, TrainConfig, read_config
 from ccnet.datasets import DataError, Scenes
 from ccnet.demo import SCENES
 from ccnet.losses import SegmentationLoss
@@ -129,6 +130,21 @@ def test_a_finished_run_resumes_to_nothing(uninterrupted):
     assert (uninterrupted / "log.csv").read_text() == before
 
 
+def test_a_run_of_the_first_version_resumes(tmp_path):
+    """Two of its four steps were made and saved by version 0.1, which went on as told here."""
+    with ZipFile(Path(__file__).parent / "run_of_version_0.1.zip") as archive:
+        archive.extractall(tmp_path)
+    config = read_config(tmp_path / "config.yaml")
+    scores = train(config, tmp_path, resume=True)
+    assert scores is not None
+    assert scores.miou == pytest.approx(0.00934425, abs=0.002)
+    with (tmp_path / "log.csv").open(newline="") as file:
+        losses = {row["step"]: row["loss"] for row in csv.DictReader(file) if row["loss"]}
+    assert {step: float(loss) for step, loss in losses.items()} == pytest.approx(
+        {"1": 1.3533, "2": 1.26462, "3": 1.15221, "4": 1.22983}, rel=1e-4
+    )
+
+
 def test_a_used_folder_is_refused(uninterrupted):
     with pytest.raises(FileExistsError, match="not empty"):
         train(SMALL, uninterrupted)
@@ -143,7 +159,7 @@ def test_training_starts_from_given_weights(uninterrupted, tmp_path):
         if "running" not in name and "num_batches" not in name:
             assert torch.equal(started[name], value), name
     other = replace(still, model=replace(still.model, channels=24))
-    with pytest.raises(ValueError, match="don't fit the network"):
+    with pytest.raises(ValueError, match="do not fit the network"):
         train(other, tmp_path / "other", init=uninterrupted / "last")
 
 
@@ -168,10 +184,10 @@ def test_a_step_that_is_not_finite_can_be_left_out(tmp_path, monkeypatch, capsys
     calls = count()
 
     def nan_in_the_third_step(self, logits, labels, divisors=None):
-        loss = SegmentationLoss.__call__(self, logits, labels, divisors)
+        loss = SegmentationLoss.forward(self, logits, labels, divisors)
         return loss * torch.nan if next(calls) == 2 else loss
 
-    sometimes = type("Sometimes", (SegmentationLoss,), {"__call__": nan_in_the_third_step})
+    sometimes = type("Sometimes", (SegmentationLoss,), {"forward": nan_in_the_third_step})
     monkeypatch.setattr("ccnet.training.assembly.SegmentationLoss", sometimes)
     model = replace(SMALL.model, dropout=0.0)
     config = replace(SMALL, model=model, non_finite="skip", precision=precision, validate_every=6)
@@ -303,7 +319,7 @@ def test_a_run_that_lacked_memory_resumes(tmp_path, monkeypatch):
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="batch_size 4 can't be shared by 1 processes in 3 parts"):
+    with pytest.raises(ValueError, match="batch_size 4 cannot be shared by 1 processes in 3 parts"):
         train(replace(SMALL, accumulate=3), tmp_path / "run")
 
 
@@ -367,7 +383,7 @@ def test_a_run_stopped_in_its_last_validation_resumes_with_it(uninterrupted, tmp
     once = replace(SMALL, validate_every=SMALL.steps)
     with monkeypatch.context() as patch:
         patch.setattr(
-            "ccnet.training.loop.evaluate", Mock(side_effect=DataError("val.jpg: cannot be read"))
+            "ccnet.training.run.evaluate", Mock(side_effect=DataError("val.jpg: cannot be read"))
         )
         with pytest.raises(DataError, match=r"val\.jpg"):
             train(once, run)

@@ -267,7 +267,7 @@ def test_a_limit_on_file_sizes_is_told_and_loses_nothing(tmp_path):
     [save] = (tmp_path / "checkpoints").iterdir()
     assert len(messages) == 2
     for message, what in zip(messages, ("save of step 2", "model folder model"), strict=True):
-        assert message.startswith(f"{errno.EFBIG} the {what} couldn't be written to {tmp_path}: ")
+        assert message.startswith(f"{errno.EFBIG} the {what} could not be written to {tmp_path}: ")
         assert "ulimit -f" in message
         assert f"the last save, {save.name}, is whole" in message
         assert f"`ccnet train --resume {tmp_path}` goes on" in message
@@ -335,8 +335,8 @@ def test_a_full_disk_is_told_and_loses_nothing(small_disk):
 
 def show_steps(progress: TrainingProgress, last: int) -> None:
     for step in range(2, last + 1):
-        progress.step(step, waited=0.0)
-        progress.row(step, [(0.5, 1.0)], lr=0.1)
+        progress.finish_step(step, seconds_waited=0.0)
+        progress.log_row(step, [(0.5, 1.0)], lr=0.1)
 
 
 def test_a_disk_that_only_tensorboard_finds_full_is_told_too(small_disk, capfd):
@@ -346,7 +346,7 @@ def test_a_disk_that_only_tensorboard_finds_full_is_told_too(small_disk, capfd):
     progress = TrainingProgress(TrainConfig(log_every=1), folder, 1, num_samples=8)
     room = os.statvfs(small_disk)
     (small_disk / "filler").write_bytes(b"x" * room.f_bavail * room.f_frsize)
-    told = r"TensorBoard's log couldn't be written .*no space is left.* is whole"
+    told = r"TensorBoard's log could not be written .*no space is left.* is whole"
     with pytest.raises(OSError, match=told), progress:
         show_steps(progress, 100)
     assert "Traceback" not in capfd.readouterr().err

@@ -16,7 +16,7 @@ from tests.conftest import noise
 
 
 class Noise:
-    """Six random images of different sizes; the last can't be read."""
+    """Six random images of different sizes; the last cannot be read."""
 
     classes = ("a", "b", "c", "d", "e")
 

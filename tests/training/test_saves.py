@@ -117,7 +117,7 @@ def replaced_by_a_tensor_for_a_step(path: Path) -> None:
         (emptied, "truncated or changed"),
         (changed, "truncated or changed"),
         (replaced_by_an_older, "truncated or changed"),
-        (replaced_by_a_hostile, "isn't loaded: it holds other things than tensors"),
+        (replaced_by_a_hostile, "is not loaded: it holds other things than tensors"),
         (replaced_by_another_step_s, "holds no state of step 3"),
         (replaced_by_no_state, "holds no state of step 3"),
         (replaced_by_a_tensor_for_a_step, "holds no state of step 3"),
@@ -187,7 +187,7 @@ def test_only_what_is_named_as_a_save_is_one(saves):
     half = saves.folder / ".step-00000002.new"
     half.write_bytes(b"half")
     assert saves.paths() == [path]
-    assert saves.halves() == [half]
+    assert saves.unfinished() == [half]
     with pytest.raises(ValueError, match="not named as a save"):
         saves.read(saves.folder / "copy.pt")
     saves.save(state(2))

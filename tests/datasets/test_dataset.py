@@ -1,0 +1,87 @@
+"""The table of data sets: each follows the protocol, and every door takes the same names."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ccnet.cli import build_parser
+from ccnet.datasets import DATASETS, open_dataset
+from ccnet.images.reading import DataError
+from tests.datasets.conftest import IMAGE, LABEL, describe, save
+
+
+@pytest.fixture(params=sorted(DATASETS))
+def opened(request, tmp_path: Path):
+    """A split of each data set; those on disk with one pair of files."""
+    describe(tmp_path, classes=["sky", "road", "car"])
+    save(tmp_path / "val/images/a.png", IMAGE)
+    save(tmp_path / "val/labels/a.png", np.where(LABEL == 255, 0, LABEL).astype(np.uint8))
+    return open_dataset(request.param, tmp_path, "val")
+
+
+def test_every_data_set_follows_the_protocol(opened):
+    assert len(opened) >= 1
+    assert len(opened.classes) == len(opened.palette) == len(set(opened.palette))
+    assert all(isinstance(name, str) for name in opened.classes)
+    assert opened.ignore_index == 255
+    image, label = opened[0]
+    assert (image.dtype, image.shape) == (np.uint8, (*label.shape, 3))
+    assert label.dtype == np.uint8
+    assert set(np.unique(label).tolist()) <= {*range(len(opened.classes)), 255}
+    names = [opened.name(index) for index in range(len(opened))]
+    assert len(set(names)) == len(names)
+    with pytest.raises(IndexError):
+        opened[len(opened)]
+
+
+@pytest.mark.parametrize("name", sorted(DATASETS))
+@pytest.mark.parametrize(
+    ("command", "flag"),
+    [
+        (["train"], "--data.name"),
+        (["evaluate", "model"], "--data"),
+        (["check-data", "root"], "--data"),
+    ],
+    ids=["train", "evaluate", "check-data"],
+)
+def test_every_command_takes_every_data_set(command, flag, name):
+    parsed = build_parser().parse_args([*command, f"{flag}={name}"])
+    data = parsed[parsed.subcommand].data
+    assert (data if isinstance(data, str) else data.name) == name
+
+
+def test_a_data_set_of_another_name_is_refused_with_those_there_are():
+    with pytest.raises(ValueError, match="must be one of scenes, folder, camvid, got 'coco'"):
+        open_dataset("coco")
+
+
+@pytest.mark.parametrize("name", sorted(DATASETS.keys() - {"scenes"}))
+def test_a_data_set_on_disk_needs_its_root(name):
+    with pytest.raises(DataError, match=f"{name} needs `root`"):
+        open_dataset(name)
+
+
+@pytest.mark.parametrize("name", sorted(DATASETS.keys() - {"scenes"}))
+def test_files_without_a_partner_are_refused_unless_not_strict(name, tmp_path: Path):
+    describe(tmp_path, classes=["sky"])
+    for path in ("train/images/a.png", "train/labels/a.png", "train/images/lonely.png"):
+        save(tmp_path / path, np.zeros((2, 4, 3)[: 3 if "images" in path else 2], np.uint8))
+    with pytest.raises(DataError, match="images without a label"):
+        open_dataset(name, tmp_path, "train")
+    assert len(open_dataset(name, tmp_path, "train", strict=False)) == 1
+
+
+def test_the_scenes_need_no_root():
+    assert open_dataset("scenes", split="test").name(0) == "test-000000"
+
+
+def test_images_are_rgb_whatever_their_mode(tmp_path: Path):
+    describe(tmp_path, classes=["sky"])
+    (tmp_path / "val/images").mkdir(parents=True)
+    for index, mode in enumerate(("L", "P", "RGBA", "CMYK", "1")):
+        Image.new(mode, (4, 2)).save(tmp_path / f"val/images/{index}.tif")
+        save(tmp_path / f"val/labels/{index}.png", np.zeros((2, 4), np.uint8))
+    dataset = open_dataset("folder", tmp_path)
+    assert [dataset[index][0].shape for index in range(5)] == [(2, 4, 3)] * 5

@@ -1,0 +1,224 @@
+"""Label files of every form as class indices, and what is said of values without a class."""
+
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ccnet.datasets.labels import LabelMap, LabelValueError, UnmappedValue
+from ccnet.images.reading import DataError
+from tests.datasets.conftest import CLASSES, COLORS, LABEL, save
+
+
+def save_palette(path: Path, label: np.ndarray, colors: dict[int, tuple[int, int, int]]) -> Path:
+    picture = Image.fromarray(label).convert("L")
+    picture.putpalette([part for i in range(256) for part in colors.get(i, (9, 9, 9))])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("keys", "stored"),
+    [
+        ({"mapping": {7: "sky", 8: 1, 11: "car", 0: "ignore"}}, [[7, 8, 11, 0], [11, 8, 7, 255]]),
+        ({"mapping": {1: 0, 2: 1, 3: 2}, "ignore": 0}, [[1, 2, 3, 0], [3, 2, 1, 255]]),
+        ({"ignore": [3, 9]}, [[0, 1, 2, 3], [2, 1, 0, 9]]),
+        ({"mapping": {300: 0, 1: 1, 255: 2, 4: 255}}, [[300, 1, 255, 4], [255, 1, 300, 4]]),
+        ({"mapping": {0: 0, 128: 1, 255: 2, 7: "ignore"}}, [[0, 128, 255, 7], [255, 128, 0, 7]]),
+    ],
+)
+def test_raw_numbers_are_mapped(tmp_path: Path, keys: dict, stored: list):
+    path = save(tmp_path / "a.png", np.array(stored, np.min_scalar_type(np.max(stored))))
+    np.testing.assert_array_equal(LabelMap(CLASSES, **keys).read(path), LABEL)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"classes": COLORS, "ignore": [[0, 0, 0]]},
+        {"classes": CLASSES, "palette": list(COLORS.values()), "ignore": "#000000"},
+        {"classes": CLASSES, "palette": COLORS, "mapping": {"#000000": "ignore"}},
+        {"classes": COLORS, "mapping": {(0, 0, 0): "ignore"}, "labels": "rgb"},
+    ],
+)
+@pytest.mark.parametrize("alpha", [False, True])
+def test_colors_are_looked_up_in_the_palette(tmp_path: Path, keys: dict, alpha: bool):
+    lookup = np.zeros((256, 3), np.uint8)
+    lookup[:3] = list(COLORS.values())
+    stored = lookup[LABEL]
+    if alpha:
+        stored = np.dstack([stored, LABEL])
+    path = save(tmp_path / "a.png", stored)
+    np.testing.assert_array_equal(LabelMap(**keys).read(path), LABEL)
+
+
+def test_palette_png_is_read_by_its_numbers_or_on_demand_by_its_colors(tmp_path: Path):
+    own = {0: (128, 64, 128), 1: (0, 0, 142), 2: (0, 0, 255), 255: (0, 0, 0)}
+    path = save_palette(tmp_path / "a.png", LABEL, own)
+    np.testing.assert_array_equal(LabelMap(CLASSES).read(path), LABEL)
+    np.testing.assert_array_equal(LabelMap(COLORS, labels="index").read(path), LABEL)
+    np.testing.assert_array_equal(LabelMap(COLORS, labels="palette").read(path), LABEL)
+    by_color = LabelMap(COLORS, ignore=[[0, 0, 0]], labels="rgb").read(path)
+    np.testing.assert_array_equal(by_color, np.array([1, 2, 0, *[3] * 252, 255])[LABEL])
+    with pytest.raises(DataError, match=r"entry 0 is class 0 \('sky'\) by its number.*'road'"):
+        LabelMap(COLORS).read(path)
+
+
+def test_numbers_repeated_over_three_channels_are_read_as_index(tmp_path: Path):
+    path = save(tmp_path / "a.png", np.dstack([LABEL] * 3))
+    np.testing.assert_array_equal(LabelMap(CLASSES, labels="index").read(path), LABEL)
+
+
+def test_black_and_white_label_is_zero_and_one(tmp_path: Path):
+    path = save(tmp_path / "a.png", np.array([[True, False], [False, True]]))
+    assert LabelMap(CLASSES).read(path).tolist() == [[1, 0], [0, 1]]
+
+
+@pytest.mark.parametrize(("bits", "row"), [(2, [0, 1, 2, 0]), (4, [0, 1, 2, 1])])
+def test_gray_labels_with_few_bits_keep_their_numbers(tmp_path: Path, bits: int, row: list[int]):
+    packed = sum(value << bits * (3 - i) for i, value in enumerate(row))
+    header = bytes([0, 0, 0, 4, 0, 0, 0, 1, bits, 0, 0, 0, 0])
+    data = zlib.compress(b"\0" + packed.to_bytes(bits * 4 // 8, "big"))
+    chunks = b"".join(
+        len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big")
+        for kind, body in ((b"IHDR", header), (b"IDAT", data), (b"IEND", b""))
+    )
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
+    assert LabelMap(CLASSES).read(tmp_path / "a.png").tolist() == [row]
+
+
+def test_numbers_of_8_and_of_16_bits_are_read_alike_and_may_be_written_to(tmp_path: Path):
+    numbers = np.arange(256, dtype=np.uint8).reshape(8, 32)
+    mapping = {number: number % 3 for number in range(0, 255, 2)}
+    mapping |= dict.fromkeys(range(1, 255, 2), "ignore")
+    label_map = LabelMap(["a", "b", "c"], mapping=mapping)
+    expected = np.where(numbers % 2 == 0, numbers % 3, 255)
+    for dtype in (np.uint8, np.uint16):
+        path = tmp_path / f"{np.dtype(dtype).name}.png"
+        Image.fromarray(numbers.astype(dtype)).save(path)
+        label = label_map.read(path)
+        assert label.dtype == np.uint8
+        np.testing.assert_array_equal(label, expected)
+        label[0, 0] = 1
+
+
+def test_unmapped_number_names_file_value_position_and_count(tmp_path: Path):
+    label = LABEL.copy()
+    label[1, 2:] = 37
+    path = save(tmp_path / "a.png", label)
+    with pytest.raises(
+        LabelValueError,
+        match=r"a\.png: value 37 first at \(x=2, y=1\), 2 pixels: no class has it\. "
+        r"Classes are 0–2, ignored is 255\. Add the value to `mapping` or `ignore`",
+    ) as caught:
+        LabelMap(CLASSES).read(path)
+    assert caught.value.path == path
+    assert caught.value.values == (UnmappedValue(37, 2, 1, 2),)
+
+
+@pytest.mark.parametrize(
+    ("keys", "stored", "message"),
+    [
+        ({}, [[1, 2, 3]], r"value 3 first at \(x=2, y=0\), 1 pixel:.* 1: `mapping: {1: sky"),
+        ({"ignore": 9}, [[4, 5, 4]], r"value 4 .*, 2 pixels; value 5 .*ignored is 9, 255"),
+        ({"mapping": {7: 0}}, [[7, 0]], r"value 0 .*Classes are 7, ignored is 255"),
+        ({}, [list(range(10, 30))], r"value 14 .*; and 15 more"),
+        ({"palette": COLORS}, [[[0, 0, 255], [1, 2, 3]]], r"color \(1, 2, 3\) first at \(x=1"),
+        ({"palette": COLORS}, [[[1, 1, 1]]], r"repeat the class number, write `labels: index`"),
+        (
+            {"palette": COLORS},
+            [[[0, i, 1] for i in range(40)]],
+            r"and 35 more: no class has it\. So many colors come from lossy",
+        ),
+    ],
+)  # fmt: skip
+def test_unmapped_values_say_what_would_work(
+    tmp_path: Path, keys: dict, stored: list, message: str
+):
+    path = save(tmp_path / "a.png", np.array(stored, np.uint8))
+    with pytest.raises(LabelValueError, match=message):
+        LabelMap(CLASSES, **keys).read(path)
+
+
+def test_values_beyond_16_bits_are_unmapped(tmp_path: Path):
+    path = tmp_path / "a.tif"
+    Image.fromarray(np.array([[0, 70000, -1]], np.int32)).save(path)
+    with pytest.raises(LabelValueError, match=r"value -1 first at \(x=2, y=0\).*value 70000"):
+        LabelMap(CLASSES).read(path)
+
+
+@pytest.mark.parametrize(
+    ("keys", "stored", "message"),
+    [
+        ({}, [[[1, 2, 3]]], "an RGB label needs the color of each class"),
+        (
+            {"labels": "index"},
+            [[[1, 2, 3]]],
+            "needs one number per pixel, but this file has colors",
+        ),
+        ({"labels": "palette"}, [[1]], "needs palette PNGs, but this file has mode 'L'"),
+    ],
+)
+def test_label_of_the_wrong_form_is_refused(tmp_path: Path, keys: dict, stored: list, message: str):
+    path = save(tmp_path / "a.png", np.array(stored, np.uint8))
+    with pytest.raises(DataError, match=message):
+        LabelMap(CLASSES, **keys).read(path)
+
+
+@pytest.mark.parametrize(
+    ("form", "accepted"),
+    [
+        ("index", {"L", "P", "RGB of equal channels"}),
+        ("palette", {"P"}),
+        ("rgb", {"P", "RGB", "RGBA"}),
+        (None, {"L", "P", "RGB", "RGBA"}),
+    ],
+)
+def test_each_form_takes_its_own_kinds_of_files(tmp_path: Path, form, accepted: set[str]):
+    colors = {0: (0, 0, 255), 1: (128, 64, 128), 2: (0, 0, 142), 255: (0, 0, 0)}
+    palette = save_palette(tmp_path / "P.png", LABEL, colors)
+    picture = Image.open(palette)
+    save(tmp_path / "L.png", LABEL)
+    save(tmp_path / "RGB of equal channels.png", np.dstack([LABEL] * 3))
+    for mode in ("RGB", "RGBA"):
+        picture.convert(mode).save(tmp_path / f"{mode}.png")
+    label_map = LabelMap(COLORS, ignore=[[0, 0, 0]], labels=form)
+    read = set()
+    for path in tmp_path.iterdir():
+        try:
+            label = label_map.read(path)
+        except DataError:
+            continue
+        np.testing.assert_array_equal(label, LABEL)
+        read.add(path.stem)
+    assert read == accepted
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"classes": COLORS, "palette": COLORS}, "leave out `palette`"),
+        ({"classes": CLASSES, "labels": "gray"}, "`labels` is 'gray'; it can be index, palette"),
+        ({"classes": CLASSES, "ignore": 0}, r"lists 0, which also stands for class 0 \('sky'\)"),
+        ({"classes": COLORS, "ignore": [[0, 0, 142]]}, r"also stands for class 2 \('car'\)"),
+        ({"classes": CLASSES, "mapping": {7: "car"}, "ignore": 7}, "lists 7, which also stands"),
+    ],
+)
+def test_a_description_that_contradicts_itself_is_refused(keys: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        LabelMap(**keys)
+
+
+def test_255_is_ignored_unless_it_is_a_class():
+    assert LabelMap(CLASSES).targets[255] == 255
+    assert LabelMap(CLASSES, mapping={255: "car"}).targets == {255: 2}
+
+
+def test_a_label_is_turned_upright_by_its_own_orientation(tmp_path: Path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn clockwise by 90° to view
+    Image.fromarray(LABEL).save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(LabelMap(CLASSES).read(tmp_path / "a.png"), np.rot90(LABEL, -1))

@@ -1,0 +1,192 @@
+"""Which image belongs to which label, and what is said of files without a partner."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ccnet.datasets.dataset import SizeMismatchError
+from ccnet.datasets.folder import FolderDataset
+from ccnet.datasets.pairs import find_pairs
+from ccnet.images.reading import IMAGE_SUFFIXES, DataError
+from tests.datasets.conftest import CLASSES, IMAGE, LABEL, describe, save
+
+
+@pytest.mark.parametrize(
+    ("image", "label"),
+    [("train/images/a.png", "train/labels/a.png"), ("images/train/a.JPG", "labels/train/a.png")],
+)
+def test_either_folder_layout_is_found(tmp_path: Path, image: str, label: str):
+    describe(tmp_path, classes=CLASSES)
+    save(tmp_path / image, IMAGE)
+    save(tmp_path / label, LABEL)
+    assert [FolderDataset(tmp_path).name(0)] == [image]
+
+
+@pytest.mark.parametrize("separator", [" ", ",", "\t", " , "])
+def test_list_file_pairs_any_names(tmp_path: Path, separator: str):
+    describe(tmp_path, classes=CLASSES)
+    save(tmp_path / "photos/x.png", IMAGE)
+    save(tmp_path / "masks/y.png", LABEL)
+    text = f"# image and label\n\nphotos/x.png{separator}masks/y.png\n"
+    (tmp_path / "train.txt").write_text(text)
+    assert FolderDataset(tmp_path).name(0) == "photos/x.png"
+
+
+def test_hidden_and_foreign_files_are_left_alone(root: Path):
+    for name in (".DS_Store", "._a.png", "notes.txt"):
+        (root / "train/images" / name).write_text("x")
+    assert len(FolderDataset(root)) == 2
+
+
+def test_files_without_partner_are_named(root: Path):
+    save(root / "train/images/lonely.jpg", IMAGE)
+    save(root / "train/images/a.bmp", IMAGE)
+    save(root / "train/labels/orphan.png", LABEL)
+    save(root / "train/labels/lossy.jpg", LABEL)
+    with pytest.raises(DataError) as caught:
+        FolderDataset(root)
+    # the first of two images of one name is paired, the second left over
+    assert "images without a label (2): train/images/a.png, train/images/lonely.jpg" in str(
+        caught.value
+    )
+    assert "labels without an image (2): train/labels/lossy.jpg, train/labels/orphan" in str(
+        caught.value
+    )
+    assert len(FolderDataset(root, strict=False)) == 2
+
+
+def test_listed_files_that_are_missing_are_named(tmp_path: Path):
+    describe(tmp_path, classes=CLASSES)
+    save(tmp_path / "x.png", IMAGE)
+    (tmp_path / "train.txt").write_text("x.png y.png\np.png q.png\n")
+    with pytest.raises(DataError, match=r"listed but missing \(3\): y\.png, p\.png, q\.png"):
+        FolderDataset(tmp_path)
+    assert find_pairs(tmp_path, "train").unmatched_images == (tmp_path / "x.png",)
+
+
+@pytest.mark.parametrize("line", ["x.png", "a b c", "a,b,c"])
+def test_list_line_that_is_no_pair_is_named(tmp_path: Path, line: str):
+    (tmp_path / "train.txt").write_text(f"# header\n{line}\n")
+    with pytest.raises(DataError, match=rf"train\.txt, line 2: must hold two paths.*'{line}'"):
+        find_pairs(tmp_path, "train")
+
+
+def test_missing_root_split_or_images_say_what_was_looked_for(root: Path):
+    with pytest.raises(DataError, match="nowhere: no such folder"):
+        FolderDataset(root / "nowhere")
+    with pytest.raises(
+        DataError,
+        match=r"no split 'test'. Looked for test/images \+ test/labels; images/test \+ "
+        r"labels/test; test\.txt; the folder holds: dataset\.yaml, train",
+    ):
+        FolderDataset(root, "test")
+    (root / "val/images").mkdir(parents=True)
+    (root / "val/labels").mkdir()
+    with pytest.raises(DataError, match="there are no images"):
+        FolderDataset(root, "val")
+
+
+@pytest.mark.parametrize("part", ["images", "labels"])
+@pytest.mark.parametrize("damage", ["truncated", "text", "empty"])
+def test_corrupt_file_is_named(root: Path, part: str, damage: str):
+    path = root / "train" / part / "a.png"
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    save(path, noise)
+    whole = path.read_bytes()
+    path.write_bytes({"truncated": whole[:2000], "text": b"not an image", "empty": b""}[damage])
+    with pytest.raises(DataError, match=rf"train/{part}/a\.png: cannot be read as an image"):
+        FolderDataset(root)[0]
+
+
+def test_file_that_vanished_is_named(root: Path):
+    dataset = FolderDataset(root)
+    (root / "train/images/a.png").unlink()
+    with pytest.raises(DataError, match=r"train/images/a\.png: no such file"):
+        dataset[0]
+
+
+def test_size_mismatch_names_both_sizes_and_files(root: Path):
+    save(root / "train/labels/a.png", LABEL[:, :3])
+    with pytest.raises(
+        SizeMismatchError, match=r"images/a\.png is 4×2, its label .*labels/a\.png is 3×2\. Resize"
+    ):
+        FolderDataset(root)[0]
+
+
+def test_photograph_is_turned_upright_and_a_label_of_the_stored_size_is_explained(root: Path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (root / "train/images/a.png").unlink()
+    Image.fromarray(np.zeros((2, 4, 3), np.uint8)).save(root / "train/images/a.jpg", exif=exif)
+    with pytest.raises(SizeMismatchError, match=r"a\.jpg is 2×4, .* is 4×2\. .*EXIF orientation"):
+        FolderDataset(root)[0]
+    save(root / "train/labels/a.png", LABEL.T)
+    image, label = FolderDataset(root)[0]
+    assert image.shape == (4, 2, 3)
+    np.testing.assert_array_equal(label, LABEL.T)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_a_label_drawn_on_the_photograph_as_viewed_fits_it(root: Path, orientation: int):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    (root / "train/images/a.png").unlink()
+    Image.fromarray(IMAGE).save(root / "train/images/a.tif", exif=exif)
+    turns = {1: 0, 3: 2, 6: -1, 8: 1}[orientation]  # quarter turns counterclockwise
+    viewed = np.rot90(IMAGE, turns)
+    save(root / "train/labels/a.png", np.ascontiguousarray(np.rot90(LABEL, turns)))
+    image, label = FolderDataset(root)[0]
+    np.testing.assert_array_equal(image, viewed)
+    np.testing.assert_array_equal(label, np.rot90(LABEL, turns))
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (4, 2)], ids=["other", "transposed"])
+def test_size_mismatch_of_an_array_file_is_told_too(root: Path, shape: tuple[int, int]):
+    (root / "train/images/a.png").unlink()
+    np.save(root / "train/images/a.npy", IMAGE)
+    save(root / "train/labels/a.png", np.zeros(shape, np.uint8))
+    with pytest.raises(SizeMismatchError, match=r"a\.npy is 4×2, its label .* is .*\. Resize"):
+        FolderDataset(root)[0]
+
+
+def test_an_array_of_16_bits_is_refused_as_an_image_to_learn_from(root: Path):
+    (root / "train/images/a.png").unlink()
+    np.save(root / "train/images/a.npy", IMAGE.astype(np.uint16))
+    with pytest.raises(DataError, match=r"a\.npy: holds uint16; save it as uint8"):
+        FolderDataset(root)[0]
+
+
+def test_folders_are_preferred_to_a_list_and_the_first_layout_to_the_second(tmp_path: Path):
+    save(tmp_path / "x.png", IMAGE)
+    save(tmp_path / "y.png", LABEL)
+    (tmp_path / "train.txt").write_text("x.png y.png")
+    assert find_pairs(tmp_path, "train").layout == "train.txt"
+    for folders in ("images/train labels/train", "train/images train/labels"):
+        images, labels = folders.split()
+        save(tmp_path / images / "a.png", IMAGE)
+        save(tmp_path / labels / "a.png", LABEL)
+        found = find_pairs(tmp_path, "train")
+        assert found.layout == f"{images} + {labels}"
+        assert found.pairs == ((tmp_path / images / "a.png", tmp_path / labels / "a.png"),)
+
+
+def test_a_list_is_only_read_where_it_may_be(tmp_path: Path):
+    save(tmp_path / "x.png", IMAGE)
+    (tmp_path / "train.txt").write_text("x.png x.png")
+    with pytest.raises(DataError, match="no split 'train'"):
+        find_pairs(tmp_path, "train", use_list=False)
+
+
+@pytest.mark.parametrize("suffix", IMAGE_SUFFIXES)
+def test_every_suffix_of_an_image_is_paired(tmp_path: Path, suffix: str):
+    for path in (f"train/images/a{suffix.upper()}", "train/labels/a.png"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    assert len(find_pairs(tmp_path, "train").pairs) == 1
+
+
+def test_a_folder_with_an_image_s_name_is_no_image(root: Path):
+    (root / "train/images/c.png").mkdir()
+    assert len(FolderDataset(root)) == 2

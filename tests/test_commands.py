@@ -1,0 +1,217 @@
+"""The commands end to end, on a folder of real files made from the scenes."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from ccnet import CCNet, Predictor
+from ccnet.commands import train
+from ccnet.config import TrainConfig
+from ccnet.datasets import Scenes
+from tests.commands import status
+from tests.images.test_tiff import write_tiff
+
+TRAIN = """
+data: {name: folder, augment: {crop_size: [48, 48], scale: [0.8, 1.2]}}
+model: {backbone: tiny, channels: 16, kernel_size: 1, auxiliary_channels: null}
+optimizer: {name: adamw, lr: 1.0e-3, schedule: one_cycle}
+steps: 4
+batch_size: 2
+validate_every: 2
+log_every: 1
+device: cpu
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A data set as a user has it: photographs and palette PNGs beside a dataset.yaml."""
+    root = tmp_path_factory.mktemp("data")
+    for split, number in (("train", 6), ("val", 3)):
+        scenes = Scenes(split, num_images=number)
+        for index in range(number):
+            image, label = scenes[index]
+            for kind, array in (("images", image), ("labels", label)):
+                path = root / split / kind / f"{index}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(array).save(path)
+    description = {"classes": list(Scenes.classes), "palette": [list(c) for c in Scenes.palette]}
+    (root / "dataset.yaml").write_text(yaml.safe_dump(description))
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(folder, tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "run"
+    config = path.parent / "config.yaml"
+    config.write_text(TRAIN)
+    arguments = ("--data.root", folder, "--run", path, "--num-workers", 0)
+    assert status("train", "--config", config, *arguments) == 0
+    return path
+
+
+def test_train_writes_a_model_its_configuration_and_curves(run, folder):
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["data"]["root"] == str(folder)
+    assert config["num_workers"] == 0
+    assert config["steps"] == 4
+    assert (run / "model" / "model.safetensors").exists()
+    Image.open(run / "curves.png").verify()
+    card = (run / "last" / "README.md").read_text()
+    assert "On folder, val, after 4 steps of training" in card
+    assert "| **mean (mIoU)** |" in card
+
+
+def test_train_resumes_by_the_folder_alone(run, capsys):
+    assert status("train", "--resume", run) == 0
+    assert "already trained to the end" in capsys.readouterr().out
+
+
+def test_evaluate_prints_and_writes_scores(run, folder, tmp_path, capsys):
+    output = tmp_path / "scores.json"
+    assert status("evaluate", run / "model", "--root", folder, "--output", output) == 0
+    scores = json.loads(output.read_text())
+    assert 0 <= scores["miou"] <= 1
+    assert list(scores["iou"]) == list(Scenes.classes)
+    assert scores["images"] == 3
+    assert "mIoU" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_evaluate_on_two_devices_scores_as_on_one(run, folder, tmp_path, capfd):
+    scores = []
+    for number in (1, 2):
+        output = tmp_path / f"{number}.json"
+        arguments = (run / "model", "--root", folder, "--device", "cpu", "--devices", number)
+        assert status("evaluate", *arguments, "--output", output) == 0
+        scores.append(json.loads(output.read_text()))
+        assert capfd.readouterr().out.count("mean (mIoU)") == 1
+    assert scores[0] == scores[1]
+    assert scores[0]["images"] == 3
+
+
+def test_predict_writes_label_maps_and_reports_a_bad_file(run, folder, tmp_path, capsys):
+    images = tmp_path / "images"
+    images.mkdir()
+    Image.open(folder / "val" / "images" / "0.png").save(images / "good.png")
+    (images / "bad.jpg").write_bytes(b"no image")
+    output = tmp_path / "labels"
+    arguments = (run / "model", images, "--output", output, "--color", "--overlay")
+    assert status("predict", *arguments, "--device", "cpu") == 1
+    assert "bad.jpg" in capsys.readouterr().err
+    assert sorted(path.name for path in output.iterdir()) == [
+        "good.color.png",
+        "good.overlay.png",
+        "good.png",
+        "manifest.jsonl",
+    ]
+    labels = np.array(Image.open(output / "good.png"))
+    assert labels.shape == (64, 64)
+    assert labels.max() < 4
+    (images / "bad.jpg").unlink()
+    assert status("predict", *arguments, "--device", "cpu") == 0
+    assert "0 label maps written" in capsys.readouterr().out
+    Image.fromarray(labels).save(output / "good.png")
+    assert status("predict", *arguments, "--device", "cpu") == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert status("predict", *arguments, "--device", "cpu", "--overwrite") == 0
+
+
+def test_check_data_says_by_its_status_whether_data_are_fit(folder, tmp_path, capsys):
+    report = tmp_path / "report.json"
+    assert status("check-data", folder, "--output", report) == 0
+    assert capsys.readouterr().out.count("fit for training") == 2
+    assert set(json.loads(report.read_text())) == {"train", "val"}
+    broken = tmp_path / "broken"
+    for kind, value in (("images", 0), ("labels", 9)):
+        (broken / "train" / kind).mkdir(parents=True)
+        Image.fromarray(np.full((8, 8), value, np.uint8)).save(broken / "train" / kind / "0.png")
+    (broken / "dataset.yaml").write_text("classes: [a, b]")
+    assert status("check-data", broken, "--split", "train") == 1
+    assert "9" in capsys.readouterr().out
+    assert status("check-data", broken) == 2
+    assert "no split 'val'" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def published_file(tmp_path_factory):
+    """Keys and shapes of mmsegmentation's CCNet R-50, next to nothing on disk."""
+    keys = Path(__file__).parent / "models" / "parity" / "mmseg_resnet50.keys.json"
+    shapes = json.loads(keys.read_text())
+    state = {key: torch.ones(()).expand(shape) for key, shape in shapes}
+    path = tmp_path_factory.mktemp("published") / "ccnet_r50-d8_769x769.pth"
+    torch.save({"state_dict": state}, path)
+    return path
+
+
+@pytest.mark.slow
+def test_convert_makes_a_model_folder_and_reports_each_key(published_file, tmp_path, capsys):
+    folder = tmp_path / "model"
+    assert status("convert", published_file, folder, "--recurrence", 1) == 0
+    printed = capsys.readouterr().out
+    assert "mmsegmentation: resnet50 with stem deep_32, R=1, 19 classes" in printed
+    assert "align_corners=True" in printed
+    model = CCNet.from_pretrained(folder)
+    assert model.head.attention.recurrence == 1
+    assert model.classes[0] == "road"
+    with (folder / "conversion.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 365
+    assert {row["key"] for row in rows} == set(model.state_dict())
+    # a second time only when told to
+    assert status("convert", published_file, folder, "--align-corners", "no") == 2
+    assert "--overwrite" in capsys.readouterr().err
+    arguments = ("--align-corners", "no", "--num-classes", 4, "--overwrite")
+    assert status("convert", published_file, folder, *arguments) == 0
+    model = CCNet.from_pretrained(folder)
+    assert (model.align_corners, model.num_classes) == (False, 4)
+
+
+def test_convert_names_what_is_no_ccnet(tmp_path, capsys):
+    torch.save({"layer1.0.conv1.weight": torch.zeros(1)}, tmp_path / "resnet.pth")
+    assert status("convert", tmp_path / "resnet.pth", tmp_path / "model") == 2
+    assert "resnet.pth is no published CCNet; it looks like" in capsys.readouterr().err
+    assert not (tmp_path / "model").exists()
+    assert status("convert", tmp_path / "none.pth", tmp_path / "model") == 2
+    assert "no weight file at" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("overlay", [True, False])
+@pytest.mark.parametrize("color", [True, False])
+def test_predict_writes_the_pictures_that_its_switches_ask_for(
+    run, folder, tmp_path, color, overlay
+):
+    flags = ["--color" if color else "--no-color", "--overlay" if overlay else "--no-overlay"]
+    image, output = folder / "val" / "images" / "0.png", tmp_path / "out"
+    flags += ["--output", str(output), "--device", "cpu"]
+    assert status("predict", *flags, run / "model", image) == 0
+    assert (output / "0.png").exists()
+    assert (output / "0.color.png").exists() == color
+    assert (output / "0.overlay.png").exists() == overlay
+
+
+def test_a_launched_run_needs_a_folder_that_all_processes_know(monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "any")
+    with pytest.raises(ValueError, match="give --run: processes that torchrun"):
+        train(TrainConfig())
+
+
+def test_predict_reads_images_of_many_channels(tmp_path):
+    model = CCNet(3, "tiny", channels=8, auxiliary_channels=None, in_channels=5)
+    model.save_pretrained(tmp_path / "model")
+    images = tmp_path / "images"
+    images.mkdir()
+    image = np.random.default_rng(0).integers(0, 65536, (40, 48, 5), np.uint16)
+    np.save(images / "a.npy", image)
+    write_tiff(images / "b.tif", image)
+    arguments = ("--output", tmp_path / "out", "--device", "cpu")
+    assert status("predict", tmp_path / "model", images, *arguments) == 0
+    labels = [np.array(Image.open(tmp_path / "out" / f"{name}.png")) for name in "ab"]
+    np.testing.assert_array_equal(*labels)
+    np.testing.assert_array_equal(labels[0], Predictor(model, device="cpu").predict(image))
