@@ -11,6 +11,8 @@ from ccnet.export.deployed import without_ceil_mode
 from ccnet.export.exporter import export
 from tests.conftest import new_tiny_model, with_statistics
 
+pytestmark = pytest.mark.unchecked  # torch traces the annotated code
+
 
 @pytest.fixture(scope="module")
 def timm_network(request, torchvision_operators) -> CCNet:
@@ -21,7 +23,6 @@ def timm_network(request, torchvision_operators) -> CCNet:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.unchecked
 @pytest.mark.parametrize("timm_network", ["convnext_atto", "vit_tiny_patch16_224"], indirect=True)
 def test_a_file_for_one_size_takes_that_size_only_in_any_batch(timm_network, tmp_path):
     path = tmp_path / "model.pt2"

@@ -15,6 +15,8 @@ from ccnet.export.deployed import prepare
 from ccnet.export.exporter import export
 from tests.conftest import with_statistics
 
+pytestmark = pytest.mark.unchecked  # torch traces the annotated code
+
 
 @pytest.mark.slow
 def test_normalized_images_are_taken_where_that_is_asked_for(model, tmp_path):

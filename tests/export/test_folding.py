@@ -8,6 +8,8 @@ from ccnet import CCNet
 from ccnet.export.folding import fold_batch_norm
 from tests.conftest import with_statistics
 
+pytestmark = pytest.mark.unchecked  # torch traces the annotated code
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize(

@@ -18,6 +18,8 @@ from ccnet.export.exporter import export
 from ccnet.prediction.batches import as_batch
 from tests.export.conftest import scene
 
+pytestmark = pytest.mark.unchecked  # torch traces the annotated code
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "onnx_predict.py"
 
 

@@ -11,6 +11,8 @@ import pytest
 from ccnet.export.exporter import export
 from ccnet.export.quantization import Calibration, quantize, without_advice
 
+pytestmark = pytest.mark.unchecked  # torch traces the annotated code
+
 
 @pytest.mark.slow
 def test_int8_has_its_convolutions_on_bytes_and_keeps_most_classes(model, photos, tmp_path):

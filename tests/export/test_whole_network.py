@@ -12,7 +12,8 @@ from ccnet.export.deployed import ANY_SIZE, prepare
 from ccnet.export.exporter import export
 from tests.conftest import with_statistics
 
-pytestmark = pytest.mark.slow
+# torch traces the annotated code
+pytestmark = [pytest.mark.slow, pytest.mark.unchecked]
 
 
 @pytest.fixture(scope="module")
