@@ -11,7 +11,7 @@ import yaml
 from PIL import Image
 
 from ccnet import CCNet, Predictor
-from ccnet.commands import train
+from ccnet.commands.train import train
 from ccnet.config import TrainConfig
 from ccnet.datasets import Scenes
 from tests.commands import status

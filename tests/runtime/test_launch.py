@@ -176,7 +176,7 @@ def test_training_starts_its_processes_once(monkeypatch):
         calls.append((devices, num_nodes))
         return 0
 
-    for module in ("ccnet.cli", "ccnet.commands"):
+    for module in ("ccnet.cli", "ccnet.commands.train"):
         monkeypatch.setattr(f"{module}.launch_processes", launch_processes)
     with pytest.raises(SystemExit):
         main(["train", "--devices=2"])

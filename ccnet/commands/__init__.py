@@ -1,0 +1,19 @@
+"""The commands: functions whose signatures and docstrings are their flags and their help.
+
+What is slow to import, torch above all, is imported when a command runs, so that `--help` answers
+at once. A command returns its exit status.
+"""
+
+from collections.abc import Callable
+
+from ccnet.commands import check_data, convert, demo, evaluate, export, predict, train
+
+COMMANDS: dict[str, Callable[..., int]] = {
+    "train": train.train,
+    "evaluate": evaluate.evaluate,
+    "predict": predict.predict,
+    "check-data": check_data.check_data,
+    "convert": convert.convert,
+    "export": export.export,
+    "demo": demo.demo,
+}

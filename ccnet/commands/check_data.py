@@ -1,0 +1,45 @@
+"""`ccnet check-data`."""
+
+from pathlib import Path
+
+from ccnet.datasets import DatasetName
+
+
+def check_data(
+    root: Path,
+    data: DatasetName = "folder",
+    split: str | None = None,
+    output: Path | None = None,
+) -> int:
+    """Say what is wrong with a data set before it is trained on.
+
+    Reads every pair and lists unreadable files, images and labels without a partner, sizes that
+    differ and label values that stand for no class. Prints image sizes, the share of each class and
+    median-frequency class weights. The exit status is 1 if the data are unfit for training.
+
+        ccnet check-data FOLDER
+        ccnet check-data FOLDER --data camvid --split train --output report.json
+
+    Args:
+        root: Folder of the data set.
+        data: Kind of data set. A folder is described by its dataset.yaml.
+        split: Part of the data set. Unless given, train and val, since training needs both.
+        output: JSON file to write the reports to, by split, with the lists that are cut in print.
+    """
+    from rich.console import Console
+
+    from ccnet.datasets import open_dataset
+    from ccnet.datasets.check import check_dataset
+    from ccnet.report.tables import data_summary
+    from ccnet.runtime.disk import write_json
+    from ccnet.runtime.progress import CountProgress
+
+    reports = {}
+    for part in ("train", "val") if split is None else (split,):
+        dataset = open_dataset(data, root, part, strict=False)
+        with CountProgress(f"checking {part}") as progress:
+            reports[part] = check_dataset(dataset, part, progress=progress)
+        Console().print(data_summary(reports[part]))
+    if output is not None:
+        write_json(output, {part: report.to_dict() for part, report in reports.items()})
+    return 0 if all(report.fit for report in reports.values()) else 1

@@ -1,0 +1,74 @@
+"""`ccnet train`."""
+
+import sys
+import time
+from pathlib import Path
+
+from ccnet.config import TrainConfig, read_config, resumed_config
+from ccnet.runtime.launch import is_first, is_launched, launch_processes
+
+
+def train(
+    config: TrainConfig,
+    run: Path | None = None,
+    init: Path | None = None,
+    resume: Path | None = None,
+) -> int:
+    """Train a network, or resume a run that was stopped.
+
+    The network is validated, saved and logged on the way. Ctrl-C saves and stops; `--resume` then
+    continues to the same result. The run folder gets `model` (the best validation mIoU), `last`,
+    `log.csv`, `curves.png`, logs for TensorBoard and two saves. Every flag below is also a key of
+    the YAML file that `--config` reads; flags after it replace what it says.
+
+        ccnet train --config configs/folder.yaml --data.root FOLDER --run runs/mine
+        ccnet train --resume runs/mine --devices 2
+
+    Args:
+        run: New folder for models, logs and saves. Unless given, runs/NAME-DATE.
+        init: Model folder whose weights to start from. Its classes must be those of the data set.
+        resume: Folder of a run to continue, with its own configuration. Only flags about the
+            machine (device, devices, num_nodes, strategy, num_workers, save_every, save_seconds)
+            may be given as well.
+    """
+    from ccnet.training.run_folder import RunFolder
+
+    arguments = sys.argv[1:]
+    if resume is not None:
+        if (run, init) != (None, None):
+            raise ValueError(
+                "--resume continues in the run's own folder: no --run or --init with it"
+            )
+        run, config = resume, resumed_config(read_config(RunFolder(resume).config), config)
+    elif run is None:
+        run = new_run_folder(config)
+        arguments.append(f"--run={run}")
+    status = launch_processes(config.devices, config.num_nodes, arguments)
+    if status is not None:
+        return status
+    from ccnet.report.curves import save_curves
+    from ccnet.training.loop import train
+
+    try:
+        scores = train(config, run, init=init, resume=resume is not None)
+    except KeyboardInterrupt:
+        if not RunFolder(run).can_resume():
+            raise
+        if is_first():
+            print(f"\nstopped; to continue: ccnet train --resume {run}", file=sys.stderr)
+        return 130
+    if not is_first():
+        return 0
+    save_curves(run / "curves.png", run / "log.csv")
+    if scores is None:
+        print(f"{run} is already trained to the end")
+    else:
+        print(f"validation mIoU {scores.miou:.4f}; the best model is {run / 'model'}")
+    return 0
+
+
+def new_run_folder(config: TrainConfig) -> Path:
+    """A folder named after the data set and the time."""
+    if is_launched():  # each process would choose its own
+        raise ValueError("give --run: processes that torchrun or SLURM started need one folder")
+    return Path("runs") / f"{config.data.name}-{time.strftime('%Y%m%d-%H%M%S')}"
