@@ -92,7 +92,7 @@ def test_metrics_that_are_assigned_are_stored_as_plain_python(tmp_path):
         ("metrics", {"miou": 0.5, "model": nn.ReLU()}),
         ("metrics", {"miou": 0.5, ("a", "b"): 1}),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_what_config_json_can_not_hold_is_told_when_the_network_is_built(name, value):
     with pytest.raises(TypeError, match=rf"{name} cannot be stored in config\.json: "):
