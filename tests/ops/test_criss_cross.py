@@ -8,7 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ccnet.ops import cpu, criss_cross_attention, fused_available
-from ccnet.ops.criss_cross import pixel_rows
+from ccnet.ops.operators import pixel_rows
 from tests.conftest import attention_inputs
 
 pytestmark = pytest.mark.usefixtures("device")

@@ -1,0 +1,132 @@
+"""The fused form as two PyTorch operators, one per direction: schemas, kernels, fakes, FLOPs.
+
+PyTorch's dispatcher is the only registry of kernels: a device has a kernel where one is registered
+here. A kernel works on (B, *spatial, channels) tensors as `pixel_rows` returns them.
+"""
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
+
+from ccnet.ops.derivatives import FusedAttention, FusedGradient, apply_function
+
+FORWARD, BACKWARD = "criss_cross_attention", "criss_cross_attention_backward"
+
+# `torch.library.custom_op` would register a derivative of its own, which is neither right in
+# forward mode nor beyond the second order, and fails under torch.func
+library = torch.library.Library("ccnet", "FRAGMENT")
+library.define(
+    f"{FORWARD}(Tensor query, Tensor key, Tensor value)"
+    " -> (Tensor out, Tensor peak, Tensor total)",
+    tags=torch.Tag.pt2_compliant_tag,
+)
+library.define(
+    f"{BACKWARD}(Tensor grad, Tensor query, Tensor key, Tensor value, Tensor out, Tensor peak,"
+    " Tensor total) -> (Tensor query_grad, Tensor key_grad, Tensor value_grad)",
+    tags=torch.Tag.pt2_compliant_tag,
+)
+
+
+def pixel_rows(tensor: Tensor) -> Tensor:
+    """The tensor (B, *spatial, C) itself where its pixels lie evenly apart, otherwise a copy.
+
+    The strides of the result are those of a contiguous tensor with at least C channels. The slices
+    of a joint projection are such tensors.
+    """
+    rows = tensor.flatten(0, -2)
+    if rows.stride(-1) != 1 or rows.stride(0) < rows.shape[-1]:
+        rows = rows.contiguous()
+    return rows.view(tensor.shape)
+
+
+def cpu_forward(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    from ccnet.ops import cpu
+
+    return cpu.forward(pixel_rows(query), pixel_rows(key), pixel_rows(value))
+
+
+def cpu_backward(
+    grad: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    out: Tensor,
+    peak: Tensor,
+    total: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    from ccnet.ops import cpu
+
+    query, key, value = pixel_rows(query), pixel_rows(key), pixel_rows(value)
+    return cpu.backward(pixel_rows(grad), query, key, value, out, peak, total)
+
+
+def cuda_forward(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    from ccnet.ops import triton
+
+    return triton.forward(pixel_rows(query), pixel_rows(key), pixel_rows(value))
+
+
+def cuda_backward(
+    grad: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    out: Tensor,
+    peak: Tensor,
+    total: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    from ccnet.ops import triton
+
+    query, key, value = pixel_rows(query), pixel_rows(key), pixel_rows(value)
+    return triton.backward(grad.contiguous(), query, key, value, out, peak, total)
+
+
+def fake_forward(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    dtype = torch.float64 if query.dtype == torch.float64 else torch.float32
+    statistics = [query.new_empty(query.shape[:-1], dtype=dtype) for _ in range(2)]
+    return value.new_empty(value.shape), statistics[0], statistics[1]
+
+
+def fake_backward(
+    grad: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    out: Tensor,
+    peak: Tensor,
+    total: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    return query.new_empty(query.shape), key.new_empty(key.shape), value.new_empty(value.shape)
+
+
+library.impl(FORWARD, cpu_forward, "CPU")
+library.impl(BACKWARD, cpu_backward, "CPU")
+library.impl(FORWARD, cuda_forward, "CUDA")
+library.impl(BACKWARD, cuda_backward, "CUDA")
+torch.library.register_fake(f"ccnet::{FORWARD}", fake_forward, lib=library)
+torch.library.register_fake(f"ccnet::{BACKWARD}", fake_backward, lib=library)
+for name, function in ((FORWARD, FusedAttention), (BACKWARD, FusedGradient)):
+    library.impl(name, apply_function(function, getattr(torch.ops.ccnet, name)), "Autograd")
+    # torch.func asks an autograd.Function for its rules only where it is applied above the
+    # transforms, and this key comes first while one of them is active
+    library.impl(name, function.apply, "FuncTorchDynamicLayerFrontMode")
+
+
+@register_flop_formula(torch.ops.ccnet.criss_cross_attention)
+def forward_flops(query_shape, key_shape, value_shape, *args, **kwargs) -> int:
+    """2 operations per multiply-add: D for each score, C for each weighted value.
+
+    Every pixel has T+H+W−2 scores.
+    """
+    batch, *spatial, channels = query_shape
+    pixels = batch * torch.Size(spatial).numel()
+    return 2 * pixels * (sum(spatial) - len(spatial) + 1) * (channels + value_shape[-1])
+
+
+@register_flop_formula(torch.ops.ccnet.criss_cross_attention_backward)
+def backward_flops(grad_shape, query_shape, key_shape, value_shape, *args, **kwargs) -> int:
+    """Three products over D (scores, dq, dk) and two over C (dv, gradient of the weights)."""
+    batch, *spatial, channels = query_shape
+    pixels = batch * torch.Size(spatial).numel()
+    positions = sum(spatial) - len(spatial) + 1
+    return 2 * pixels * positions * (3 * channels + 2 * value_shape[-1])
