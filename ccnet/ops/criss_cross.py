@@ -59,7 +59,9 @@ def criss_cross_attention(
         ValueError: shapes, dtypes or devices do not fit together, or the backend is unknown.
         NotImplementedError: `backend="fused"` where there is no kernel.
     """
-    if has_torch_function_variadic(query, key, value):  # subclasses, modes and torch.fx see one call
+    if has_torch_function_variadic(
+        query, key, value
+    ):  # subclasses, modes and torch.fx see one call
         return handle_torch_function(
             criss_cross_attention, (query, key, value), query, key, value, backend=backend
         )

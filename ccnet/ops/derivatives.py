@@ -1,7 +1,7 @@
 """Derivatives of the two fused operators: reverse mode, forward mode and vmap, of any order.
 
 The derivative of the forward operator is the backward operator. All other derivatives are those of
-the reference form, which are exact and cost its memory.
+the reference form: they are exact, and need its memory.
 """
 
 from collections.abc import Callable
@@ -72,16 +72,9 @@ class FusedGradient(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Tensor) -> tuple[Tensors, int]:
-        return fold_into_batch(torch.ops.ccnet.criss_cross_attention_backward, info, in_dims, inputs)
-
-
-def apply_function(function: type[torch.autograd.Function], operator: Any) -> Callable[..., Tensors]:
-    """The operator with its derivatives; the kernel alone where no derivative is asked for."""
-
-    def apply(*inputs: Tensor) -> Tensors:
-        return function.apply(*inputs) if are_tracked(inputs) else call_kernel(operator, inputs)
-
-    return apply
+        return fold_into_batch(
+            torch.ops.ccnet.criss_cross_attention_backward, info, in_dims, inputs
+        )
 
 
 def are_tracked(inputs: Tensors) -> bool:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from ccnet.ops.derivatives import FusedAttention, FusedGradient, apply_function
+from ccnet.ops import reference
+from ccnet.ops.derivatives import FusedAttention, FusedGradient, are_tracked, call_kernel
 
 FORWARD, BACKWARD = "criss_cross_attention", "criss_cross_attention_backward"
 
@@ -16,8 +17,7 @@ FORWARD, BACKWARD = "criss_cross_attention", "criss_cross_attention_backward"
 # forward mode nor beyond the second order, and fails under torch.func
 library = torch.library.Library("ccnet", "FRAGMENT")
 library.define(
-    f"{FORWARD}(Tensor query, Tensor key, Tensor value)"
-    " -> (Tensor out, Tensor peak, Tensor total)",
+    f"{FORWARD}(Tensor query, Tensor key, Tensor value) -> (Tensor out, Tensor peak, Tensor total)",
     tags=torch.Tag.pt2_compliant_tag,
 )
 library.define(
@@ -99,17 +99,40 @@ def fake_backward(
     return query.new_empty(query.shape), key.new_empty(key.shape), value.new_empty(value.shape)
 
 
+def differentiable_forward(*inputs: Tensor) -> tuple[Tensor, ...]:
+    # ONNX has no such operator; the exporter decomposes a program by tracing it once more
+    if torch.compiler.is_exporting() and torch.onnx.is_in_onnx_export():
+        return reference_forward(*inputs)
+    if are_tracked(inputs):
+        return FusedAttention.apply(*inputs)
+    return call_kernel(torch.ops.ccnet.criss_cross_attention, inputs)
+
+
+def differentiable_backward(*inputs: Tensor) -> tuple[Tensor, ...]:
+    if are_tracked(inputs):
+        return FusedGradient.apply(*inputs)
+    return call_kernel(torch.ops.ccnet.criss_cross_attention_backward, inputs)
+
+
+def reference_forward(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    scores = torch.cat(reference.axis_scores(query, key), dim=-1)
+    peak = scores.amax(-1)
+    total = (scores - peak[..., None]).exp().sum(-1)
+    return reference.criss_cross_attention(query, key, value), peak, total
+
+
 library.impl(FORWARD, cpu_forward, "CPU")
 library.impl(BACKWARD, cpu_backward, "CPU")
 library.impl(FORWARD, cuda_forward, "CUDA")
 library.impl(BACKWARD, cuda_backward, "CUDA")
 torch.library.register_fake(f"ccnet::{FORWARD}", fake_forward, lib=library)
 torch.library.register_fake(f"ccnet::{BACKWARD}", fake_backward, lib=library)
-for name, function in ((FORWARD, FusedAttention), (BACKWARD, FusedGradient)):
-    library.impl(name, apply_function(function, getattr(torch.ops.ccnet, name)), "Autograd")
-    # torch.func asks an autograd.Function for its rules only where it is applied above the
-    # transforms, and this key comes first while one of them is active
-    library.impl(name, function.apply, "FuncTorchDynamicLayerFrontMode")
+library.impl(FORWARD, differentiable_forward, "Autograd")
+library.impl(BACKWARD, differentiable_backward, "Autograd")
+# torch.func asks an autograd.Function for its rules only if it is applied above the transforms; the
+# dispatcher comes to this key first while a transform is active, and has no public name for it
+library.impl(FORWARD, FusedAttention.apply, "FuncTorchDynamicLayerFrontMode")
+library.impl(BACKWARD, FusedGradient.apply, "FuncTorchDynamicLayerFrontMode")
 
 
 @register_flop_formula(torch.ops.ccnet.criss_cross_attention)
