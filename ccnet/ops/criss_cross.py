@@ -40,9 +40,9 @@ def criss_cross_attention(
     statistics in float32, and in float64 for float64 inputs. On CUDA it multiplies float32 as torch
     multiplies matrices (`torch.set_float32_matmul_precision`).
 
-    The fused form supports `torch.func` (`grad`, `vmap`, `jvp` and their combinations), forward-mode
-    automatic differentiation and derivatives of any order. First derivatives in reverse mode run
-    the fused kernel; all others are computed from the reference form, at its cost in memory.
+    The fused form supports `torch.func` (`grad`, `vmap`, `jvp` and combinations of them), automatic
+    differentiation in forward mode and derivatives of any order. The first derivative in reverse
+    mode runs the fused kernel; all others are those of the reference form, and need its memory.
 
     Under autocast, every input is cast to the dtype of autocast first, except float64 inputs, as
     `torch.nn.functional.scaled_dot_product_attention` does. `torch.onnx.export` gets the reference
@@ -59,9 +59,7 @@ def criss_cross_attention(
         ValueError: shapes, dtypes or devices do not fit together, or the backend is unknown.
         NotImplementedError: `backend="fused"` where there is no kernel.
     """
-    if has_torch_function_variadic(
-        query, key, value
-    ):  # subclasses, modes and torch.fx see one call
+    if has_torch_function_variadic(query, key, value):  # torch.fx, subclasses and modes
         return handle_torch_function(
             criss_cross_attention, (query, key, value), query, key, value, backend=backend
         )

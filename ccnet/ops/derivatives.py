@@ -15,6 +15,7 @@ from torch.func import vjp
 from ccnet.ops import reference
 
 Tensors = tuple[Tensor, ...]
+Dims = tuple[int | None, ...]  # of each input the dimension that vmap maps over
 
 
 class FusedAttention(torch.autograd.Function):
@@ -40,7 +41,7 @@ class FusedAttention(torch.autograd.Function):
         return *jvp_by_reverse_mode(reference_outputs, inputs, tangents), None, None
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Tensor) -> tuple[Tensors, int]:
+    def vmap(info: Any, in_dims: Dims, *inputs: Tensor) -> tuple[Tensors, int]:
         return fold_into_batch(torch.ops.ccnet.criss_cross_attention, info, in_dims, inputs)
 
 
@@ -63,7 +64,7 @@ class FusedGradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         with torch.autocast(grads[0].device.type, enabled=False):
-            _, pull = vjp(reference_gradient, *ctx.saved_tensors)
+            pull = vjp(reference_gradient, *ctx.saved_tensors)[1]
             return *pull(grads), None, None, None
 
     @staticmethod
@@ -71,10 +72,9 @@ class FusedGradient(torch.autograd.Function):
         return jvp_by_reverse_mode(reference_gradient, ctx.saved_tensors, tangents[:4])
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Tensor) -> tuple[Tensors, int]:
-        return fold_into_batch(
-            torch.ops.ccnet.criss_cross_attention_backward, info, in_dims, inputs
-        )
+    def vmap(info: Any, in_dims: Dims, *inputs: Tensor) -> tuple[Tensors, int]:
+        operator = torch.ops.ccnet.criss_cross_attention_backward
+        return fold_into_batch(operator, info, in_dims, inputs)
 
 
 def are_tracked(inputs: Tensors) -> bool:
@@ -109,14 +109,14 @@ def jvp_by_reverse_mode(
     # torch turns forward mode off in here for all levels of torch.func; the outer ones need it
     with forward_ad._set_fwd_grad_enabled(True):
         inputs = tuple(forward_ad.unpack_dual(x, level=0).primal for x in inputs)
-        outputs, pull = vjp(function, *inputs)
-        _, push = vjp(pull, tuple(map(torch.zeros_like, outputs)))
+        outputs, pull = vjp(function, *inputs)[:2]
+        push = vjp(pull, tuple(map(torch.zeros_like, outputs)))[1]
         pairs = zip(inputs, tangents, strict=True)
         return push(tuple(torch.zeros_like(x) if t is None else t for x, t in pairs))[0]
 
 
 def fold_into_batch(
-    operator: Any, info: Any, in_dims: tuple[int | None, ...], inputs: Tensors
+    operator: Any, info: Any, in_dims: Dims, inputs: Tensors
 ) -> tuple[Tensors, int]:
     """vmap without a loop: the mapped dimension becomes part of the batch."""
     size = info.batch_size
