@@ -42,7 +42,8 @@ def pixel_rows(tensor: Tensor) -> Tensor:
 def cpu_forward(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     from ccnet.ops import cpu
 
-    return cpu.forward(pixel_rows(query), pixel_rows(key), pixel_rows(value))
+    with torch.autocast("cpu", enabled=False):  # a backward pass may run under autocast
+        return cpu.forward(pixel_rows(query), pixel_rows(key), pixel_rows(value))
 
 
 def cpu_backward(
@@ -56,8 +57,10 @@ def cpu_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     from ccnet.ops import cpu
 
-    query, key, value = pixel_rows(query), pixel_rows(key), pixel_rows(value)
-    return cpu.backward(pixel_rows(grad), query, key, value, out, peak, total)
+    inputs = (pixel_rows(x) for x in (grad, query, key, value))
+    outputs = (x.contiguous() for x in (out, peak, total))
+    with torch.autocast("cpu", enabled=False):
+        return cpu.backward(*inputs, *outputs)
 
 
 def cuda_forward(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -77,8 +80,9 @@ def cuda_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     from ccnet.ops import triton
 
-    query, key, value = pixel_rows(query), pixel_rows(key), pixel_rows(value)
-    return triton.backward(grad.contiguous(), query, key, value, out, peak, total)
+    inputs = (pixel_rows(x) for x in (query, key, value))
+    outputs = (x.contiguous() for x in (out, peak, total))
+    return triton.backward(grad.contiguous(), *inputs, *outputs)
 
 
 def fake_forward(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
