@@ -12,6 +12,8 @@ from ccnet.models.recompute import recompute
 from ccnet.ops import criss_cross_attention
 
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+ONES = {dims: (1,) * dims for dims in CONVOLUTIONS}
+ZEROS = {dims: (0,) * dims for dims in CONVOLUTIONS}
 SPATIAL_AXES = ("T", "H", "W")
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": lambda: nn.ReLU(inplace=True),
@@ -171,14 +173,15 @@ def is_unbatched(features: Tensor, channels: int, dims: int) -> bool:
 
 def is_plain(conv: nn.Module, dims: int) -> bool:
     """Whether calling the module only multiplies by its weight and adds its bias, per pixel."""
+    if type(conv) is not CONVOLUTIONS[dims]:  # a parametrization changes the type as well
+        return False
+    conv = cast(nn.Conv2d, conv)
     return (
-        isinstance(conv, nn.Conv1d | nn.Conv2d | nn.Conv3d)
-        and type(conv) is CONVOLUTIONS[dims]  # subclasses and parametrizations change the type
-        and conv.kernel_size == conv.stride == conv.dilation == (1,) * dims
-        and conv.padding == (0,) * dims
+        conv.kernel_size == conv.stride == conv.dilation == ONES[dims]
+        and conv.padding == ZEROS[dims]
         and conv.padding_mode == "zeros"
         and conv.groups == 1
-        and isinstance(conv.bias, Tensor)
+        and conv.bias is not None
         and "forward" not in vars(conv)
         and not has_hooks(conv)
     )
@@ -189,14 +192,16 @@ def has_hooks(module: nn.Module) -> bool:
 
     The dictionaries are private: PyTorch has no public function that tells.
     """
-    return any(
-        getattr(module, kind) or getattr(torch.nn.modules.module, f"_global{kind}")
-        for kind in (
-            "_forward_pre_hooks",
-            "_forward_hooks",
-            "_backward_pre_hooks",
-            "_backward_hooks",
-        )
+    every = torch.nn.modules.module
+    return bool(
+        module._forward_pre_hooks
+        or module._forward_hooks
+        or module._backward_pre_hooks
+        or module._backward_hooks
+        or every._global_forward_pre_hooks
+        or every._global_forward_hooks
+        or every._global_backward_pre_hooks
+        or every._global_backward_hooks
     )
 
 

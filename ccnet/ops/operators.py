@@ -4,12 +4,21 @@ PyTorch's dispatcher is the only registry of kernels: a device has a kernel wher
 here. A kernel works on (B, *spatial, channels) tensors as `pixel_rows` returns them.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from ccnet.ops import reference
-from ccnet.ops.derivatives import FusedAttention, FusedGradient, are_tracked, call_kernel
+from ccnet.ops.derivatives import (
+    FusedAttention,
+    FusedGradient,
+    PlainFusedAttention,
+    Tensors,
+    are_tracked,
+    call_kernel,
+)
 
 FORWARD, BACKWARD = "criss_cross_attention", "criss_cross_attention_backward"
 
@@ -39,13 +48,26 @@ def pixel_rows(tensor: Tensor) -> Tensor:
     return rows.view(tensor.shape)
 
 
-def cpu_forward(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def without_autocast(kernel: Callable[..., Tensors]) -> Callable[..., Tensors]:
+    """A kernel chooses its own precision, also where a backward pass runs under autocast."""
+
+    def run(*inputs: Tensor) -> Tensors:
+        if not torch.is_autocast_enabled("cpu"):
+            return kernel(*inputs)
+        with torch.autocast("cpu", enabled=False):
+            return kernel(*inputs)
+
+    return run
+
+
+@without_autocast
+def cpu_forward(query: Tensor, key: Tensor, value: Tensor) -> Tensors:
     from ccnet.ops import cpu
 
-    with torch.autocast("cpu", enabled=False):  # a backward pass may run under autocast
-        return cpu.forward(pixel_rows(query), pixel_rows(key), pixel_rows(value))
+    return cpu.forward(pixel_rows(query), pixel_rows(key), pixel_rows(value))
 
 
+@without_autocast
 def cpu_backward(
     grad: Tensor,
     query: Tensor,
@@ -54,16 +76,14 @@ def cpu_backward(
     out: Tensor,
     peak: Tensor,
     total: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> Tensors:
     from ccnet.ops import cpu
 
     inputs = (pixel_rows(x) for x in (grad, query, key, value))
-    outputs = (x.contiguous() for x in (out, peak, total))
-    with torch.autocast("cpu", enabled=False):
-        return cpu.backward(*inputs, *outputs)
+    return cpu.backward(*inputs, *(x.contiguous() for x in (out, peak, total)))
 
 
-def cuda_forward(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def cuda_forward(query: Tensor, key: Tensor, value: Tensor) -> Tensors:
     from ccnet.ops import triton
 
     return triton.forward(pixel_rows(query), pixel_rows(key), pixel_rows(value))
@@ -77,7 +97,7 @@ def cuda_backward(
     out: Tensor,
     peak: Tensor,
     total: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> Tensors:
     from ccnet.ops import triton
 
     inputs = (pixel_rows(x) for x in (query, key, value))
@@ -85,7 +105,7 @@ def cuda_backward(
     return triton.backward(grad.contiguous(), *inputs, *outputs)
 
 
-def fake_forward(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def fake_forward(query: Tensor, key: Tensor, value: Tensor) -> Tensors:
     dtype = torch.float64 if query.dtype == torch.float64 else torch.float32
     statistics = [query.new_empty(query.shape[:-1], dtype=dtype) for _ in range(2)]
     return value.new_empty(value.shape), statistics[0], statistics[1]
@@ -99,26 +119,26 @@ def fake_backward(
     out: Tensor,
     peak: Tensor,
     total: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> Tensors:
     return query.new_empty(query.shape), key.new_empty(key.shape), value.new_empty(value.shape)
 
 
-def differentiable_forward(*inputs: Tensor) -> tuple[Tensor, ...]:
+def differentiable_forward(*inputs: Tensor) -> Tensors:
     # ONNX has no such operator; the exporter decomposes a program by tracing it once more
     if torch.compiler.is_exporting() and torch.onnx.is_in_onnx_export():
         return reference_forward(*inputs)
     if are_tracked(inputs):
-        return FusedAttention.apply(*inputs)
+        return PlainFusedAttention.apply(*inputs)
     return call_kernel(torch.ops.ccnet.criss_cross_attention, inputs)
 
 
-def differentiable_backward(*inputs: Tensor) -> tuple[Tensor, ...]:
+def differentiable_backward(*inputs: Tensor) -> Tensors:
     if are_tracked(inputs):
         return FusedGradient.apply(*inputs)
     return call_kernel(torch.ops.ccnet.criss_cross_attention_backward, inputs)
 
 
-def reference_forward(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def reference_forward(query: Tensor, key: Tensor, value: Tensor) -> Tensors:
     scores = torch.cat(reference.axis_scores(query, key), dim=-1)
     peak = scores.amax(-1)
     total = (scores - peak[..., None]).exp().sum(-1)
