@@ -125,17 +125,23 @@ def use_fused(backend: str | None, query: Tensor) -> bool:
 
 
 def validate(query: Tensor, key: Tensor, value: Tensor) -> None:
-    shapes = f"query {tuple(query.shape)}, key {tuple(key.shape)}, value {tuple(value.shape)}"
     if query.ndim not in (3, 4, 5):
-        raise ValueError(f"expected (B, channels, *spatial) with 1 to 3 spatial axes, got {shapes}")
-    if query.shape != key.shape:
-        raise ValueError(f"query and key must have the same shape, got {shapes}")
-    if value.ndim != query.ndim or value.shape[0] != query.shape[0]:
-        raise ValueError(f"value must have the batch and axes of query, got {shapes}")
-    if value.shape[2:] != query.shape[2:]:
-        raise ValueError(f"value must have the spatial size of query, got {shapes}")
-    if 0 in query.shape[1:] or value.shape[1] == 0:
-        raise ValueError(f"only the batch may be empty, got {shapes}")
+        expected = "expected (B, channels, *spatial) with 1 to 3 spatial axes"
+    elif query.shape != key.shape:
+        expected = "query and key must have the same shape"
+    elif value.ndim != query.ndim or value.shape[0] != query.shape[0]:
+        expected = "value must have the batch and axes of query"
+    elif value.shape[2:] != query.shape[2:]:
+        expected = "value must have the spatial size of query"
+    elif 0 in query.shape[1:] or value.shape[1] == 0:
+        expected = "only the batch may be empty"
+    else:
+        expected = None
+    if expected is not None:
+        raise ValueError(
+            f"{expected}, got query {tuple(query.shape)}, key {tuple(key.shape)}, "
+            f"value {tuple(value.shape)}"
+        )
     if not query.dtype == key.dtype == value.dtype or query.dtype not in FLOATS:
         raise ValueError(
             "query, key and value must share one of float64, float32, bfloat16 and float16, got "
