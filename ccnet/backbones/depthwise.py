@@ -38,7 +38,13 @@ class DilatedDepthwiseConv2d(nn.Conv2d):
             return super().forward(input)
         if input.ndim == 3:
             return self.forward(input.unsqueeze(0)).squeeze(0)
-        return _DilatedDepthwise.apply(input, self.weight, self.dilation[0])
+        return dilated_depthwise(input, self.weight, self.dilation[0])
+
+
+def dilated_depthwise(images: Tensor, weight: Tensor, dilation: int) -> Tensor:
+    # torch.compile refuses autograd functions that have a jvp
+    function = _DilatedDepthwise if torch.compiler.is_compiling() else _WithForwardMode
+    return function.apply(images, weight, dilation)
 
 
 class _DilatedDepthwise(torch.autograd.Function):
@@ -47,8 +53,6 @@ class _DilatedDepthwise(torch.autograd.Function):
     The gradient of the images is this function with the mirrored weight, and the gradient of the
     weight is that of an undilated convolution, so derivatives of any order avoid oneDNN's.
     """
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(images: Tensor, weight: Tensor, dilation: int) -> Tensor:
@@ -66,7 +70,7 @@ class _DilatedDepthwise(torch.autograd.Function):
         images, weight = (saved.to(gradient.dtype) for saved in ctx.saved_tensors)
         for_images = for_weight = None
         if ctx.needs_input_grad[0]:
-            for_images = _DilatedDepthwise.apply(gradient, weight.flip(2, 3), ctx.dilation)
+            for_images = dilated_depthwise(gradient, weight.flip(2, 3), ctx.dilation)
         if ctx.needs_input_grad[1]:
             for_weight = conv2d_weight(
                 _interleaved(images, ctx.dilation),
@@ -78,6 +82,28 @@ class _DilatedDepthwise(torch.autograd.Function):
         return for_images, for_weight, None
 
     @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[Any, ...], images: Tensor, weight: Tensor, dilation: int
+    ) -> tuple[Tensor, int]:
+        size, (images_dim, weight_dim, _) = info.batch_size, in_dims
+        if weight_dim is None:  # the mapped dimension becomes part of the batch
+            output = dilated_depthwise(
+                images.movedim(images_dim, 0).flatten(0, 1), weight, dilation
+            )
+            return output.unflatten(0, (size, output.shape[0] // size)), 0
+        weight = weight.movedim(weight_dim, 0).flatten(
+            0, 1
+        )  # otherwise it becomes part of the channels
+        if images_dim is None:
+            images = images.expand(size, *images.shape)
+        else:
+            images = images.movedim(images_dim, 0)
+        output = dilated_depthwise(images.movedim(0, 1).flatten(1, 2), weight, dilation)
+        return output.unflatten(1, (size, output.shape[1] // size)), 1
+
+
+class _WithForwardMode(_DilatedDepthwise):
+    @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Tensor:
         of_images, of_weight, _ = tangents
         # torch turns forward mode off in here for all levels of torch.func; the outer ones need it
@@ -85,9 +111,9 @@ class _DilatedDepthwise(torch.autograd.Function):
             images, weight = (forward_ad.unpack_dual(x, level=0).primal for x in ctx.saved_tensors)
             terms = []
             if of_images is not None:
-                terms.append(_DilatedDepthwise.apply(of_images, weight, ctx.dilation))
+                terms.append(dilated_depthwise(of_images, weight, ctx.dilation))
             if of_weight is not None:
-                terms.append(_DilatedDepthwise.apply(images, of_weight, ctx.dilation))
+                terms.append(dilated_depthwise(images, of_weight, ctx.dilation))
             return sum(terms[1:], terms[0])
 
 
@@ -97,7 +123,9 @@ def _interleaved(images: Tensor, step: int) -> Tensor:
     A convolution with dilation `step` is an undilated one on them. (B, C, H, W) becomes
     (B·step², C, H/step, W/step), channels last; the sides are padded with zeros first.
     """
-    height, width = images.shape[-2:]
+    batch, channels, height, width = images.shape
     padded = F.pad(images, (0, -width % step, 0, -height % step)).movedim(1, -1)
-    split = padded.unflatten(2, (-1, step)).unflatten(1, (-1, step))
-    return split.permute(0, 2, 4, 1, 3, 5).flatten(0, 2).movedim(-1, 1)
+    rows, columns = padded.shape[1] // step, padded.shape[2] // step
+    split = padded.reshape(batch, rows, step, columns, step, channels)
+    images = split.permute(0, 2, 4, 1, 3, 5).reshape(batch * step**2, rows, columns, channels)
+    return images.movedim(-1, 1)

@@ -84,6 +84,8 @@ def test_vmap_folds_the_mapped_dimension_into_the_batch(in_dims, monkeypatch):
     batches = [x if d == 0 else x[0] for x, d in zip(stacked(4), dims, strict=True)]
     assert_equal(lambda form: vmap(form, in_dims)(*batches))
     assert_equal(lambda form: vmap(grad(loss(form), ARGUMENTS), in_dims)(*batches))
+    assert_equal(lambda form: vmap(TRANSFORMS["jvp"](form), in_dims)(*batches))
+    assert_equal(lambda form: vmap(hessian(loss(form)), in_dims)(*batches))
 
     from ccnet.ops import cpu
 
