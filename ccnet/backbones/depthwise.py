@@ -1,28 +1,58 @@
-"""A dilated depthwise convolution whose gradients on the CPU are right and fast."""
+"""A dilated depthwise convolution with fast and correct gradients on the CPU."""
 
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.nn.grad import conv2d_weight
 
 
 class DilatedDepthwiseConv2d(nn.Conv2d):
-    """A dilated depthwise 3×3 convolution with stride 1 and gradients of its own on the CPU.
+    """A dilated depthwise 3×3 convolution without bias, with its own gradients on the CPU.
 
-    oneDNN's are slow there, and in bfloat16, channels last, its weight gradient is garbage for maps
-    about 32 pixels wide and more (seen with torch 2.13, oneDNN 3.12).
+    The stride is 1 and the padding is the dilation. The gradients of oneDNN are slow there, and its
+    weight gradient is wrong in bfloat16 with channels-last maps of about 32 pixels width and more
+    (seen with torch 2.13, oneDNN 3.12).
+
+    Raises:
+        ValueError: the arguments of `nn.Conv2d` describe another convolution.
     """
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        dilation = self.dilation[0]
+        is_depthwise = self.groups == self.in_channels == self.out_channels
+        sides = (self.kernel_size, self.stride, self.padding, self.dilation)
+        expected = ((3, 3), (1, 1), (dilation, dilation), (dilation, dilation))
+        if not is_depthwise or sides != expected or self.bias is not None:
+            raise ValueError(
+                "expected a depthwise 3×3 convolution without bias, of stride 1 and with padding "
+                f"equal to the dilation, got {self}"
+            )
+
     def forward(self, input: Tensor) -> Tensor:
-        if not input.is_cpu or not torch.is_grad_enabled() or torch.compiler.is_exporting():
+        is_traced = torch.compiler.is_exporting() or not isinstance(input, Tensor)  # torch.fx
+        if is_traced or not input.is_cpu or not torch.is_grad_enabled():
             return super().forward(input)
-        return _DilatedDepthwise.apply(input, self.weight, self.dilation[0])
+        if input.ndim == 3:
+            return self.forward(input.unsqueeze(0)).squeeze(0)
+        return dilated_depthwise(input, self.weight, self.dilation[0])
+
+
+def dilated_depthwise(images: Tensor, weight: Tensor, dilation: int) -> Tensor:
+    # torch.compile refuses autograd functions that have a jvp
+    function = _DilatedDepthwise if torch.compiler.is_compiling() else _WithForwardMode
+    return function.apply(images, weight, dilation)
 
 
 class _DilatedDepthwise(torch.autograd.Function):
-    """The images' gradient is a convolution by the mirrored kernel, the kernel's undilated."""
+    """The convolution as a function that is linear in the images and in the weight.
+
+    The gradient of the images is this function with the mirrored weight, and the gradient of the
+    weight is that of an undilated convolution, so derivatives of any order avoid oneDNN's.
+    """
 
     @staticmethod
     def forward(images: Tensor, weight: Tensor, dilation: int) -> Tensor:
@@ -31,34 +61,70 @@ class _DilatedDepthwise(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, int], output: Tensor) -> None:
         ctx.save_for_backward(*inputs[:2])
+        ctx.save_for_forward(*inputs[:2])
         ctx.dilation = inputs[2]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         (gradient,) = gradients
         images, weight = (saved.to(gradient.dtype) for saved in ctx.saved_tensors)
-        dilation, channels = ctx.dilation, weight.shape[0]
         for_images = for_weight = None
         if ctx.needs_input_grad[0]:
-            mirrored = weight.flip(2, 3)
-            for_images = F.conv2d(gradient, mirrored, None, 1, dilation, dilation, channels)
+            for_images = dilated_depthwise(gradient, weight.flip(2, 3), ctx.dilation)
         if ctx.needs_input_grad[1]:
             for_weight = conv2d_weight(
-                _interleaved(images, dilation),
+                _interleaved(images, ctx.dilation),
                 list(weight.shape),
-                _interleaved(gradient, dilation),
+                _interleaved(gradient, ctx.dilation),
                 padding=1,
-                groups=channels,
+                groups=weight.shape[0],
             )
         return for_images, for_weight, None
 
+    @staticmethod
+    def vmap(  # pyright: ignore[reportIncompatibleMethodOverride]
+        info: Any, in_dims: tuple[Any, ...], images: Tensor, weight: Tensor, dilation: int
+    ) -> tuple[Tensor, int]:
+        size, (images_dim, weight_dim, _) = info.batch_size, in_dims
+        if weight_dim is None:  # the mapped dimension becomes part of the batch
+            output = dilated_depthwise(
+                images.movedim(images_dim, 0).flatten(0, 1), weight, dilation
+            )
+            return output.unflatten(0, (size, output.shape[0] // size)), 0
+        # otherwise it becomes part of the channels
+        weight = weight.movedim(weight_dim, 0).flatten(0, 1)
+        if images_dim is None:
+            images = images.expand(size, *images.shape)
+        else:
+            images = images.movedim(images_dim, 0)
+        output = dilated_depthwise(images.movedim(0, 1).flatten(1, 2), weight, dilation)
+        return output.unflatten(1, (size, output.shape[1] // size)), 1
+
+
+class _WithForwardMode(_DilatedDepthwise):
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Tensor:
+        of_images, of_weight, _ = tangents
+        # torch turns forward mode off in here for all levels of torch.func; the outer ones need it
+        with forward_ad._set_fwd_grad_enabled(True):
+            images, weight = (forward_ad.unpack_dual(x, level=0).primal for x in ctx.saved_tensors)
+            terms = []
+            if of_images is not None:
+                terms.append(dilated_depthwise(of_images, weight, ctx.dilation))
+            if of_weight is not None:
+                terms.append(dilated_depthwise(images, of_weight, ctx.dilation))
+            return sum(terms[1:], terms[0])
+
 
 def _interleaved(images: Tensor, step: int) -> Tensor:
-    """Split into step² images of every step-th pixel, on which a dilation of `step` is none.
+    """Split each image into step² images that hold every step-th pixel.
 
-    (B, C, H, W) → (B·step², C, H/step, W/step), channels last; sides are padded with zeros.
+    A convolution with dilation `step` is an undilated one on them. (B, C, H, W) becomes
+    (B·step², C, H/step, W/step), channels last; the sides are padded with zeros first.
     """
-    height, width = images.shape[-2:]
+    batch, channels, height, width = images.shape
     padded = F.pad(images, (0, -width % step, 0, -height % step)).movedim(1, -1)
-    split = padded.unflatten(2, (-1, step)).unflatten(1, (-1, step))
-    return split.permute(0, 2, 4, 1, 3, 5).flatten(0, 2).movedim(-1, 1)
+    rows, columns = padded.shape[1] // step, padded.shape[2] // step
+    split = padded.reshape(batch, rows, step, columns, step, channels)
+    images = split.permute(0, 2, 4, 1, 3, 5).reshape(batch * step**2, rows, columns, channels)
+    return images.movedim(-1, 1)

@@ -1,9 +1,9 @@
-"""Criss-cross attention on the CPU, tile by tile: no tensor of size N·(H+W) is made or kept.
+"""Criss-cross attention on the CPU, tile by tile. No tensor of size N·(H+W) is ever allocated.
 
-Tensors are (B, *spatial, channels), contiguous or some channels of a contiguous tensor. Seen along
-one axis such a tensor is (outer, L, inner, channels) without a copy. A tile is a group of its
-lines, [outers, lines, L, channels], or some rows of one line where a line alone is too long.
-DESIGN.md derives the merge and the gradient.
+Tensors are (B, *spatial, channels): contiguous, or a slice of the channels of a contiguous tensor.
+Along one axis such a tensor can be viewed as (outer, L, inner, channels) without a copy. A tile is
+a group of lines, [outers, lines, L, channels], or a part of one line if the line is too long for a
+tile. DESIGN.md derives how axes are merged, and the gradient.
 """
 
 import itertools
@@ -13,17 +13,21 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-TILE_SCORES = 1 << 19  # of one tile: 2 MiB in float32, a second-level cache
-TILE_VALUES = 1 << 21  # of one tile: 8 MiB in float32
+TILE_SCORES = 1 << 19  # scores of one tile: 2 MiB in float32, the size of a second-level cache
+TILE_VALUES = 1 << 21  # numbers of one tile of values: 8 MiB in float32
+
+# MKL's vector functions detect the processor in their first call, without a lock: if several
+# threads make it at once, one may get a less accurate kernel (pytorch issue 188792)
+torch.ones(1, device="cpu").exp_()
 
 
 def forward(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The attention (B, *spatial, C); of each pixel's scores the peak and Σ exp(score − peak)."""
+    """The attention (B, *spatial, C) and, per pixel, peak = max(scores) and Σ exp(score − peak)."""
     out = value.new_empty(value.shape)
     peak = query.new_empty(query.shape[:-1], dtype=statistics_dtype(query))
     total = torch.empty_like(peak)
     for axis in reversed(range(1, query.ndim - 1)):
-        itself = axis == query.ndim - 2  # the last axis comes first and counts the pixel itself
+        itself = axis == query.ndim - 2  # the last axis comes first and includes the pixel itself
         for start, (q, o, m, z), (k, v) in tiles(axis, (query, out, peak, total), (key, value)):
             scores = tile_scores(q, k, None if itself else start, m.dtype)
             new_peak = scores.amax(-1, keepdim=True)  # [outers, lines, rows, 1]
@@ -54,7 +58,7 @@ def backward(
     peak: Tensor,
     total: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of query, key and value; every axis adds its own from the joint statistics."""
+    """Gradients of query, key and value. Every axis adds its part, given the joint statistics."""
     delta = inner_products(grad, out, peak.dtype)
     grads = [x.new_empty(x.shape) for x in (query, key, value)]
     query_side = (query, grad, peak, total, delta, grads[0])
@@ -73,36 +77,40 @@ def backward(
 
 
 def inner_products(left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
-    """Σ_c left · right of each pixel, some pixels at a time: the products stay in the cache."""
+    """Σ_c left · right for each pixel, in groups of pixels whose products stay in the cache."""
     pixels = max(1, TILE_SCORES // left.shape[-1])
     pairs = zip(left.flatten(0, -2).split(pixels), right.flatten(0, -2).split(pixels), strict=True)
     return torch.cat([(a * b).sum(-1, dtype=dtype) for a, b in pairs]).view(left.shape[:-1])
 
 
 def gemm_operands(*lines: Tensor) -> Iterator[Tensor]:
-    """oneDNN multiplies 16-bit operands 3 times faster when they are contiguous (2.13, AMX)."""
+    """oneDNN multiplies contiguous 16-bit operands 3 times faster (measured: torch 2.13, AMX)."""
     return (x.contiguous() if x.element_size() == 2 else x for x in lines)
 
 
 def product(left: Tensor, right: Tensor) -> Tensor:
-    """Matrix products of [outers, lines, ...], without a copy of lines that lie apart for one."""
+    """Matrix products of [outers, lines, ...]. With one `outer`, strided lines are not copied."""
     return torch.bmm(left[0], right[0])[None] if left.shape[0] == 1 else left @ right
 
 
 def add_product(target: Tensor, left: Tensor, right: Tensor, *, first: bool) -> None:
-    """target += left @ right, or target = left @ right where it is the first of the sum."""
+    """target += left @ right, or target = left @ right if it is the first term of the sum."""
     if target.shape[0] != 1:
         target.copy_(left @ right) if first else target.add_(left @ right)
     elif first:
         torch.bmm(left[0], right[0], out=target[0])
     elif target.element_size() == 2:
         target[0].baddbmm_(left[0], right[0])
-    else:  # in float32 an in-place product on strided lines goes line by line
+    else:  # in float32 an in-place product on strided lines is computed line by line
         target.add_(product(left, right))
 
 
 def tile_scores(q: Tensor, k: Tensor, itself: int | None, dtype: torch.dtype) -> Tensor:
-    """q · k, [outers, lines, rows, L]; −∞ at the pixel itself, which is `itself` on in row 0."""
+    """Scores q · k, [outers, lines, rows, L].
+
+    `itself` is the position of the pixel of row 0 in its line; every row has −∞ at its own pixel.
+    None: no pixel is left out.
+    """
     scores = product(q.to(dtype), k.to(dtype).mT)
     if itself is not None:
         scores.diagonal(itself, dim1=-2, dim2=-1).fill_(-math.inf)
@@ -117,9 +125,11 @@ def statistics_dtype(tensor: Tensor) -> torch.dtype:
 def tiles(
     axis: int, query_side: Sequence[Tensor], key_side: Sequence[Tensor]
 ) -> Iterator[tuple[int, list[Tensor], list[Tensor]]]:
-    """Tiles along `axis`: the first row, views of its rows and views of its whole lines.
+    """Tiles along `axis`.
 
-    The first key-side tensor has channels; one that is a number a pixel comes as one channel.
+    Yields the position of the first row in its line, views of the tile's rows of the query-side
+    tensors, and views of the whole lines of the key-side tensors. The first key-side tensor has
+    channels; a tensor with one number per pixel gets a channel dimension of 1.
     """
     shape = key_side[0].shape[:-1]
     length, channels = shape[axis], max(x.shape[-1] for x in key_side)
@@ -137,7 +147,7 @@ def tiles(
 
 
 def line_groups(views: list[Tensor], outer: int, inner: int, lines: int) -> Iterator[list[Tensor]]:
-    """Lines of (outer, L, inner, C) views, at most `lines` at a time, [outers, lines, L, C]."""
+    """Groups of at most `lines` lines of (outer, L, inner, C) views, as [outers, lines, L, C]."""
     if inner == 1:
         for group in even_slices(outer, lines):
             yield [x[group].movedim(2, 0) for x in views]
@@ -151,7 +161,7 @@ def line_groups(views: list[Tensor], outer: int, inner: int, lines: int) -> Iter
 
 
 def even_slices(count: int, most: int) -> list[slice]:
-    """`count` things in as few slices as hold at most `most` each, of about equal size."""
+    """Cut range(count) into as few slices of at most `most` as possible, of about equal size."""
     slices = max(1, -(-count // most))
     ends = [count * i // slices for i in range(slices + 1)]
     return [slice(start, end) for start, end in itertools.pairwise(ends)]

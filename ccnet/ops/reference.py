@@ -1,6 +1,6 @@
-"""The definition of criss-cross attention in plain PyTorch: every other form is tested against it.
+"""The definition of criss-cross attention in plain PyTorch. All other forms are tested against it.
 
-Tensors here are channels-last, (B, *spatial, channels), with one, two or three spatial axes.
+Tensors are channels-last here, (B, *spatial, channels), with one, two or three spatial axes.
 """
 
 import torch
@@ -17,9 +17,9 @@ def criss_cross_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 def attention_weights(query: Tensor, key: Tensor) -> tuple[Tensor, ...]:
-    """Attention of every pixel along each spatial axis: one (B, *spatial, L_axis) tensor an axis.
+    """The attention weights of every pixel, one tensor (B, *spatial, L_axis) per spatial axis.
 
-    The weights of one pixel sum to 1 over all axes together: one joint softmax.
+    The softmax is joint: the weights of one pixel sum to 1 over all axes together.
     """
     scores = axis_scores(query, key)
     lengths = [score.shape[-1] for score in scores]
@@ -27,9 +27,9 @@ def attention_weights(query: Tensor, key: Tensor) -> tuple[Tensor, ...]:
 
 
 def axis_scores(query: Tensor, key: Tensor) -> list[Tensor]:
-    """q_u · k_i for the pixels i on each axis through u, (B, *spatial, L_axis) an axis.
+    """Scores q_u · k_i for the pixels i on each axis through u, (B, *spatial, L_axis) per axis.
 
-    u lies on every axis; it counts on the last one and is −∞ on the others.
+    The pixel u lies on all axes. It has its score on the last axis and −∞ on the others.
     """
     scores = []
     last = query.ndim - 2

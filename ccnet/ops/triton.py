@@ -1,7 +1,7 @@
 """Criss-cross attention on NVIDIA GPUs, axis by axis: tile sizes and launches of the kernels.
 
-Tensors are (B, *spatial, channels). Query, key and value may be channels of a wider buffer, whose
-pixels lie evenly apart; all others are contiguous.
+Tensors are (B, *spatial, channels). Query, key and value may be slices of the channels of a wider
+buffer whose pixels have equal distances; all other tensors are contiguous.
 """
 
 import math
@@ -13,12 +13,13 @@ from torch import Tensor
 
 from ccnet.ops import triton_kernels as kernels
 
-LONG = 1 << 31  # the entry for all longer lines
-MUCH = 200 << 10  # bytes of shared memory a program: H100 and B200 have 227 KiB, others 99 or 163
+LONG = 1 << 31  # the key of the tile for all longer lines
+# bytes of shared memory per program: H100 and B200 have 227 KiB, other GPUs 99 or 163 KiB
+MUCH = 200 << 10
 
 
 class Tile(NamedTuple):
-    """Queries, keys and value channels of a block; warps and pipeline stages."""
+    """Numbers of queries, keys and value channels of a block, of warps and of pipeline stages."""
 
     rows: int
     keys: int
@@ -28,10 +29,11 @@ class Tile(NamedTuple):
 
 
 class Tiles(NamedTuple):
-    """Longest line → tile, for one way to multiply.
+    """The tiles for one way to multiply. Dictionaries map the longest line to its tile.
 
-    Lines longer than any in `line` take `values` and `scores` (own queries or keys × others).
-    Chosen so that nothing spills: benchmarks/results/kernel_resources.csv has what each takes.
+    In the backward pass, lines longer than all of `line` take `values` and `scores`, whose rows are
+    the queries or keys that get a gradient. No kernel spills registers with these tiles;
+    benchmarks/results/kernel_resources.csv lists the resources of each.
     """
 
     forward: dict[int, Tile]
@@ -97,14 +99,14 @@ DELTA = Tile(16, 16, 128, 4, 2)
 class Axis(NamedTuple):
     """A tensor seen along one axis: (outer, length, inner, channels), outer · inner lines."""
 
-    first: bool  # the last spatial axis comes first and counts the pixel itself
+    first: bool  # the last spatial axis comes first and includes the pixel itself
     lines: int
     length: int
     inner: int
 
 
 def forward(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The attention (B, *spatial, C); of each pixel's scores the peak and Σ exp(score − peak)."""
+    """The attention (B, *spatial, C) and, per pixel, peak = max(scores) and Σ exp(score − peak)."""
     out = value.new_empty(value.shape)
     peak, total, new_peak, new_total = (
         query.new_empty(query.shape[:-1], dtype=torch.float32) for _ in range(4)
@@ -115,12 +117,12 @@ def forward(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, 
     with torch.cuda.device_of(query):
         for axis in axes(value):
             tile = fitting(tiles.forward, axis.length)
-            if query.shape[-1] > 64:  # three stages of values beside them are more than 99 KiB
+            if query.shape[-1] > 64:  # with three stages of values: more than 99 KiB
                 tile = tile._replace(stages=min(tile.stages, 2))
             channels, blocks = tile_channels(tile, value), ceiling(axis.length, tile.rows)
             chunks = ceiling(value.shape[-1], channels)
             programs = axis.lines * blocks
-            # few lines: their channels are split among programs, so that every processor has two
+            # with few lines, programs share the channels, so that every multiprocessor has two
             group_chunks = max(1, min(chunks, chunks * programs // (2 * processors(query))))
             groups = ceiling(chunks, group_chunks)
             launch(
@@ -150,7 +152,7 @@ def backward(
     peak: Tensor,
     total: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of query, key and value; every axis adds its own from the joint statistics."""
+    """Gradients of query, key and value. Every axis adds its part, given the joint statistics."""
     grads = [x.new_empty(x.shape) for x in (query, key, value)]
     statistics = [peak, total, peak.new_empty(peak.shape)]
     if out.numel() > 0:
@@ -178,7 +180,7 @@ def short_lines(
     statistics: list[Tensor],
     grads: list[Tensor],
 ) -> None:
-    """The gradients along an axis whose lines fit a tile; along the first one also delta."""
+    """The gradients along an axis whose lines fit into a tile, and on the first axis also delta."""
     launch(
         kernels.backward_line,
         axis.lines,
@@ -193,7 +195,7 @@ def short_lines(
 
 
 def delta(grad: Tensor, out: Tensor, result: Tensor) -> None:
-    """⟨grad, out⟩ of every pixel, where the first axis is too long to make it on the way."""
+    """⟨grad, out⟩ of every pixel, if the lines of the first axis are too long for `short_lines`."""
     pixels, channels = result.numel(), out.shape[-1]
     launch(
         kernels.backward_delta,
@@ -215,7 +217,7 @@ def long_lines(
     statistics: list[Tensor],
     grads: list[Tensor],
 ) -> None:
-    """The gradients along an axis whose lines are several tiles long, one by one."""
+    """The gradients along an axis whose lines are longer than a tile, each by its own kernel."""
     tiles, constants = tiles_of(query), constants_of(query, value)
     query_grad, key_grad, value_grad = grads
     tile = tiles.values
@@ -260,9 +262,10 @@ def launch(kernel: Any, programs: int, tile: Tile, *arguments: Any, **constants:
 
 
 def axes(tensor: Tensor) -> Iterator[Axis]:
-    """The spatial axes in the order in which they are worked on.
+    """The spatial axes in the order in which they are processed.
 
-    An axis of length 1 has no pixel but the one itself, which only the first one counts.
+    On an axis of length 1 a pixel is alone with itself. Only the first axis includes the pixel
+    itself, so the others of length 1 are skipped.
     """
     spatial = range(1, tensor.ndim - 1)
     for index in reversed(spatial):
@@ -273,7 +276,7 @@ def axes(tensor: Tensor) -> Iterator[Axis]:
 
 
 def pitch(tensor: Tensor) -> int:
-    """Numbers from a pixel to the next one; the stride of an axis of length 1 means nothing."""
+    """The stride from a pixel to the next one; that of an axis of length 1 does not matter."""
     for axis in reversed(range(tensor.ndim - 1)):
         if tensor.shape[axis] > 1:
             return tensor.stride(axis)
@@ -288,7 +291,10 @@ def tiles_of(tensor: Tensor) -> Tiles:
 
 
 def line_tiles_of(query: Tensor) -> dict[int, Tile]:
-    """With more than 64 query channels the longest whole lines take more than most GPUs have."""
+    """The tiles for whole lines that fit into shared memory.
+
+    With more than 64 query channels, the longest lines need more than most GPUs have.
+    """
     tiles = tiles_of(query)
     if query.shape[-1] <= 64 or tiles is TILES["half, much shared memory"]:
         return tiles.line
@@ -296,12 +302,12 @@ def line_tiles_of(query: Tensor) -> dict[int, Tile]:
 
 
 def float_products() -> str:
-    """As torch multiplies float32 matrices: the user's setting."""
+    """How torch multiplies float32 matrices, which is a setting of the user."""
     return "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "ieee"
 
 
 def processors(tensor: Tensor) -> int:
-    return properties(tensor).multi_processor_count if tensor.is_cuda else 1  # the interpreter
+    return properties(tensor).multi_processor_count if tensor.is_cuda else 1  # Triton's interpreter
 
 
 def properties(tensor: Tensor) -> Any:
@@ -317,12 +323,14 @@ def tile_channels(tile: Tile, value: Tensor) -> int:
 
 
 def padded(channels: int) -> int:
-    """A block's sides are powers of two, those of a product's at least 16."""
+    """The number of channels in a block: the sides are powers of two, and at least 16."""
     return max(16, 1 << (channels - 1).bit_length())
 
 
 def constants_of(query: Tensor, value: Tensor) -> dict[str, Any]:
-    """PRECISION tells how float32 is multiplied; one for all others saves compiling them twice."""
+    """Compile-time constants. PRECISION only matters for float32; the same value for all other
+    dtypes avoids compiling their kernels twice.
+    """
     depth = query.shape[-1]
     precision = float_products() if query.dtype == torch.float32 else "ieee"
     return {"D": depth, "C": value.shape[-1], "DEPTH": padded(depth), "PRECISION": precision}

@@ -36,6 +36,7 @@ def assert_same(network, other, sizes=SIZES):
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # the checks of shapes
 @pytest.mark.parametrize("backend", [None, "reference"])
+@pytest.mark.unchecked
 def test_jit_trace_takes_other_sizes(network, backend, tmp_path):
     network = copy.deepcopy(network)
     for module in network.head.attention.passes:
@@ -49,6 +50,7 @@ def test_jit_trace_takes_other_sizes(network, backend, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+@pytest.mark.unchecked
 def test_compile_makes_one_graph_for_all_sizes():
     network = with_statistics(CCNet(5, "resnet18", channels=32, auxiliary_channels=8))
     torch.compiler.reset()  # without ceil_mode, which torch compiles again for some sizes
@@ -62,6 +64,7 @@ def test_compile_makes_one_graph_for_all_sizes():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["fused", "reference"])
+@pytest.mark.unchecked
 def test_export_makes_one_program_for_all_sizes(network, backend):
     prepared, _ = prepare(network)
     for module in prepared.head.attention.passes:

@@ -171,6 +171,7 @@ def test_a_deep_copy_is_equal_and_its_own(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.unchecked
 def test_an_exported_model_takes_other_sizes(tiny_model):
     size = {2: torch.export.Dim("height", min=32), 3: torch.export.Dim("width", min=32)}
     program = torch.export.export(tiny_model, (torch.randn(1, 3, 48, 64),), dynamic_shapes=(size,))
@@ -179,6 +180,7 @@ def test_an_exported_model_takes_other_sizes(tiny_model):
 
 
 @pytest.mark.slow
+@pytest.mark.unchecked
 def test_a_model_compiles_to_one_graph(tiny_model):
     torch.compiler.reset()
     compiled = torch.compile(tiny_model, fullgraph=True, backend="aot_eager")
