@@ -42,7 +42,7 @@ def store(tensor, pixel, inside, start, tile, channels: tl.constexpr, BLOCK: tl.
 
 @triton.jit
 def masked_scores(left, right, query, key, length, FIRST: tl.constexpr, PRECISION: tl.constexpr):
-    """left · right, with −∞ past the last key and, on all axes except the first, at the pixel itself."""
+    """left · right; −∞ past the last key and, except on the first axis, at the pixel itself."""
     scores = tl.dot(left, tl.trans(right), input_precision=PRECISION)
     counts = key < length
     if not FIRST:
