@@ -82,9 +82,8 @@ class _DilatedDepthwise(torch.autograd.Function):
         return for_images, for_weight, None
 
     @staticmethod
-    def vmap(  # pyright: ignore[reportIncompatibleMethodOverride]
-        info: Any, in_dims: tuple[Any, ...], images: Tensor, weight: Tensor, dilation: int
-    ) -> tuple[Tensor, int]:
+    def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[Tensor, int]:
+        images, weight, dilation = inputs
         size, (images_dim, weight_dim, _) = info.batch_size, in_dims
         if weight_dim is None:  # the mapped dimension becomes part of the batch
             output = dilated_depthwise(

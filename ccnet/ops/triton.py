@@ -276,7 +276,10 @@ def axes(tensor: Tensor) -> Iterator[Axis]:
 
 
 def pitch(tensor: Tensor) -> int:
-    """The stride from a pixel to the next one; that of an axis of length 1 does not matter."""
+    """The stride from one pixel to the next.
+
+    Axes of length 1 are skipped: their stride is arbitrary.
+    """
     for axis in reversed(range(tensor.ndim - 1)):
         if tensor.shape[axis] > 1:
             return tensor.stride(axis)

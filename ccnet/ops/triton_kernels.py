@@ -1,30 +1,32 @@
 """Triton kernels of criss-cross attention along one axis; `ops/triton.py` launches them.
 
-A tensor of (B, *spatial, channels) seen along one axis is (outer, length, inner, channels). A line
-is its `length` pixels at one place of outer and inner; they lie `inner` pixels apart. Products
-accumulate in float32; scores, statistics and delta are float32. DESIGN.md derives the mathematics.
+Along one axis, a tensor (B, *spatial, channels) is viewed as (outer, length, inner, channels). A
+line is the `length` pixels with the same index in outer and inner; the distance between its pixels
+is `inner` pixels. Products accumulate in float32. Scores, statistics and delta are float32.
+DESIGN.md derives the mathematics.
 
-In comments: ROWS queries, KEYS keys, CHANNELS value channels at a time, DEPTH the D channels of
-query and key rounded up. What lies past a line's end or the last channel is loaded as 0.
+In comments, a block has ROWS queries, KEYS keys and CHANNELS value channels; DEPTH is the number D
+of query and key channels, rounded up. Numbers past the end of a line or past the last channel are
+loaded as 0.
 """
 
 import triton
 import triton.language as tl
 
-# one binary serves every size
+# arguments for which Triton compiles one binary that serves all values
 SIZES = ["length", "inner", "blocks", "groups", "group_chunks", "chunks", "pixels"]
 
 
 @triton.jit
 def line_pixels(line, position, length, inner):
-    """Pixels at these positions of a line; 64 bits, for a map may have more than 2³¹ numbers."""
+    """Indices of the pixels at these positions of a line, in 64 bits for maps of 2³¹ numbers."""
     first = (line // inner).to(tl.int64) * length * inner + line % inner
     return first + position.to(tl.int64) * inner
 
 
 @triton.jit
 def load(tensor, pixel, inside, pitch, start, channels: tl.constexpr, BLOCK: tl.constexpr):
-    """BLOCK channels from `start` on, [pixels, BLOCK]."""
+    """BLOCK channels of the pixels, beginning with channel `start`: [pixels, BLOCK]."""
     channel = start + tl.arange(0, BLOCK)
     mask = inside[:, None] & (channel < channels)[None, :]
     return tl.load(tensor + pixel[:, None] * pitch + channel[None, :], mask, other=0.0)
@@ -40,7 +42,7 @@ def store(tensor, pixel, inside, start, tile, channels: tl.constexpr, BLOCK: tl.
 
 @triton.jit
 def masked_scores(left, right, query, key, length, FIRST: tl.constexpr, PRECISION: tl.constexpr):
-    """left · right; −∞ past the last key and, on every axis but the first, at the pixel itself."""
+    """left · right; −∞ past the last key and, except on the first axis, at the pixel itself."""
     scores = tl.dot(left, tl.trans(right), input_precision=PRECISION)
     counts = key < length
     if not FIRST:
@@ -50,7 +52,7 @@ def masked_scores(left, right, query, key, length, FIRST: tl.constexpr, PRECISIO
 
 @triton.jit
 def with_scores(peak, total, scores):
-    """Peak and total of softmax rows that have these scores, [ROWS, KEYS], too."""
+    """Peak and total of the softmax rows after adding these scores, [ROWS, KEYS]."""
     higher = tl.maximum(peak, tl.max(scores, 1))
     weights = tl.exp(scores - higher[:, None])
     return higher, total * tl.exp(peak - higher) + tl.sum(weights, 1)
@@ -84,11 +86,11 @@ def forward_axis(
     CHANNELS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Attend along one axis and merge with what out, peak and total hold of earlier ones.
+    """Attend along one axis and merge the result with that of earlier axes in out, peak and total.
 
-    A program has ROWS pixels of a line and a group of value channels. WHOLE: the line's keys are
-    one block, so its weights serve all channels. The statistics go elsewhere than they come from,
-    because programs of several groups read them.
+    A program computes ROWS pixels of a line and a group of value channels. WHOLE: all keys of the
+    line are one block, so that its weights are computed once for all channels. The new statistics
+    are written to other buffers, because programs of other groups still read the old ones.
     """
     program = tl.program_id(0)
     group = program % groups
@@ -126,7 +128,7 @@ def forward_axis(
     tl.store(new_total + pixel, z, inside & (group == 0))
 
     for chunk in range(group * group_chunks, min((group + 1) * group_chunks, tl.cdiv(C, CHANNELS))):
-        channel = chunk * CHANNELS  # so written, the compiler knows its alignment
+        channel = chunk * CHANNELS  # in this form the compiler knows its alignment
         if WHOLE:
             v = load(value, key_pixel, column < length, value_pitch, channel, C, CHANNELS)
             context = tl.dot(weights, v, input_precision=PRECISION)  # [ROWS, CHANNELS]
@@ -172,10 +174,11 @@ def backward_line(
     CHANNELS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """All gradients along one axis, of lines of at most KEYS pixels: every tensor is read once.
+    """All gradients along one axis for lines of at most KEYS pixels. Every tensor is read once.
 
-    The first axis also makes delta, for itself and for the others. value_grad is made transposed:
-    the weights are then a product's right side, which lies in shared memory and not in registers.
+    The first axis also computes delta, for itself and for the other axes. value_grad is computed
+    transposed, so that the weights are the right operand of a product: that one is in shared memory
+    and not in registers.
     """
     line = tl.program_id(0)
     at = tl.arange(0, KEYS)
@@ -206,7 +209,7 @@ def backward_line(
     else:
         d = tl.load(delta + pixel, inside, other=0.0)
 
-    # the scores again: kept through the loop they would take a third of the registers
+    # recomputed: keeping the scores during the loop would take a third of the registers
     q = load(query, pixel, inside, query_pitch, 0, D, DEPTH)
     k = load(key, pixel, inside, key_pitch, 0, D, DEPTH)
     scores = masked_scores(q, k, at[:, None], at[None, :], length, FIRST, PRECISION)
@@ -259,7 +262,7 @@ def backward_values(
     CHANNELS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """The gradient of KEYS pixels of a long line and CHANNELS value channels, pᵀ grad."""
+    """The gradient pᵀ grad of the values, for KEYS pixels of a long line and CHANNELS channels."""
     program = tl.program_id(0)
     channel = program % groups * CHANNELS
     block = program // groups % blocks
@@ -313,10 +316,11 @@ def backward_scores(
     CHANNELS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """The gradient of OWN queries of a long line, Σ ds k, or, OF_KEYS, of keys, Σ dsᵀ q.
+    """The gradient of OWN queries of a long line, Σ ds k, or with OF_KEYS of OWN keys, Σ dsᵀ q.
 
-    One is the other with the sides changed: own and own_values are query and grad and the others
-    key and value, or the reverse. Only the statistics stay with the queries.
+    Both are the same computation with the sides exchanged: (own, own_values) are (query, grad) and
+    (other, other_values) are (key, value), or the reverse. The statistics always belong to the
+    queries.
     """
     program = tl.program_id(0)
     block = program % blocks
@@ -331,7 +335,7 @@ def backward_scores(
         to_inside = to < length
         to_pixel = line_pixels(line, to, length, inner)
         slope = tl.zeros([OWN, OTHERS], tl.float32)
-        for chunk in range(chunks):  # a bound unknown to the compiler: unrolled, it would spill
+        for chunk in range(chunks):  # the bound is no constant: an unrolled loop would spill
             channel = chunk * CHANNELS
             left = load(own_values, pixel, inside, own_values_pitch, channel, C, CHANNELS)
             right = load(

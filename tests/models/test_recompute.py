@@ -1,4 +1,4 @@
-"""Activation checkpointing: the same step bit by bit, from less memory."""
+"""Activation checkpointing: the same step bit by bit, with less memory."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ MIB = 2**20
 
 
 def kept_bytes(module: nn.Module, features: torch.Tensor) -> int:
-    """Bytes that a forward pass keeps for the backward pass, the module's own tensors left out."""
+    """Bytes that a forward pass saves for the backward pass, without the module's own tensors."""
     own = {tensor.untyped_storage().data_ptr() for tensor in module.state_dict().values()}
     kept = {}
 

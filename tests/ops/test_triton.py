@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from ccnet.ops import criss_cross, fused_available, reference
 from tests.conftest import attention_inputs
 
-triton = pytest.importorskip("triton", reason="Triton isn't installed")
+triton = pytest.importorskip("triton", reason="Triton is not installed")
 from ccnet.ops import triton as operator  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
@@ -72,7 +72,7 @@ def rms(tensor: Tensor) -> float:
 
 
 def assert_within_budget(tensors: Sequence[Tensor]) -> None:
-    """The error is at most twice the eager form's, and a rounding."""
+    """The error is at most twice that of the eager form, plus one rounding."""
     exact = eager(*(x.double() for x in tensors))
     for got, plain, want in zip(fused(*tensors), eager(*tensors), exact, strict=True):
         rounding = torch.finfo(got.dtype).eps * rms(want)
@@ -114,7 +114,7 @@ def one_small_tile(monkeypatch):
 )
 @pytest.mark.parametrize("spatial", [(40,), (18, 2), (2, 17), (2, 1, 17)], ids=str)
 def test_lines_and_channels_in_several_blocks(spatial, dtype, processors, monkeypatch):
-    """With one processor a program has all channels of a line, with twenty a group of them."""
+    """With one multiprocessor a program has all channels of a line, with twenty a group of them."""
     monkeypatch.setattr(operator, "processors", lambda _: processors)
     assert_within_budget(problem(*spatial, dtype=dtype, depth=5, channels=20))
 
