@@ -1,15 +1,16 @@
-"""Criss-cross attention against the usual form, dense attention and the hardware's floors.
+"""Compare criss-cross attention with its usual form, dense attention and lower limits of the time.
 
-Each result is first checked against float64; what fails isn't timed. Forms are called in turns on
-the same numbers. Appends to results/attention.csv, of which attention_report.py makes tables and a
-plot.
+The results of every form are first compared with a computation in float64; a form whose error is
+over the budget is not timed. The forms run alternately, on the same numbers. The rows are appended
+to results/attention.csv, from which attention_report.py makes tables and a plot.
 
-    python benchmarks/attention.py                               CPU, everything: an hour
+    python benchmarks/attention.py                               everything on the CPU: an hour
     python benchmarks/attention.py --shapes 1x512x97x97 --dtypes float32
     python benchmarks/attention.py --device cuda --minutes 8
 
-On Linux the C library is told to keep freed memory: else each large temporary, of which the usual
-form has many, costs page faults, and the comparison flatters ours.
+On Linux the script restarts itself with settings that make the C library keep freed memory.
+Without them each large temporary tensor, of which the usual form has many, costs page faults, and
+the comparison would favor this package.
 """
 
 import argparse
@@ -41,14 +42,14 @@ COLUMNS += ("form", "passes", "status", "milliseconds", "spread", "calls", "erro
 COLUMNS += ("extra_peak_mib", "process_peak_mib", "saved_mib")
 SHAPES = ["1x512x97x97", "8x512x97x97", "8x512x64x64", "1x512x128x256", "1x512x256x512"]
 SHAPES += ["2x64x97x97", "1x256x8x60x80", "1x96x61x83"]
-SQUARES = [f"1x512x{side}x{side}" for side in (48, 96, 192, 384)]  # for the exponents
+SQUARES = [f"1x512x{side}x{side}" for side in (48, 96, 192, 384)]  # to fit the growth exponents
 PASSES = {"forward": Job.forward, "forward+backward": Job.forward_backward}
-LIMIT = 60  # seconds that a row may be predicted to take, of four calls at least
+LIMIT = 60  # seconds; a row is skipped if its four calls are predicted to take longer
 KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 34)}
 
 
 class Table:
-    """The CSV file, with the machine's facts in each row, echoed to the terminal."""
+    """The CSV file of results; every row also has the facts of the machine and is printed."""
 
     def __init__(self, path: Path, device: str) -> None:
         self.path = path
@@ -75,38 +76,42 @@ class Table:
 def measure(
     problem: Problem, level: str, forms: list[str], table: Table, arguments: argparse.Namespace
 ) -> None:
-    """Rows of one level on one problem: every form, both passes, and the floor."""
+    """Add the rows of one level and problem: all forms and lower limits, with each of PASSES."""
     shape, dtype = "x".join(map(str, problem.shape)), str(problem.dtype).removeprefix("torch.")
     common = {"level": level, "shape": shape, "dtype": dtype}
     exact = Job(level, "reference", replace(problem, exact=True)).results()
-    yardstick = errors(Job(level, "plain", problem), exact)
+    plain_errors = errors(Job(level, "plain", problem), exact)
     jobs, ratios = {}, {}
     for form in forms:
         job = Job(level, form, problem)
-        if form != "non-local":  # which is another function
-            got = errors(job, exact)
-            ratios[form] = max(error / most for error, most in zip(got, yardstick, strict=True))
-            if not within_budget(got, yardstick, exact, problem.dtype):
-                status = f"not timed: {ratios[form]:.2f} times the plain form's error"
+        if form != "non-local":  # which computes a different function
+            found = errors(job, exact)
+            ratios[form] = max(
+                error / plain for error, plain in zip(found, plain_errors, strict=True)
+            )
+            if not within_budget(found, plain_errors, exact, problem.dtype):
+                status = f"not timed: its error is {ratios[form]:.2f} times that of the plain form"
                 for passes in PASSES:
                     table.add(**common, form=form, passes=passes, status=status)
                 continue
         jobs[form] = job
     del exact
-    floor, flops = matrix_products(problem, level, backward=True)
-    rate = flops / min(timed(floor, problem.device) for _ in range(2))
+    products, flops = matrix_products(problem, level, backward=True)
+    flops_per_second = flops / min(timed(products, problem.device) for _ in range(2))
     for passes, run in PASSES.items():
         backward = passes == "forward+backward"
         calls: dict[str, Callable[[], object]] = {}
         for form, job in jobs.items():
-            seconds = 4 * non_local_flops(problem, backward) / rate if form == "non-local" else 0
-            if seconds > LIMIT:
-                status = f"skipped: predicted {seconds:.0f} s"
+            predicted = 0.0
+            if form == "non-local":
+                predicted = 4 * non_local_flops(problem, backward) / flops_per_second
+            if predicted > LIMIT:
+                status = f"skipped: predicted {predicted:.0f} s"
                 table.add(**common, form=form, passes=passes, status=status)
             else:
                 calls[form] = lambda run=run, job=job: run(job)
         calls["matrix products"] = matrix_products(problem, level, backward)[0]
-        for form, times in in_turns(calls, problem.device, arguments.seconds).items():
+        for form, times in time_alternately(calls, problem.device, arguments.seconds).items():
             row = {**common, "form": form, "passes": passes, **summary(times)}
             if form in ratios:
                 row["error_over_plain"] = f"{ratios[form]:.2f}"
@@ -118,24 +123,24 @@ def measure(
                     row["process_peak_mib"] = mib(process_peak(level, form, shape, dtype))
             table.add(**row)
         if problem.device == "cuda" and level == "operator":
-            once, a_pass_an_axis = moved_bytes(problem, backward)
-            for name, moved in (("bytes once", once), ("bytes, a pass an axis", a_pass_an_axis)):
+            once, per_axis = moved_bytes(problem, backward)
+            for name, moved in (("bytes once", once), ("bytes, one pass per axis", per_axis)):
                 seconds = [moved / arguments.bandwidth]
                 table.add(**common, form=name, passes=passes, **summary(seconds))
 
 
 def errors(job: Job, exact: list[Tensor]) -> list[float]:
-    """Root-mean-square errors of output and gradients."""
-    return [rms(got.sub_(e)) for got, e in zip(job.results(), exact, strict=True)]
+    """Root-mean-square errors of the output and of each gradient."""
+    return [rms(result.sub_(e)) for result, e in zip(job.results(), exact, strict=True)]
 
 
 def within_budget(
-    got: list[float], plain: list[float], exact: list[Tensor], dtype: torch.dtype
+    found: list[float], plain: list[float], exact: list[Tensor], dtype: torch.dtype
 ) -> bool:
-    """At most twice the plain form's error and one rounding."""
+    """Whether every error is at most twice that of the plain form plus one rounding."""
     rounding = torch.finfo(dtype).eps
     budgets = [2 * error + rounding * rms(e) for error, e in zip(plain, exact, strict=True)]
-    return all(error <= budget for error, budget in zip(got, budgets, strict=True))
+    return all(error <= budget for error, budget in zip(found, budgets, strict=True))
 
 
 def rms(tensor: Tensor) -> float:
@@ -143,9 +148,9 @@ def rms(tensor: Tensor) -> float:
 
 
 def timed(call: Callable[[], object], device: str) -> float:
-    """Seconds that a call takes; on a GPU the share of as many as take 5 ms one after another.
+    """Seconds that one call takes; on a GPU the mean of as many consecutive calls as take 5 ms.
 
-    So the GPU never waits for Python, as in a network, and its clock is read, not the host's.
+    In this way the GPU does not wait for Python, as in a network. On a GPU its own clock is read.
     """
     if device == "cpu":
         start = time.perf_counter()
@@ -156,7 +161,7 @@ def timed(call: Callable[[], object], device: str) -> float:
 
 
 def on_gpu(call: Callable[[], object], calls: int) -> float:
-    """Seconds a call by the GPU's clock."""
+    """Mean seconds per call, by the clock of the GPU."""
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     start.record()
     for _ in range(calls):
@@ -166,10 +171,13 @@ def on_gpu(call: Callable[[], object], calls: int) -> float:
     return start.elapsed_time(end) / 1e3 / calls
 
 
-def in_turns(
+def time_alternately(
     calls: dict[str, Callable[[], object]], device: str, seconds: float
 ) -> dict[str, list[float]]:
-    """Times of calls in turns: `seconds` of each, but 3 to 30 calls, or one that takes long."""
+    """Times in seconds of each call, where every turn runs each of them once.
+
+    Each call is repeated for about `seconds`, but 3 to 30 times, or at least once if it takes 5 s.
+    """
     first = {name: min(timed(call, device) for _ in range(2)) for name, call in calls.items()}
     times: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(30):
@@ -181,7 +189,7 @@ def in_turns(
 
 
 def summary(seconds: list[float]) -> dict[str, object]:
-    """Median, and the distance between the quartiles."""
+    """Median and interquartile range."""
     low, middle, high = statistics.quantiles(seconds * 2, n=4, method="inclusive")
     return {
         "milliseconds": f"{1e3 * middle:.4g}",
@@ -195,10 +203,10 @@ def mib(size: int) -> str:
 
 
 def copy_bandwidth() -> float:
-    """Bytes a second that a copy on the GPU reads and writes."""
+    """Bytes per second that a copy on the GPU reads and writes together."""
     source = torch.empty(1 << 30, dtype=torch.uint8, device="cuda")
     target = torch.empty_like(source)
-    times = in_turns({"copy": lambda: target.copy_(source)}, "cuda", 0.5)["copy"]
+    times = time_alternately({"copy": lambda: target.copy_(source)}, "cuda", 0.5)["copy"]
     return 2 * source.numel() / statistics.median(times)
 
 
@@ -219,19 +227,45 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--shapes", nargs="+", default=[*SHAPES, *SQUARES], help="BxCxHxW ...")
-    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16", "float16"])
-    parser.add_argument("--levels", nargs="+", default=["operator", "module"])
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to run")
+    parser.add_argument(
+        "--shapes",
+        nargs="+",
+        default=[*SHAPES, *SQUARES],
+        metavar="SHAPE",
+        help="shapes of the feature maps: BxCxL, BxCxHxW or BxCxDxHxW",
+    )
+    parser.add_argument(
+        "--dtypes",
+        nargs="+",
+        default=["float32", "bfloat16", "float16"],
+        metavar="DTYPE",
+        help="dtypes of all tensors, as PyTorch names them",
+    )
+    parser.add_argument(
+        "--levels",
+        nargs="+",
+        default=["operator", "module"],
+        metavar="LEVEL",
+        help="operator (the attention alone) and module (with its convolutions, two passes)",
+    )
     parser.add_argument(
         "--compile",
         choices=("none", "first", "all"),
         default="first",
-        help="compile the plain form for no shape, for the first (half a minute), or for all",
+        help="shapes for which the plain form is also run under torch.compile: none, the first "
+        "(which takes half a minute) or all",
     )
-    parser.add_argument("--seconds", type=float, default=2, help="to time each form for")
-    parser.add_argument("--minutes", type=float, default=math.inf, help="to start groups within")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="CSV to append to")
+    parser.add_argument(
+        "--seconds", type=float, default=2, help="seconds for which each form is repeated"
+    )
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=math.inf,
+        help="start no further shape, dtype or level after this many minutes",
+    )
+    parser.add_argument("--output", type=Path, default=RESULTS, help="CSV file to append to")
     return parser.parse_args()
 
 
@@ -245,7 +279,7 @@ def main() -> None:
     table = Table(arguments.output, arguments.device)
     end = time.monotonic() + 60 * arguments.minutes
     groups = list(itertools.product(arguments.shapes, arguments.dtypes, arguments.levels))
-    if arguments.device == "cuda":  # what the goals are about first, in case the time ends
+    if arguments.device == "cuda":  # rows that the goals need come first, in case the time ends
         goals = [(shape, "bfloat16", "operator") for shape in (BIG, WIDE, *SQUARES)]
         groups.sort(key=lambda group: goals.index(group) if group in goals else len(goals))
     first = groups[0][0]
@@ -255,7 +289,7 @@ def main() -> None:
         if arguments.compile == "all" or (arguments.compile == "first" and shape == first):
             forms.append("plain compiled")
         if time.monotonic() > end:
-            status = "not run: the minutes given were over"
+            status = "not run: the time given by --minutes was over"
             table.add(level=level, shape=shape, dtype=dtype, status=status)
             continue
         sizes = tuple(map(int, shape.split("x")))

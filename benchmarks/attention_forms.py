@@ -1,6 +1,6 @@
-"""Criss-cross attention in the forms that attention.py compares, and the floors beside them.
+"""The forms of attention that attention.py compares, and the lower limits of their time.
 
-Tensors are (B, C, *spatial); query and key have C // 8 channels.
+Tensors have the shape (B, C, *spatial); query and key have C // 8 channels.
 """
 
 import math
@@ -19,13 +19,13 @@ RECURRENCE = 2
 
 @dataclass(frozen=True)
 class Problem:
-    """Random tensors of one shape and dtype, the same numbers for every form."""
+    """Random tensors of one shape and dtype; every form gets the same numbers."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
     device: str = "cpu"
     exact: bool = False
-    """Whether the numbers, rounded to `dtype`, are given in float64."""
+    """Whether the tensors are float64; their values are rounded to `dtype` first."""
 
     @property
     def reduced(self) -> int:
@@ -37,11 +37,14 @@ class Problem:
 
     @property
     def score_scale(self) -> float:
-        """Of query and key, for scores of a deviation of 2: some pixels weigh much, most little."""
+        """Standard deviation of query and key that gives the scores a standard deviation of 2.
+
+        With such scores few pixels get large weights and most get small ones.
+        """
         return math.sqrt(2) * self.reduced**-0.25
 
     def random(self, channels: int, seed: int, scale: float = 1.0) -> Tensor:
-        """Normal random numbers (B, channels, *spatial), channels-last."""
+        """Normally distributed numbers (B, channels, *spatial) in channels-last layout."""
         generator = torch.Generator(self.device).manual_seed(seed)
         shape = (self.shape[0], *self.shape[2:], channels)
         values = torch.randn(shape, generator=generator, device=self.device)
@@ -53,7 +56,7 @@ class Problem:
         return [query, key, self.random(self.shape[1], 2)]
 
     def module(self) -> RecurrentCrissCrossAttention:
-        """Passes with γ = ½ and the same deviation of scores, in the first pass."""
+        """A module with γ = ½ and, in its first pass, the same standard deviation of the scores."""
         torch.manual_seed(0)
         module = RecurrentCrissCrossAttention(self.shape[1], RECURRENCE, dims=len(self.shape) - 2)
         attention = module.attention(0)
@@ -66,10 +69,12 @@ class Problem:
 
 
 class Job:
-    """One form on one problem, as a forward pass and with its gradients.
+    """One form on one problem, run as a forward pass or with its gradients.
 
-    The forms are those of OPERATORS; of a module also "recomputed", which keeps its input alone.
-    With " compiled" behind its name a form runs under torch.compile.
+    Args:
+        level: "operator" or "module".
+        form: one of OPERATORS; for a module also "recomputed", which stores only its input for the
+            backward pass. If " compiled" follows the name, the form runs under torch.compile.
     """
 
     def __init__(self, level: str, form: str, problem: Problem) -> None:
@@ -100,16 +105,19 @@ class Job:
         return out, *torch.autograd.grad(out, [*self.inputs, *self.parameters], self.gradient)
 
     def results(self) -> list[Tensor]:
-        """Output and gradients of the inputs, in float64."""
+        """The output and the gradients of the inputs, in float64."""
         return [x.double() for x in self.forward_backward()[: 1 + len(self.inputs)]]
 
 
 def plain(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """The usual form: permuted copies for each axis, batched products, all weights in memory."""
+    """The usual form: permuted copies for each axis, batched products, all weights in memory.
+
+    The diagonal of every axis except the last is masked, so that a pixel is counted once.
+    """
     axes = range(2, query.ndim)
     scores = []
     for axis in axes:
-        score = lines(query, axis).mT @ lines(key, axis)  # [B, *others, L, L]
+        score = lines(query, axis).mT @ lines(key, axis)  # (B, *others, L, L)
         if axis < query.ndim - 1:
             score = score + torch.diag(
                 torch.full_like(score[(0,) * (query.ndim - 2)][0], -math.inf)
@@ -124,18 +132,19 @@ def plain(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 def lines(tensor: Tensor, axis: int) -> Tensor:
-    """(B, C, *spatial) → (B, *others, C, L), a copy."""
+    """Copy the lines along one axis: (B, C, *spatial) → (B, *others, C, L)."""
     return tensor.movedim(axis, -1).movedim(1, -2).contiguous()
 
 
 def non_local(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Attention to all N pixels: another function, with the values split over C/D heads.
+    """Attention to all N pixels (a different function), with the values split into C/D heads.
 
-    So heads have one size for query, key and value, which the kernels that need no N² memory want.
+    Query, key and value then have the same number of channels per head, as those kernels of
+    `scaled_dot_product_attention` require that do not store N² weights.
     """
     heads = value.shape[1] // query.shape[1]
     q, k = (x.flatten(2).mT.unsqueeze(1).expand(-1, heads, -1, -1) for x in (query, key))
-    v = value.flatten(2).mT.unflatten(-1, (heads, -1)).transpose(1, 2)  # [B, heads, N, D]
+    v = value.flatten(2).mT.unflatten(-1, (heads, -1)).transpose(1, 2)  # (B, heads, N, D)
     out = F.scaled_dot_product_attention(q, k, v, scale=1.0)
     return out.transpose(1, 2).flatten(2).mT.unflatten(-1, query.shape[2:])
 
@@ -149,7 +158,7 @@ def reference(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 def plain_recurrence(module: RecurrentCrissCrossAttention, features: Tensor) -> Tensor:
-    """The recurrent module as it is usually written, three convolutions a pass."""
+    """The recurrent module as it is usually written, with three convolutions in each pass."""
     for index in range(module.recurrence):
         attention = module.attention(index)
         query, key, value = (
@@ -161,15 +170,17 @@ def plain_recurrence(module: RecurrentCrissCrossAttention, features: Tensor) -> 
 
 
 def non_local_flops(problem: Problem, backward: bool) -> float:
+    """Floating-point operations of `non_local`; backward has 2.5 times those of forward."""
     pixels = math.prod(problem.shape[2:])
     forward = 2 * problem.shape[0] * pixels**2 * 2 * problem.shape[1]
     return forward * (3.5 if backward else 1)
 
 
 def matrix_products(problem: Problem, level: str, backward: bool) -> tuple[Callable[[], None], int]:
-    """The matrix products of the fused form alone, on contiguous lines; and their FLOPs.
+    """A lower limit of the time: the matrix products of the fused form alone, on contiguous lines.
 
-    That is what no arrangement of a processor's matrix products can go below.
+    Returns:
+        A function that computes them, and its number of floating-point operations.
     """
     products, flops = [], 0
 
@@ -215,22 +226,23 @@ def matrix_products(problem: Problem, level: str, backward: bool) -> tuple[Calla
 
 
 def moved_bytes(problem: Problem, backward: bool) -> tuple[int, int]:
-    """Bytes that must move, everything once; and with a pass over the values for each axis.
+    """Bytes that have to be read and written: with every tensor once, and with one pass per axis.
 
-    An axis reads q, k and v and writes out, every axis but the first reads it too. Backward an
-    axis reads q, k, v and the gradient and writes dq, dk and dv, the first reads out too, for its
-    inner products with the gradient, and every other one what it adds dq, dk and dv to.
+    In the forward pass each axis reads q, k and v and writes `out`; every axis except the first
+    also reads `out`. In the backward pass each axis reads q, k, v and the gradient and writes dq,
+    dk and dv. The first axis also reads `out`, for its inner products with the gradient; every
+    other axis also reads dq, dk and dv, to which it adds.
     """
     one = problem.pixels * torch.finfo(problem.dtype).bits // 8
     value, small = one * problem.shape[1], 2 * one * problem.reduced
     axes = len(problem.shape[2:])
     once = small + 2 * value
-    passes = axes * (small + 2 * value) + (axes - 1) * value
+    per_axis = axes * (small + 2 * value) + (axes - 1) * value
     if backward:
         once += 2 * small + 4 * value
-        passes += value + axes * (2 * small + 3 * value) + (axes - 1) * (small + value)
-    return once, passes
+        per_axis += value + axes * (2 * small + 3 * value) + (axes - 1) * (small + value)
+    return once, per_axis
 
 
 OPERATORS = {"fused": fused, "plain": plain, "reference": reference, "non-local": non_local}
-CHANNELS_FIRST = ("plain",)  # as its users have them; the other forms take channels last
+CHANNELS_FIRST = ("plain",)  # gets the layout that its users have; the others get channels-last

@@ -1,8 +1,11 @@
-"""What a form of attention.py takes of memory: while it runs, and from forward to backward.
+"""Memory of one form of attention.py: its peak, and what is stored for the backward pass.
 
-python benchmarks/attention_memory.py LEVEL FORM SHAPE DTYPE    # the peak of this process, in MiB
+    python benchmarks/attention_memory.py LEVEL FORM SHAPE DTYPE
+
+prints the peak of this process in bytes. Linux only.
 """
 
+import argparse
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +18,7 @@ from torch.profiler import ProfilerActivity, profile
 
 
 def extra_peak(call: Callable[[], object], device: str) -> int:
-    """The most bytes live at once, less those of the results: outputs and gradients."""
+    """Peak of the allocated bytes during a call, without its results (output and gradients)."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         result = call()
@@ -34,25 +37,25 @@ def extra_peak(call: Callable[[], object], device: str) -> int:
 
 
 def saved_for_backward(job: Job) -> int:
-    """Bytes of the storages kept from forward to backward, parameters aside."""
+    """Bytes of the storages saved for the backward pass, without the parameters."""
     parameters = {x.untyped_storage().data_ptr() for x in job.parameters}
-    kept = {}
+    saved = {}
 
-    def note(tensor: torch.Tensor) -> torch.Tensor:
+    def record(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
+        saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    with saved_tensors_hooks(note, lambda tensor: tensor):
+    with saved_tensors_hooks(record, lambda tensor: tensor):
         out = job.function(*job.inputs)
     del out
-    return sum(size for address, size in kept.items() if address not in parameters)
+    return sum(size for address, size in saved.items() if address not in parameters)
 
 
 def process_peak(level: str, form: str, shape: str, dtype: str) -> int:
-    """Bytes that forward and backward add to a fresh process's resident memory, at the most.
+    """Largest growth of the resident memory of a new process by forward and backward, in bytes.
 
-    Outputs and gradients don't count. Linux only.
+    The output and the gradients are not counted. Linux only.
     """
     command = [sys.executable, __file__, level, form, shape, dtype]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -60,22 +63,28 @@ def process_peak(level: str, form: str, shape: str, dtype: str) -> int:
 
 
 def resident(field: str) -> int:
-    """VmRSS or VmHWM of this process, in bytes."""
+    """Resident memory of this process in bytes: now ("VmRSS") or its peak ("VmHWM")."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith(field))
 
 
 def main() -> None:
-    level, form, shape, dtype = sys.argv[1:]
-    sizes = tuple(map(int, shape.split("x")))
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("level", choices=("operator", "module"))
+    parser.add_argument("form", help="a form of attention_forms.py, such as fused or plain")
+    parser.add_argument("shape", help="shape of the feature map, such as 1x512x97x97")
+    parser.add_argument("dtype", help="dtype of all tensors, such as float32")
+    arguments = parser.parse_args()
+    level, form, dtype = arguments.level, arguments.form, getattr(torch, arguments.dtype)
+    sizes = tuple(map(int, arguments.shape.split("x")))
     small = (*sizes[:2], *(min(size, 9) for size in sizes[2:]))
-    Job(level, form, Problem(small, getattr(torch, dtype))).forward_backward()  # loads libraries
-    job = Job(level, form, Problem(sizes, getattr(torch, dtype)))
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    Job(level, form, Problem(small, dtype)).forward_backward()  # loads the libraries
+    job = Job(level, form, Problem(sizes, dtype))
+    Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM to the present value
     before = resident("VmRSS")
     results = job.forward_backward()
-    own = sum(x.nbytes for x in results)
-    print(resident("VmHWM") - before - own)
+    size_of_results = sum(x.nbytes for x in results)
+    print(resident("VmHWM") - before - size_of_results)
 
 
 if __name__ == "__main__":

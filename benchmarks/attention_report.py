@@ -1,11 +1,12 @@
-"""Tables and the plot of results/attention.csv, as docs/performance.md and the README show them.
+"""Print the tables and draw the plot of attention.csv for docs/performance.md and the README.
 
-Prints the goals beside what was reached, then one table for each dtype, and draws
+Prints the goals and the values that were reached, then one table for each dtype, and draws
 results/attention.png (results/attention.cuda.png for rows that were measured on a GPU).
 
     python benchmarks/attention_report.py
 """
 
+import argparse
 import csv
 import math
 from collections.abc import Iterator
@@ -38,7 +39,7 @@ class Rows:
                     self.rows[tuple(row[key] for key in keys)] = row
 
     def value(self, column: str, *key: str) -> float:
-        """A column of the row (level, shape, dtype, form, passes); nan if it was not measured."""
+        """One column of the row (level, shape, dtype, form, passes); nan if it was not measured."""
         return float(self.rows.get(key, {}).get(column) or math.nan)
 
     def ms(self, *key: str) -> float:
@@ -48,10 +49,10 @@ class Rows:
         return self.value(column, *key, "forward+backward")
 
     def exponent(self, column: str, level: str, dtype: str, passes: str) -> float:
-        """The power of the number of pixels that a column grows with.
+        """The exponent p of the growth of a column with the number of pixels, column ∝ pixels^p.
 
-        A least-squares fit of log(column) to log(pixels) over the square maps; nan for fewer than
-        three of them.
+        A least-squares fit of log(column) to log(pixels) over the square maps; nan if fewer than
+        three of them were measured.
         """
         points = []
         for shape in SQUARES:
@@ -71,7 +72,7 @@ def pixels(shape: str) -> int:
 
 
 def cpu_goals(rows: Rows) -> Iterator[tuple[str, str, float, float]]:
-    """Rows of what is compared, the relation, the goal and the value that was reached."""
+    """Yield (what is compared, relation "≥" or "≤", goal, value that was reached)."""
     shape = SHAPES[0]
     for passes, short in SHORT.items():
         ours = rows.ms("operator", shape, "float32", "fused", passes)
@@ -97,6 +98,7 @@ def cpu_goals(rows: Rows) -> Iterator[tuple[str, str, float, float]]:
 
 
 def exponents(rows: Rows) -> Iterator[tuple[str, str, float, float]]:
+    """Goals for the growth of time and memory with the number of pixels N."""
     for dtype in DTYPES[:2]:
         time = rows.exponent("milliseconds", "operator", dtype, "forward")
         yield f"exponent of time in N, forward, {dtype}", "≤", 1.6, time
@@ -105,12 +107,14 @@ def exponents(rows: Rows) -> Iterator[tuple[str, str, float, float]]:
 
 
 def gpu_goals(rows: Rows) -> Iterator[tuple[str, str, float, float]]:
+    """As `cpu_goals`, for the operator in bfloat16 on a GPU."""
+
     def ratio(form: str, passes: str, shape: str = BIG) -> float:
         key = ("operator", shape, "bfloat16")
         return rows.ms(*key, form, passes) / rows.ms(*key, "fused", passes)
 
-    floor = 1 / ratio("bytes, a pass an axis", "forward")
-    yield "forward: ours / bytes, a pass an axis", "≤", 2, floor
+    over_limit = 1 / ratio("bytes, one pass per axis", "forward")
+    yield "forward: ours / bytes, one pass per axis", "≤", 2, over_limit
     yield "both: plain / ours", "≥", 6, ratio("plain", "forward+backward")
     yield "both: compiled plain / ours", "≥", 3, ratio("plain compiled", "forward+backward")
     key = ("operator", BIG, "bfloat16")
@@ -131,7 +135,7 @@ def goals_table(goals: Iterator[tuple[str, str, float, float]]) -> Iterator[str]
 
 
 def times_table(rows: Rows, dtype: str) -> Iterator[str]:
-    """One row for each shape: milliseconds of forward and backward together, then MiB."""
+    """One row for each shape: milliseconds of forward and backward together, then memory in MiB."""
     forms = ("plain", "plain compiled", "reference", "non-local", "fused", "matrix products")
     header = " | ".join("ours" if form == "fused" else form for form in forms)
     yield f"| {dtype}, both passes, ms | {header} | extra MiB: plain | ours | kept: plain | ours |"
@@ -151,7 +155,7 @@ def number(value: float) -> str:
 
 
 def plot(rows: Rows, dtype: str, device: str, path: Path) -> None:
-    """Time and extra memory of one forward pass over the number of pixels of the feature map."""
+    """Plot time and extra memory of one forward pass over the number of pixels of the map."""
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     time, memory = figure.subplots(1, 2)
     sizes = [pixels(shape) for shape in PLOTTED]
@@ -162,7 +166,7 @@ def plot(rows: Rows, dtype: str, device: str, path: Path) -> None:
         peaks = [rows.value("extra_peak_mib", *key, "forward") for key in keys]
         memory.plot(sizes, peaks, **style)
     time.set(ylabel="milliseconds", title="time of one forward pass")
-    memory.set(ylabel="MiB", title="memory beside inputs and output")
+    memory.set(ylabel="MiB", title="peak memory without inputs and output")
     for axis in (time, memory):
         axis.set(xscale="log", yscale="log", xlabel="size of the feature map, pixels")
         ticks = [shape.removeprefix("1x512x").replace("x", "×") for shape in PLOTTED]
@@ -176,6 +180,10 @@ def plot(rows: Rows, dtype: str, device: str, path: Path) -> None:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.parse_args()
     for gpu, goals in ((False, cpu_goals), (True, gpu_goals)):
         rows = Rows(RESULTS, gpu=gpu)
         if rows.rows:

@@ -1,9 +1,9 @@
-"""What each shipped CUDA kernel takes of a processor, compiled ahead of time; needs no GPU.
+"""List the resources that each CUDA kernel needs, compiled ahead of time; no GPU is needed.
 
-Records the launches of forward and backward for every entry of the tile table, compiles exactly
-those for each target and writes registers, spills, shared memory and matrix instructions to
-results/kernel_resources.csv, one row a binary; rows of the same Triton, target, dtype, D and C
-are replaced.
+Records which kernels the forward and the backward pass launch for every entry of the tile table,
+compiles exactly those for each target, and writes their registers, spills, shared memory and matrix
+instructions to results/kernel_resources.csv, one row per binary. Rows of the same Triton version,
+target, dtype, D and C are replaced.
 
     python benchmarks/kernel_resources.py [--targets 90] [--dtypes bfloat16] [--lengths 128]
 """
@@ -44,10 +44,13 @@ Launch = tuple[Any, operator.Tile, tuple, dict[str, Any]]
 
 
 def launches(tiles: operator.Tiles, dtype: torch.dtype, length: int, sizes: tuple[int, int]):
-    """What forward and backward launch on a (1, length, length) map: both kinds of axis."""
-    seen: list[Launch] = []
+    """The launches of forward and backward on a (1, length, length) map: both kinds of axis.
+
+    Replaces `launch` of ccnet.ops.triton by a function that records its arguments.
+    """
+    recorded: list[Launch] = []
     operator.tiles_of = lambda _: tiles
-    operator.launch = lambda kernel, _, tile, *arguments, **constants: seen.append(
+    operator.launch = lambda kernel, _, tile, *arguments, **constants: recorded.append(
         (kernel, tile, arguments, constants)
     )
     query, key, value = (
@@ -56,11 +59,11 @@ def launches(tiles: operator.Tiles, dtype: torch.dtype, length: int, sizes: tupl
     )
     out, peak, total = operator.forward(query, key, value)
     operator.backward(torch.empty_like(out), query, key, value, out, peak, total)
-    return seen
+    return recorded
 
 
 def compiled(launch: Launch, target: int) -> Any:
-    """The binary that a launch of the just-in-time compiler would make."""
+    """The binary that the just-in-time compiler would make for a launch."""
     kernel, tile, arguments, constants = launch
     signature: dict[str, str] = dict.fromkeys(kernel.arg_names, "constexpr")
     aligned = {}
@@ -75,13 +78,14 @@ def compiled(launch: Launch, target: int) -> Any:
 
 
 def resources(binary: Any) -> dict[str, object]:
+    """Columns of one row, as the CUDA tools read them from the binary."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(binary.asm["cubin"])
         file.flush()
         usage = output(TOOLS / "cuobjdump", "-res-usage", file.name)
         code = output(TOOLS / "nvdisasm", "-c", file.name)
     instructions = Counter(MATRIX.findall(code))
-    if len(instructions) > 1:  # the FFMA beside matrix instructions merge and scale
+    if len(instructions) > 1:  # the FFMA next to matrix instructions only merge and scale
         instructions.pop("FFMA", None)
     return {
         "registers": number(r"REG:(\d+)", usage),
@@ -105,7 +109,7 @@ def number(pattern: str, text: str) -> int:
 def rows(
     target: int, dtype: str, lengths: list[int] | None, sizes: tuple[int, int]
 ) -> Iterator[dict[str, object]]:
-    """Every entry of the table that this target takes, at the longest line that takes it."""
+    """Rows of every entry of the tile table, each at the longest line that uses it."""
     element, precision = DTYPES[dtype]
     tiles = operator.TILES[precision or TARGETS[target]]
     operator.float_products = lambda: precision or "ieee"
@@ -138,26 +142,55 @@ def rows(
 
 
 def write(path: Path, new: list[dict[str, object]]) -> None:
-    def binaries(row: dict) -> tuple:
+    """Write the new rows in place of those with the same Triton version, target, dtype, D and C."""
+
+    def group(row: dict) -> tuple:
         return tuple(str(row[name]) for name in ("triton", "target", "dtype", "D", "C"))
 
-    replaced, kept = {binaries(row) for row in new}, []
+    replaced, kept = {group(row) for row in new}, []
     if path.exists():
         with path.open(newline="") as file:
-            kept = [row for row in csv.DictReader(file) if binaries(row) not in replaced]
+            kept = [row for row in csv.DictReader(file) if group(row) not in replaced]
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
-        writer.writerows(sorted([*kept, *new], key=lambda row: str(binaries(row))))
+        writer.writerows(sorted([*kept, *new], key=lambda row: str(group(row))))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--targets", type=int, nargs="+", default=list(TARGETS), choices=TARGETS)
-    parser.add_argument("--dtypes", nargs="+", default=list(DTYPES), choices=DTYPES)
-    parser.add_argument("--lengths", type=int, nargs="+", help="default: every entry of the table")
-    parser.add_argument("--sizes", type=int, nargs=2, default=(64, 512), metavar=("D", "C"))
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument(
+        "--targets",
+        type=int,
+        nargs="+",
+        default=list(TARGETS),
+        choices=TARGETS,
+        help="compute capabilities to compile for: 90 is sm_90",
+    )
+    parser.add_argument(
+        "--dtypes",
+        nargs="+",
+        default=list(DTYPES),
+        choices=DTYPES,
+        metavar="DTYPE",
+        help="dtypes of the tensors, for float32 with the precision of the matrix products: "
+        + ", ".join(f'"{name}"' for name in DTYPES),
+    )
+    parser.add_argument(
+        "--lengths",
+        type=int,
+        nargs="+",
+        help="lengths of the lines in pixels (default: one for every entry of the tile table)",
+    )
+    parser.add_argument(
+        "--sizes",
+        type=int,
+        nargs=2,
+        default=(64, 512),
+        metavar=("D", "C"),
+        help="channels of query and key, and of the values (default: 64 512)",
+    )
+    parser.add_argument("--output", type=Path, default=RESULTS, help="CSV file to write to")
     arguments = parser.parse_args()
     for target in arguments.targets:
         for dtype in arguments.dtypes:

@@ -1,13 +1,15 @@
-"""Kill a training run with SIGKILL again and again: it ends as one that was never stopped.
+"""Check that a training run killed with SIGKILL many times ends as one that was never stopped.
 
-Trains a small network twice. One run goes through; the other is killed at random moments, a good
-part of them while it writes a save or a model folder, and goes on by `ccnet train --resume` alone.
-Then both must have the same weights, bit by bit, and the same losses in log.csv, each step's row
-once. Appends a row to results/kills.csv; exit status 1 if anything differs.
+Trains a small network twice. One run is never interrupted. The other is killed at random moments,
+at least a third of the times while it writes a save or a model folder, and is continued by nothing
+but `ccnet train --resume`. At the end both runs must have the same weights, bit by bit, and the
+same losses in log.csv, with exactly one row for each step. The script appends a row to
+results/kills.csv and exits with status 1 if anything differs.
 
     python benchmarks/kills.py [--kills 20] [--seed 0] [--no-csv]
 
-It takes one thread unless OMP_NUM_THREADS says more.
+The runs use one thread unless OMP_NUM_THREADS is set, because with several threads MKL does not
+always compute the first exponentials of a process with the same kernel.
 """
 
 import argparse
@@ -56,14 +58,16 @@ num_workers: 0
 precision: float32
 device: cpu
 """
-# with several threads one process in about seven rounds some sums otherwise (DESIGN, Training)
+# One thread, because MKL's vector math functions (MKL 2024.2 in torch 2.13) detect the CPU at their
+# first call without a lock: with several threads the first threaded `exp_` of a process may take
+# another kernel, and equal runs then differ (https://github.com/pytorch/pytorch/issues/188792).
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", **os.environ}
-START_SECONDS = 120  # longest wait for a process to begin
+START_SECONDS = 120  # longest time to wait until a process begins to train
 
 
 @dataclass
 class Kills:
-    """What was done to a run."""
+    """Number of kills of a run, of kills during a write, and of steps that were repeated."""
 
     total: int = 0
     during_writes: int = 0
@@ -71,7 +75,7 @@ class Kills:
 
 
 def write_data(root: Path) -> None:
-    """A few scenes as files, so that validations are short."""
+    """Write a few scenes as a data set of files, so that validations are short."""
     for split, number in (("train", 24), ("val", 4)):
         scenes = Scenes(split, num_images=number)
         for index in range(number):
@@ -84,6 +88,7 @@ def write_data(root: Path) -> None:
 
 
 def flags(config: Path, data: Path, steps: int, seed: int) -> list[str]:
+    """Flags of `ccnet train`, with a save after every step and a validation after every fifth."""
     chosen = [f"--config={config}", f"--data.root={data}", f"--steps={steps}", f"--seed={seed}"]
     return [*chosen, "--save-every=1", "--validate-every=5"]
 
@@ -102,24 +107,27 @@ def rows(run: Path) -> list[dict[str, str]]:
 
 
 def identity(path: Path) -> tuple[int, int] | None:
-    """Changes when a file is written anew."""
+    """A value that changes when the file is replaced; None if there is no file."""
     return (path.stat().st_ino, path.stat().st_ctime_ns) if path.exists() else None
 
 
 def half_written(*folders: Path) -> list[Path]:
-    """Files and folders that are there only while something is written."""
+    """Temporary files and folders, which exist only while something is being written."""
     return [path for folder in folders for path in folder.glob(".*")]
 
 
 def kill(
     process: subprocess.Popen[bytes], run: Path, before: object, reach: int, aim: Path | None
 ) -> bool:
-    """Kill a process some steps after it has begun to train; whether it hadn't ended before.
+    """Kill a process a random number of steps after it has begun to train.
 
     Args:
-        before: identity of the log before the process started; it writes it anew as it begins.
-        reach: steps that it makes at most before the moment is chosen.
-        aim: folder to wait for the next write in, and to kill during it.
+        before: identity of the log before the process started, which replaces it when it begins.
+        reach: the moment of the kill is chosen after a random number of steps from 0 to `reach`.
+        aim: folder whose next write the kill is meant to hit; None: any moment.
+
+    Returns:
+        Whether the process was still running when it was killed.
     """
     deadline = time.monotonic() + START_SECONDS
     while identity(run / "log.csv") in (None, before) and process.poll() is None:
@@ -140,14 +148,14 @@ def kill(
 
 
 def train_killed(arguments: list[str], run: Path, num_kills: int, reach: int) -> Kills:
-    """Train a run, killed so often, and a third of the times or more during a write."""
+    """Train a run that is killed `num_kills` times, or more until a third of them hit a write."""
     kills, output = Kills(), run.with_suffix(".txt")
     aims = (run / "checkpoints", run, None)  # a save, a model folder, any moment
     first = arguments = [*arguments, f"--run={run}"]
     while kills.total < num_kills or 3 * kills.during_writes < num_kills:
         before = identity(run / "log.csv")
         process = start(arguments, output)
-        if kills.total % 4 == 3:  # while it starts or reads its save
+        if kills.total % 4 == 3:  # kill while it starts or reads its save
             time.sleep(random.uniform(0, 5))
             process.kill()
             ended = process.wait() >= 0
@@ -164,11 +172,11 @@ def train_killed(arguments: list[str], run: Path, num_kills: int, reach: int) ->
         done = max([int(row["step"]) for row in rows(run)], default=0)
         kills.redone_steps += done - max(saves, default=0)
         arguments = ["--resume", str(run)] if saves else first
-    train_through(arguments, output)
+    train_to_the_end(arguments, output)
     return kills
 
 
-def train_through(arguments: list[str], output: Path) -> None:
+def train_to_the_end(arguments: list[str], output: Path) -> None:
     status = start(arguments, output).wait()
     if status != 0:
         raise RuntimeError(f"training ended with status {status}: {output.read_text()[-2000:]}")
@@ -178,18 +186,20 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def differences(whole: Path, killed: Path, steps: int) -> list[str]:
-    """What tells the second run from the first, or either from a run of so many steps."""
+def differences(uninterrupted: Path, killed: Path, steps: int) -> list[str]:
+    """Differences between the two runs, and between each of them and a run of `steps` steps."""
     found = [
         f"{name} differs"
         for name in ("last/model.safetensors", "model/model.safetensors")
-        if sha256(whole / name) != sha256(killed / name)
+        if sha256(uninterrupted / name) != sha256(killed / name)
     ]
     results = []
-    for run in (whole, killed):
+    for run in (uninterrupted, killed):
         training = [row["step"] for row in rows(run) if row["loss"]]
         if training != [str(step) for step in range(1, steps + 1)]:
-            found.append(f"{run.name}/log.csv doesn't have each step's row once, in order")
+            found.append(
+                f"{run.name}/log.csv does not have exactly one row for each step, in order"
+            )
         results.append([(row["step"], row["loss"], row["lr"], row["miou"]) for row in rows(run)])
     if results[0] != results[1]:
         found.append("losses or scores in log.csv differ")
@@ -208,9 +218,13 @@ def append(row: dict[str, object]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments and of the run")
-    parser.add_argument("--no-csv", action="store_true", help="append no row to the results")
+    parser.add_argument("--kills", type=int, default=20, help="number of kills (default: 20)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the run and of the moments of the kills"
+    )
+    parser.add_argument(
+        "--no-csv", action="store_true", help="do not append a row to results/kills.csv"
+    )
     arguments = parser.parse_args()
     random.seed(arguments.seed)
     steps = 40 + 5 * arguments.kills
@@ -220,13 +234,13 @@ def main() -> int:
         write_data(folder / "data")
         (folder / "config.yaml").write_text(CONFIG)
         chosen = flags(folder / "config.yaml", folder / "data", steps, arguments.seed)
-        whole, killed = folder / "whole", folder / "killed"
-        train_through([*chosen, f"--run={whole}"], folder / "whole.txt")
-        reach = steps // (arguments.kills + 1)  # all kills fall into the run
+        uninterrupted, killed = folder / "uninterrupted", folder / "killed"
+        train_to_the_end([*chosen, f"--run={uninterrupted}"], folder / "uninterrupted.txt")
+        reach = steps // (arguments.kills + 1)  # so that the run does not end before the last kill
         kills = train_killed(chosen, killed, arguments.kills, reach)
-        found = differences(whole, killed, steps)
+        found = differences(uninterrupted, killed, steps)
         weights = Path("last", "model.safetensors")
-        print(f"never stopped  {sha256(whole / weights)}  {weights}")
+        print(f"never stopped  {sha256(uninterrupted / weights)}  {weights}")
         print(f"{kills.total:2} kills       {sha256(killed / weights)}  {weights}")
         row = {
             "date": time.strftime("%Y-%m-%d"),
@@ -245,7 +259,7 @@ def main() -> int:
         }
     print(
         f"{kills.during_writes} of {kills.total} kills during a write; {steps} steps, "
-        f"{kills.redone_steps} of them made again; {row['seconds']} s"
+        f"{kills.redone_steps} of them repeated; {row['seconds']} s"
     )
     for difference in found:
         print(difference, file=sys.stderr)

@@ -1,6 +1,6 @@
-"""The picture at the top of the README: scenes, labels, predictions, and where a pixel looks.
+"""Draw the picture at the top of the README: scenes, labels, predictions and attention weights.
 
-Takes the model that `make demo` trains and writes docs/scenes.png.
+Uses the model that `make demo` trains, and writes docs/scenes.png.
 
     python benchmarks/readme_picture.py [--model runs/demo/model]
 """
@@ -59,7 +59,7 @@ def find_beacon(image: UInt8[np.ndarray, "h w 3"]) -> Pixel:
 def farthest_shape_pixel(label: UInt8[np.ndarray, "h w"], beacon: Pixel) -> Pixel:
     """The pixel inside a shape that is farthest from the row and the column of the beacon.
 
-    Shapes at the border of the image are left out.
+    Pixels at the border of the image are left out.
     """
     is_shape = np.isin(label, range(1, len(Scenes.classes)))
     is_shape[:MARGIN], is_shape[-MARGIN:] = False, False
@@ -71,13 +71,13 @@ def farthest_shape_pixel(label: UInt8[np.ndarray, "h w"], beacon: Pixel) -> Pixe
 
 
 def first_with(scenes: Scenes, color: str) -> int:
-    """Index of the first scene whose beacon has a color."""
+    """Index of the first scene whose shapes have the class of the given color."""
     index_of_class = scenes.classes.index(color)
     return next(i for i in range(len(scenes)) if (scenes[i][1] == index_of_class).any())
 
 
 def draw_labels(row: Sequence[Axes], predictor: Predictor, scenes: Scenes, index: int) -> None:
-    """Image, truth and prediction of one scene."""
+    """Draw the image, the true labels and the prediction of one scene."""
     image, label = scenes[index]
     prediction = predictor.predict(image)
     row[0].imshow(image, interpolation="nearest")
@@ -87,7 +87,11 @@ def draw_labels(row: Sequence[Axes], predictor: Predictor, scenes: Scenes, index
 
 
 def draw_attention(row: Sequence[Axes], predictor: Predictor, scenes: Scenes, index: int) -> Pixel:
-    """Where one pixel of a scene looks, one panel for each number of passes; returns the pixel."""
+    """Draw the attention weights of one pixel, one panel for each number of passes.
+
+    Returns:
+        The pixel.
+    """
     image, label = scenes[index]
     height, width = label.shape
     beacon = find_beacon(image)
@@ -98,7 +102,9 @@ def draw_attention(row: Sequence[Axes], predictor: Predictor, scenes: Scenes, in
         axis.imshow(image.mean(axis=2), cmap="gray", vmin=0, vmax=400, interpolation="nearest")
         glow = np.empty((*weights.shape, 4))
         glow[..., :3] = GLOW
-        glow[..., 3] = np.sqrt(weights / weights.max())  # the root keeps small weights visible
+        glow[..., 3] = np.sqrt(
+            weights / weights.max()
+        )  # the square root keeps small weights visible
         extent = (-0.5, width - 0.5, height - 0.5, -0.5)
         axis.imshow(glow, extent=extent, interpolation="nearest")
         axis.plot(*beacon, **RING, markeredgecolor="white")
@@ -109,7 +115,9 @@ def draw_attention(row: Sequence[Axes], predictor: Predictor, scenes: Scenes, in
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--model", default="runs/demo/model", help="what `make demo` trained")
+    parser.add_argument(
+        "--model", default="runs/demo/model", help="model folder that `make demo` writes"
+    )
     predictor = Predictor(parser.parse_args().model, device="cpu")
     scenes = Scenes("test")
     figure = Figure(figsize=(12.5, 5.9), layout="constrained")

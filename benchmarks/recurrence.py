@@ -1,8 +1,8 @@
-"""The paper's ablation in minutes: mIoU on the embedded scenes for R = 0, 1, 2 and 3 passes.
+"""Repeat the paper's ablation in minutes: mIoU on the embedded scenes for R = 0, 1, 2, 3 passes.
 
-Trains each number of passes with the same seeds, appends one row for each run to
+Trains one network for each number of passes and each seed, appends one row per run to
 results/recurrence.csv, and plots all rows in results/recurrence.png. Runs that the CSV file already
-holds are not repeated; delete the file to start again.
+contains are not repeated; delete the file to start again.
 
     python benchmarks/recurrence.py [--seeds 3] [--passes 0 1 2 3] [--plot-only]
 """
@@ -32,6 +32,7 @@ COLUMNS += ("threads", "torch", "commit")
 
 
 def run(recurrence: int, seed: int) -> dict[str, object]:
+    """Train one network, evaluate it on 1000 held-out scenes, and return its row."""
     config = replace(SCENES, seed=seed, model=replace(SCENES.model, recurrence=recurrence))
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
@@ -69,11 +70,13 @@ def append(path: Path, row: dict[str, object]) -> None:
 
 
 def by_recurrence(rows: list[dict[str, str]]) -> dict[int, list[float]]:
+    """The mIoU of each seed, for each number of passes."""
     passes = sorted({int(row["recurrence"]) for row in rows})
     return {r: [float(row["miou"]) for row in rows if int(row["recurrence"]) == r] for r in passes}
 
 
 def table(rows: list[dict[str, str]]) -> str:
+    """The Markdown table of docs/results.md."""
     lines = ["| R | mIoU of each seed | mean | range |", "|---|---|---|---|"]
     for recurrence, scores in by_recurrence(rows).items():
         each = ", ".join(f"{score:.3f}" for score in scores)
@@ -104,9 +107,21 @@ def plot(rows: list[dict[str, str]], path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--passes", type=int, nargs="+", default=[0, 1, 2, 3])
-    parser.add_argument("--plot-only", action="store_true", help="only read the CSV file")
+    parser.add_argument(
+        "--seeds", type=int, default=3, help="number of seeds, beginning with 0 (default: 3)"
+    )
+    parser.add_argument(
+        "--passes",
+        type=int,
+        nargs="+",
+        default=[0, 1, 2, 3],
+        help="numbers of passes to train (default: 0 1 2 3)",
+    )
+    parser.add_argument(
+        "--plot-only",
+        action="store_true",
+        help="train nothing; draw the plot and print the table from the CSV file",
+    )
     arguments = parser.parse_args()
     path = RESULTS / "recurrence.csv"
     if not arguments.plot_only:

@@ -1,13 +1,15 @@
-"""What training costs besides the operator, part by part, into results/training.csv.
+"""Measure the parts of training other than the operator, and append them to results/training.csv.
 
-    loader    images/s of one core: photographs of 2048×1024 to 769 crops, against the usual way
-    waiting   the share of a training run in which there were no images, with two workers; and the
-              images/s of two workers while nobody else computes
-    step      time and peak memory of a training step, against the network's plain form
+    loader    images per second on one core, from photographs of 2048×1024 pixels to crops of
+              769×769, compared with the usual way
+    waiting   the share of the time of a training run that is spent waiting for images, with two
+              workers; and the images per second of two workers when nothing else is computed
+    step      time and peak memory of a training step, compared with the plain form of the network
 
-A row is one quantity of one form on one input. Forms are called in turns on the same inputs, after
-a check that they give the same. On Linux the C library is told to keep freed memory, as in
-attention.py: else what a form pays in page faults hangs on what was freed before it.
+A row is one quantity of one form on one input. The forms are first checked to give the same results
+and then run alternately on the same inputs. On Linux the script restarts itself with settings that
+make the C library keep freed memory, as attention.py does; without them the number of page faults
+of a form would depend on what was freed before it.
 
     python benchmarks/training.py [--parts loader waiting step]
     python benchmarks/training.py --parts step --crops 321 769 --step-turns 3 [--device cuda]
@@ -51,6 +53,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Iterator[dict[str, object]]]] = 
 
 
 def facts() -> dict[str, object]:
+    """The columns that are the same in all rows of one call."""
     return {
         "date": time.strftime("%Y-%m-%d %H:%M"),
         "commit": source_commit(),
@@ -64,7 +67,7 @@ def facts() -> dict[str, object]:
 
 
 def bfloat16_units() -> str:
-    """Instructions for bfloat16 that the processor has, on Linux; without any it is emulated."""
+    """The processor's instructions for bfloat16, on Linux; "none" means that it is emulated."""
     flags = Path("/proc/cpuinfo")
     known = flags.read_text().split() if flags.exists() else []
     return " ".join(name for name in ("avx512_bf16", "amx_bf16") if name in known) or "none"
@@ -83,8 +86,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--output", type=Path, default=RESULTS, help="CSV to append to")
+    parser.add_argument(
+        "--parts", nargs="+", choices=PARTS, default=list(PARTS), help="parts to measure"
+    )
+    parser.add_argument("--output", type=Path, default=RESULTS, help="CSV file to append to")
     for part in (training_loader, training_waiting, training_step):
         part.add_arguments(parser)
     arguments = parser.parse_args()

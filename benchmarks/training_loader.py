@@ -1,9 +1,9 @@
-"""The loader's part of training.py: files of photographs and labels → random crops as tensors.
+"""The part "loader" of training.py: from files of photographs and labels to random crops.
 
-*usual* decodes, resizes the whole, and crops; *ours* is what `ccnet train` runs, which resizes the
-crop's window alone. Both draw the same scale, place and mirror, and give the same crops. Decoding
-is a row of its own, the floor of both. Timed is the processor time of one process, so that other
-work on the machine disturbs little.
+*usual* decodes, resizes the whole image and crops. *ours* is what `ccnet train` runs, which resizes
+only the window of the crop. Both draw the same scale, position and mirroring, and give the same
+crops. Decoding alone has rows of its own, as the lower limit of the time of both. The processor
+time of one process is measured, so that other work on the machine has little influence.
 """
 
 import argparse
@@ -30,17 +30,25 @@ FORMATS = {"JPEG": {"quality": 90}, "PNG": {}}
 
 Pair = tuple[Image.Image, Image.Image]
 Form = Callable[[int, int], object]
-"""From turn and index to a sample, or to what is left of it when a step is left out."""
+"""Called with the turn and the index of a sample; does all or some of the work of loading it."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--images", type=int, default=8, help="of the loader's inputs, a format")
-    parser.add_argument("--turns", type=int, default=15, help="of the loader: passes over them")
-    parser.add_argument("--scale", type=float, nargs=2, default=(0.75, 2.0), help="of the crops")
+    group = parser.add_argument_group("loader")
+    group.add_argument("--images", type=int, default=8, help="images of each file format")
+    group.add_argument("--turns", type=int, default=15, help="how often each form loads all images")
+    group.add_argument(
+        "--scale",
+        type=float,
+        nargs=2,
+        default=(0.75, 2.0),
+        metavar=("LOW", "HIGH"),
+        help="range of the random scales (default: 0.75 2.0)",
+    )
 
 
 def rows(arguments: argparse.Namespace) -> Iterator[dict[str, object]]:
-    """Rows of each file format. Raises RuntimeError where the two ways give different crops."""
+    """Rows of each file format. Raises RuntimeError if the two ways give different crops."""
     torch.set_num_threads(1)
     for kind in FORMATS:
         with tempfile.TemporaryDirectory() as folder:
@@ -91,7 +99,10 @@ def rows_of_format(
 
 
 def half_size_rows(data: FolderDataset, scale: tuple[float, float]) -> Iterator[dict[str, object]]:
-    """What JPEG's decoding at half size is good for: scales up to a half, and how exactly."""
+    """How useful decoding a JPEG at half size would be: the scales it serves, and its exactness.
+
+    It serves scales of at most one half.
+    """
     low, high = scale
     share = min(1.0, max(0.0, (0.5 - low) / (high - low))) if high > low else float(low <= 0.5)
     form = "decoding at half size"
@@ -106,7 +117,11 @@ def half_size_rows(data: FolderDataset, scale: tuple[float, float]) -> Iterator[
 
 
 def decode(data: FolderDataset, index: int, *, half: bool = False) -> Pair:
-    """Image and label as Pillow reads them; `half`: a JPEG's 8×8 blocks become 4×4 pixels."""
+    """Image and label as Pillow reads them.
+
+    Args:
+        half: decode each 8×8 block of a JPEG to 4×4 pixels.
+    """
     image_path, label_path = data.files.pairs[index]
     with Image.open(image_path) as image, Image.open(label_path) as label:
         if half:
@@ -117,7 +132,7 @@ def decode(data: FolderDataset, index: int, *, half: bool = False) -> Pair:
 def whole_then_crop(
     pair: Pair, transform: RandomTransform, turn: int, index: int
 ) -> tuple[Tensor, Tensor]:
-    """Resize image and label, crop, pad, mirror; the draws of `RandomTransform`, in its order."""
+    """Resize image and label, crop, mirror and pad, as `RandomTransform` draws at random."""
     image, label = pair
     rng = np.random.default_rng(np.random.SeedSequence((0, turn, index)))
     scale = rng.uniform(*transform.scale)
@@ -145,17 +160,21 @@ def pad(picture: Image.Image, mode: str, fill: int | tuple[int, int, int]) -> Im
 
 
 def check(ours: tuple[Tensor, Tensor], usual: tuple[Tensor, Tensor]) -> None:
-    """One grey level apart at most; labels may differ where rounding takes another neighbour."""
+    """Raise RuntimeError if pixels differ by more than 1 gray level or labels in more than 1 %.
+
+    Labels may differ where rounding selects another neighbor.
+    """
     largest = (ours[0].int() - usual[0].int()).abs().max().item()
     share = (ours[1] != usual[1]).float().mean().item()
     if largest > 1 or share > 0.01:
         raise RuntimeError(
-            f"not timed: crops differ by up to {largest} grey levels, {share:.2%} of the labels"
+            f"not timed: the crops differ by up to {largest} gray levels and in {share:.2%} of "
+            "the labels; at most 1 level and 1 % of the labels are allowed"
         )
 
 
 class InMemory:
-    """A data set's samples, read before."""
+    """A data set whose samples were read before and are in memory."""
 
     def __init__(self, data: FolderDataset, samples: list[tuple[np.ndarray, np.ndarray]]) -> None:
         self.samples = samples
@@ -179,14 +198,17 @@ def write_photographs(
     size: tuple[int, int] = (WIDTH, HEIGHT),
     split: str = "train",
 ) -> None:
-    """Images with a photograph's spectrum and a sensor's noise, and labels of smooth regions."""
+    """Write a data set of images with the spectrum and the sensor noise of photographs.
+
+    The labels are smooth regions.
+    """
     for part in ("images", "labels"):
         (folder / split / part).mkdir(parents=True)
     suffix = {"JPEG": "jpg", "PNG": "png"}[kind]
     for index in range(num_images):
         rng = np.random.default_rng(index)
-        grey, colours = clouds(rng, 1, 1.3, size), clouds(rng, 3, 1.6, size)
-        image = 115 + 45 * grey + 12 * colours + rng.normal(0, 1, (*size[::-1], 3))
+        gray, colors = clouds(rng, 1, 1.3, size), clouds(rng, 3, 1.6, size)
+        image = 115 + 45 * gray + 12 * colors + rng.normal(0, 1, (*size[::-1], 3))
         label = clouds(rng, NUM_CLASSES, 2.0, size).argmax(axis=2).astype(np.uint8)
         path = folder / split / "images" / f"{index}.{suffix}"
         Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(path, kind, **FORMATS[kind])
@@ -196,11 +218,14 @@ def write_photographs(
 def clouds(
     rng: np.random.Generator, channels: int, exponent: float, size: tuple[int, int]
 ) -> np.ndarray:
-    """Noise whose amplitude falls as frequency^-exponent; mean 0, deviation 1, (h, w, channels)."""
+    """Noise (h, w, channels) whose amplitude falls as frequency^-exponent.
+
+    Each channel has mean 0 and standard deviation 1.
+    """
     width, height = size
     y, x = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None]
     frequency = np.hypot(y, x)
-    frequency[0, 0] = np.inf  # no mean
+    frequency[0, 0] = np.inf  # makes the mean 0
     spectrum = rng.normal(size=(2, channels, *frequency.shape)) / frequency**exponent
     waves = np.fft.irfft2(spectrum[0] + 1j * spectrum[1], (height, width))
     waves /= waves.std(axis=(1, 2), keepdims=True)
@@ -208,6 +233,6 @@ def clouds(
 
 
 def summary(values: list[float]) -> dict[str, object]:
-    """Median, and the distance between the quartiles."""
+    """Median and interquartile range."""
     low, middle, high = statistics.quantiles(values * 2, n=4, method="inclusive")
     return {"value": f"{middle:.4g}", "spread": f"{high - low:.2g}"}

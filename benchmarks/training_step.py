@@ -1,12 +1,14 @@
-"""The step's part of training.py: time and peak memory of a training step, CCNet with ResNet-101.
+"""The part "step" of training.py: time and peak memory of a training step of CCNet, ResNet-101.
 
-A step is what `ccnet train` does with a batch: normalise, forward with the auxiliary head, loss,
-backward, the gradient's norm, SGD. *plain* is the same network as it is usually written: contiguous
-layout, attention by permuted copies and batched products, torch's cross-entropy, no norm. Forms run
-in turns; a form whose loss or gradients are further from the truth than the plain one's isn't
-timed.
+A step is what `ccnet train` does with a batch: normalization, forward pass with the auxiliary head,
+loss, backward pass, norm of the gradient, SGD. *plain* is the same network as it is usually
+written: contiguous memory layout, attention by permuted copies and batched products, PyTorch's
+cross-entropy, no norm of the gradient. The forms run alternately. A form is not timed if the error
+of its loss or its gradients is more than twice that of the plain form and a few roundings.
 
-python benchmarks/training_step.py FORM CROP DEVICE    # peaks of this process, in bytes
+    python benchmarks/training_step.py FORM CROP DEVICE
+
+prints two peaks of this process in bytes: the whole peak, and the part that the step adds.
 """
 
 import argparse
@@ -42,14 +44,14 @@ AUXILIARY_WEIGHT = 0.4
 PARTS = tuple(f"backbone.layer{i}" for i in range(1, 5))
 PARTS += ("head.reduction", "head.attention", "head.smoothing", "head.fusion", "auxiliary_head")
 SMALL = 97
-"""Crop of the check against float64."""
-ROUNDINGS = 4
-"""That loss and gradient may be off, beside twice the plain form's error."""
+"""Side in pixels of the crop on which the forms are compared with float64."""
+ALLOWED_ROUNDINGS = 4
+"""Roundings of the dtype that the error may have, in addition to twice that of the plain form."""
 
 
 @dataclass(frozen=True)
 class Form:
-    """How a step is run."""
+    """How a step is computed."""
 
     plain: bool = False
     precision: str = "float32"
@@ -57,11 +59,12 @@ class Form:
     channels_last: bool = True
 
     @property
-    def yardsticks(self) -> "list[Form]":
-        """The plain form in the same precision, in both layouts.
+    def plain_forms(self) -> "list[Form]":
+        """The plain form in the same precision, in both memory layouts.
 
-        torch's own float32 normalisation rounds ten times worse in channels-last, its convolutions
-        four times; and which activations near 0 a rounding moves over it is luck.
+        Both are needed: in channels-last layout, PyTorch's own float32 batch normalization has ten
+        times larger rounding errors and its convolutions have four times larger ones. Which
+        activations near 0 change their sign by a rounding is a matter of chance.
         """
         return [Form(True, self.precision, channels_last=layout) for layout in (False, True)]
 
@@ -75,30 +78,45 @@ FORMS = {
     "ours bfloat16": Form(precision="bfloat16"),
     "ours bfloat16, recomputed": Form(precision="bfloat16", recomputed=True),
 }
+FORM_NAMES = ", ".join(f'"{name}"' for name in FORMS)
 BASELINE = "plain float32"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of the steps")
-    parser.add_argument("--crops", type=int, nargs="+", default=[321], help="sides, of the steps")
-    parser.add_argument("--forms", nargs="+", choices=FORMS, default=list(FORMS))
-    parser.add_argument("--step-turns", type=int, default=5)
+    group = parser.add_argument_group("step")
+    group.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="where the steps run"
+    )
+    group.add_argument(
+        "--crops", type=int, nargs="+", default=[321], help="sides of the crops in pixels"
+    )
+    group.add_argument(
+        "--forms",
+        nargs="+",
+        choices=FORMS,
+        default=list(FORMS),
+        metavar="FORM",
+        help=f"forms to measure: {FORM_NAMES}",
+    )
+    group.add_argument(
+        "--step-turns", type=int, default=5, help="how many steps of each form are timed"
+    )
 
 
 def rows(arguments: argparse.Namespace) -> Iterator[dict[str, object]]:
-    """Rows of each crop: peaks in processes of their own, then times in turns."""
+    """Rows of each crop: peaks, each in a process of its own, then times of alternate steps."""
     torch.set_num_threads(os.cpu_count() or 1)
     forms = [BASELINE, *(form for form in arguments.forms if form != BASELINE)]
     common: dict[str, object] = {"threads": torch.get_num_threads()}
     if arguments.device == "cuda":
         common["processor"] = torch.cuda.get_device_name()
-    ratios = errors_of_small(forms, arguments.device)
+    ratios = errors_on_small_crop(forms, arguments.device)
     for crop in arguments.crops:
         common["input"] = f"1x3x{crop}x{crop}"
         for form in forms:
             for quantity, size in peaks(form, crop, arguments.device).items():
                 yield {**common, "form": form, "quantity": quantity, "value": mib(size)}
-        for form, times in times_in_turns(forms, crop, arguments).items():
+        for form, times in time_alternately(forms, crop, arguments).items():
             done = {**common, "form": form, "turns": len(times)}
             yield {**done, "quantity": "seconds", **summary([ours for _, ours in times])}
             gains = [plain / ours for plain, ours in times]
@@ -109,9 +127,10 @@ def rows(arguments: argparse.Namespace) -> Iterator[dict[str, object]]:
 class Step:
     """A network and its optimizer in one form.
 
-    The network is the authors' but for a bias that batch normalisation takes away again. γ is ½, so
-    that all of the attention has gradients, and a residual block adds a fifth: as initialised, 33
-    blocks magnify a rounding until no bfloat16 gradient has a digit in common with the exact one.
+    The network is the authors', except for a bias that batch normalization cancels. γ is ½, so that
+    all parameters of the attention have gradients. Each residual branch is scaled by 0.2: with the
+    usual initialization the 33 blocks amplify rounding errors until no bfloat16 gradient has a
+    digit in common with the exact one.
     """
 
     def __init__(self, form: Form, device: str, dtype: torch.dtype = torch.float32) -> None:
@@ -141,13 +160,13 @@ class Step:
         self.model = model.to(device, dtype).to(memory_format=self.layout)  # pyright: ignore[reportCallIssue]
         self.fabric = engine.start(device, precision=form.precision).fabric
         self.network = self.fabric.setup_module(self.model.train())
-        # a rate so small that every turn has the same network
+        # so small a learning rate that the network stays the same in all turns
         optimizer = build_optimizer(OptimizerConfig(lr=1e-9), self.model)
         self.optimizer = cast(Optimizer, self.fabric.setup_optimizers(optimizer))
         self.criterion = plain_loss if form.plain else SegmentationLoss(AUXILIARY_WEIGHT)
 
     def backward(self, images: Tensor, labels: Tensor) -> Tensor:
-        """The loss, whose gradients are then the parameters'."""
+        """Compute the loss and add its gradients to those of the parameters."""
         images = self.model.normalize(images).contiguous(memory_format=self.layout)
         loss = self.criterion(self.network(images, auxiliary=True), labels)
         self.fabric.backward(loss)
@@ -164,8 +183,8 @@ class Step:
         return loss.item()
 
     def results(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """The loss, and each stage's gradient as one vector; all in float64."""
-        torch.manual_seed(1)  # dropout's
+        """The loss, and the gradient of each stage as one vector; all in float64."""
+        torch.manual_seed(1)  # the same dropout for all forms
         results = {"loss": self.backward(images, labels).double().reshape(1)}
         stages: dict[str, list[Tensor]] = {}
         for name, parameter in self.model.named_parameters():
@@ -182,7 +201,7 @@ def plain_loss(logits: tuple[Tensor, ...], labels: Tensor) -> Tensor:
 
 
 def batch(crop: int, device: str) -> tuple[Tensor, Tensor]:
-    """One image of noise, and labels in blocks, of which some are ignored."""
+    """One image of noise, and labels in blocks of 16×16 pixels, some of which are ignored."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (1, 3, crop, crop), generator=generator, dtype=torch.uint8)
     cells = math.ceil(crop / 16)
@@ -192,84 +211,93 @@ def batch(crop: int, device: str) -> tuple[Tensor, Tensor]:
     return images.to(device), labels.to(device)
 
 
-def errors_of_small(forms: list[str], device: str) -> dict[str, float]:
-    """Error of each form's gradients over the plain form's in its precision, against float64.
+def errors_on_small_crop(forms: list[str], device: str) -> dict[str, float]:
+    """Error of the gradients of each form, divided by that of the plain form in its precision.
 
-    Raises RuntimeError for a form that `check` refuses.
+    The errors are relative to float64. Raises RuntimeError for a form that `checked_errors`
+    refuses.
     """
-    given = batch(SMALL, device)
-    exact = Step(FORMS[BASELINE], device, torch.float64).results(*given)
-    errors = checked(forms, {}, given, device, exact)
-    plain = {name: errors[FORMS[name].yardsticks[0]] for name in forms}
+    samples = batch(SMALL, device)
+    exact = Step(FORMS[BASELINE], device, torch.float64).results(*samples)
+    errors = checked_errors(forms, {}, samples, device, exact)
+    plain = {name: errors[FORMS[name].plain_forms[0]] for name in forms}
     return {name: errors[FORMS[name]]["gradient"] / plain[name]["gradient"] for name in forms}
 
 
-def checked(
+def checked_errors(
     forms: list[str],
     steps: dict[Form, Step],
-    given: tuple[Tensor, Tensor],
+    samples: tuple[Tensor, Tensor],
     device: str,
-    wanted: dict[str, Tensor],
+    expected: dict[str, Tensor],
 ) -> dict[Form, dict[str, float]]:
-    """Errors of the forms and of their yardsticks; those not in `steps` are made and left.
+    """Errors of the forms and of their plain forms.
 
-    Raises RuntimeError for a form with more than twice its yardsticks' error and a rounding.
+    Args:
+        steps: steps that exist already; for other forms a step is made and freed again.
+
+    Raises:
+        RuntimeError: a form has more than twice the error of its plain forms and a few roundings.
     """
     errors: dict[Form, dict[str, float]] = {}
     for name in forms:
         form = FORMS[name]
-        for each in (form, *form.yardsticks):
+        for each in (form, *form.plain_forms):
             if each not in errors:
                 step = steps.get(each) or Step(each, device)
-                errors[each] = differences(step.results(*given), wanted)
+                errors[each] = relative_errors(step.results(*samples), expected)
         rounding = torch.finfo(getattr(torch, form.precision)).eps
-        for what, error in errors[form].items():
-            plain = max(errors[yardstick][what] for yardstick in form.yardsticks)
-            allowed = 2 * plain + ROUNDINGS * rounding
+        for quantity, error in errors[form].items():
+            plain = max(errors[plain_form][quantity] for plain_form in form.plain_forms)
+            allowed = 2 * plain + ALLOWED_ROUNDINGS * rounding
             if not error <= allowed:
                 raise RuntimeError(
-                    f"not timed: {name}, {what}: {error:.2g} off, {allowed:.2g} allowed"
+                    f"not timed: the {quantity} of {name} has a relative error of {error:.2g}; "
+                    f"{allowed:.2g} is allowed"
                 )
     return errors
 
 
-def differences(got: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, float]:
-    """‖got − wanted‖ / ‖wanted‖ of the loss, and of the gradient the root mean square of stages."""
+def relative_errors(found: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, float]:
+    """‖found − expected‖ / ‖expected‖ of the loss and of the gradient.
+
+    That of the gradient is the root mean square over the stages of the network.
+    """
     relative = {
-        what: ((got[what] - vector).norm() / vector.norm()).item()
-        for what, vector in wanted.items()
+        name: ((found[name] - vector).norm() / vector.norm()).item()
+        for name, vector in expected.items()
     }
     loss = relative.pop("loss")
     return {"loss": loss, "gradient": math.hypot(*relative.values()) / len(relative) ** 0.5}
 
 
-def times_in_turns(
+def time_alternately(
     forms: list[str], crop: int, arguments: argparse.Namespace
 ) -> dict[str, list[tuple[float, float]]]:
-    """Seconds of the plain float32 form and of each form, turn by turn.
+    """For each form, pairs of the seconds of the plain float32 form and of this form in each turn.
 
-    Raises RuntimeError where a form's results at this crop aren't the plain float32 form's.
+    Raises RuntimeError if the results of a form differ from those of the plain float32 form.
     """
     device = arguments.device
-    given = batch(crop, device)
+    samples = batch(crop, device)
     steps = {form: Step(FORMS[form], device) for form in forms}
-    wanted = steps[BASELINE].results(*given)
-    checked(forms, {step.form: step for step in steps.values()}, given, device, wanted)
-    del wanted
+    expected = steps[BASELINE].results(*samples)
+    checked_errors(forms, {step.form: step for step in steps.values()}, samples, device, expected)
+    del expected
     for step in steps.values():
-        step(*given)  # makes the momenta
+        step(*samples)  # allocates the momenta
     times: dict[str, list[tuple[float, float]]] = {form: [] for form in forms}
     for _ in range(arguments.step_turns):
-        turn = {form: timed(partial(step, *given), device) for form, step in steps.items()}
+        turn = {form: timed(partial(step, *samples), device) for form, step in steps.items()}
         for form, seconds in turn.items():
             times[form].append((turn[BASELINE], seconds))
     return times
 
 
 def peaks(form: str, crop: int, device: str) -> dict[str, int]:
-    """Peak bytes of a step in a fresh process: with all that stays, and beside it.
+    """Peak bytes of a step in a new process: the whole peak, and the part that the step adds.
 
-    With the C library's own way of giving memory back, as users have it.
+    The C library has its default settings for returning memory, as it does for users.
     """
     environment = {key: value for key, value in os.environ.items() if key not in KEEP_MEMORY}
     command = [sys.executable, __file__, form, str(crop), device]
@@ -279,27 +307,32 @@ def peaks(form: str, crop: int, device: str) -> dict[str, int]:
 
 
 def main() -> None:
-    form, crop, device = FORMS[sys.argv[1]], int(sys.argv[2]), sys.argv[3]
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("form", choices=FORMS, metavar="form", help=f"one of {FORM_NAMES}")
+    parser.add_argument("crop", type=int, help="side of the crop in pixels")
+    parser.add_argument("device", choices=("cpu", "cuda"), help="where the step runs")
+    arguments = parser.parse_args()
+    form, crop, device = FORMS[arguments.form], arguments.crop, arguments.device
     if device == "cuda":
         step = Step(form, device)
         step(*batch(65, device))
-        given = batch(crop, device)
+        samples = batch(crop, device)
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
-        step(*given)
+        step(*samples)
         peak = torch.cuda.max_memory_allocated()
         print(peak, peak - before)
         return
-    warm_up = torch.nn.Conv2d(3, 3, 3)(torch.zeros(1, 3, 9, 9)).sum()  # loads libraries
+    warm_up = torch.nn.Conv2d(3, 3, 3)(torch.zeros(1, 3, 9, 9)).sum()  # loads the libraries
     warm_up.backward()
     start = resident("VmRSS")
     step = Step(form, device)
-    step(*batch(65, device))  # makes the momenta
-    given = batch(crop, device)
-    ctypes.CDLL(None).malloc_trim(0)  # what the small step has freed is no part of the baseline
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    step(*batch(65, device))  # allocates the momenta
+    samples = batch(crop, device)
+    ctypes.CDLL(None).malloc_trim(0)  # so that `before` does not include what the small step freed
+    Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM to the present value
     before = resident("VmRSS")
-    step(*given)
+    step(*samples)
     peak = resident("VmHWM")
     print(peak - start, peak - before)
 

@@ -1,9 +1,9 @@
-"""The waiting part of training.py: do the images come in time?
+"""The part "waiting" of training.py: does training have to wait for images?
 
-The share is what `ccnet train` itself writes to log.csv: seconds without images over seconds. On a
-CPU the two workers take their cores from the network, so what they cost shows in the steps' time
-and not as waiting; a GPU would leave the cores alone and want far more images. Hence, beside it,
-what two workers deliver to a reader that does nothing else.
+The share of the time spent waiting is the one that `ccnet train` itself writes to log.csv. On a CPU
+the two workers and the network share the cores, so that loading makes the steps slower instead of
+making them wait; a GPU would leave the cores to the workers and need many more images. Therefore
+the images per second are also measured that two workers deliver when nothing else is computed.
 """
 
 import argparse
@@ -36,24 +36,24 @@ LARGE, CAMVID = (2048, 1024), (480, 360)
 
 @dataclass(frozen=True)
 class Job:
-    """Files of one size, and a training run on crops of them."""
+    """Images of one size and file format, and a training run on crops of them."""
 
     size: tuple[int, int]
     kind: str
     crop: int
     batch_size: int
     model: ModelConfig
-    colour: float = 0.0
-    """Deviation of brightness, contrast and saturation."""
+    color_jitter: float = 0.0
+    """Range of the random changes of brightness, contrast and saturation."""
 
     @property
     def transform(self) -> RandomTransform:
         return RandomTransform(
             (self.crop, self.crop),
             (0.5, 2.0) if self.size == CAMVID else (0.75, 2.0),
-            brightness=self.colour,
-            contrast=self.colour,
-            saturation=self.colour,
+            brightness=self.color_jitter,
+            contrast=self.color_jitter,
+            saturation=self.color_jitter,
         )
 
     @property
@@ -65,7 +65,7 @@ class Job:
 SMALL = ModelConfig(backbone="mobilenet_v2", channels=256, auxiliary_channels=96)
 RUNS = (
     Job(LARGE, "JPEG", 321, 1, ModelConfig(backbone="resnet50")),
-    Job(CAMVID, "PNG", 352, 8, SMALL, colour=0.3),
+    Job(CAMVID, "PNG", 352, 8, SMALL, color_jitter=0.3),
 )
 DELIVERIES = (
     Job(LARGE, "JPEG", CROP, 8, ModelConfig()),
@@ -75,11 +75,15 @@ DELIVERIES = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--steps", type=int, default=32, help="of each training run that may wait")
-    parser.add_argument("--batches", type=int, default=12, help="of eight, that workers deliver")
+    group = parser.add_argument_group("waiting")
+    group.add_argument("--steps", type=int, default=32, help="steps of each training run")
+    group.add_argument(
+        "--batches", type=int, default=12, help="batches of 8 that the workers alone deliver"
+    )
 
 
 def rows(arguments: argparse.Namespace) -> Iterator[dict[str, object]]:
+    """Rows of each training run, then of workers whose images nobody processes."""
     torch.set_num_threads(os.cpu_count() or 1)
     common = {"threads": torch.get_num_threads()}
     for job in RUNS:
@@ -91,7 +95,7 @@ def rows(arguments: argparse.Namespace) -> Iterator[dict[str, object]]:
     for job in DELIVERIES:
         with tempfile.TemporaryDirectory() as folder:
             write_files(Path(folder), job, num_images=24)
-            rates = delivered(job, Path(folder), arguments.batches)
+            rates = delivery_rates(job, Path(folder), arguments.batches)
             row = {"form": f"{NUM_WORKERS} workers alone", "quantity": "images/s"}
             yield {"input": job.input, **row, **summary(rates), "turns": len(rates)}
 
@@ -104,6 +108,7 @@ def write_files(folder: Path, job: Job, num_images: int) -> None:
 
 
 def rows_of_run(job: Job, folder: Path, steps: int) -> Iterator[dict[str, object]]:
+    """Train, and read the share of waiting and the images per second from log.csv."""
     config = TrainConfig(
         data=DataConfig(name="folder", root=str(folder), augment=job.transform),
         model=job.model,
@@ -118,18 +123,21 @@ def rows_of_run(job: Job, folder: Path, steps: int) -> Iterator[dict[str, object
     )
     train(config, folder / "run")
     with RunFolder(folder / "run").log.open(newline="") as file:
-        log = [row for row in csv.DictReader(file) if row["waiting"]][1:]  # after the start-up
+        log = [row for row in csv.DictReader(file) if row["waiting"]][1:]  # without the start
     shares = [100 * float(row["waiting"]) for row in log]
     rates = [float(row["images_per_second"]) for row in log]
-    weights = [1 / rate for rate in rates]  # a row's time
+    weights = [1 / rate for rate in rates]  # proportional to the time of each row
     mean = sum(w * share for w, share in zip(weights, shares, strict=True)) / sum(weights)
     turns = {"turns": len(log)}
     yield {"quantity": "waiting, % of the time", **summary(shares), "value": f"{mean:.3g}", **turns}
     yield {"quantity": "images/s", **summary(rates), **turns}
 
 
-def delivered(job: Job, folder: Path, num_batches: int) -> list[float]:
-    """Images/s of each round of the workers, after the rounds of their start."""
+def delivery_rates(job: Job, folder: Path, num_batches: int) -> list[float]:
+    """Images per second of each round of the workers, without the first two rounds.
+
+    In one round each worker delivers one batch.
+    """
     skipped = 2 * NUM_WORKERS
     data = FolderDataset(folder, "train")
     loader = DataLoader(
@@ -140,6 +148,6 @@ def delivered(job: Job, folder: Path, num_batches: int) -> list[float]:
         worker_init_fn=leave_signals_to_the_main_process,
     )
     times = [time.perf_counter() for _ in loader][skipped - 1 :]
-    # workers deliver in turn, often together: a rate is that of a whole round
+    # workers often deliver at almost the same time, so that only whole rounds are meaningful
     spans = [b - a for a, b in itertools.pairwise(times[::NUM_WORKERS])]
     return [NUM_WORKERS * job.batch_size / span for span in spans]

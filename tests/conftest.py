@@ -33,7 +33,7 @@ from ccnet import CCNet, Predictor
 from ccnet.datasets import Scenes
 from ccnet.runtime.processes import leaving_cleanly
 
-SHARED = Path(__file__).parents[2] / "shared"  # real images, with licences of their own
+SHARED = Path(__file__).parents[2] / "shared"  # real images, with licenses of their own
 
 
 def pytest_addoption(parser):

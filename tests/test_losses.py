@@ -86,7 +86,7 @@ def authors_kept(probability: torch.Tensor, threshold: float, min_kept: int) -> 
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.2, 0.7, 1.0])
-@pytest.mark.parametrize("min_kept", [0, 1, 17, 47, 48, 49, 1000])  # of 48 labelled pixels
+@pytest.mark.parametrize("min_kept", [0, 1, 17, 47, 48, 49, 1000])  # of 48 labeled pixels
 def test_hard_pixels_are_those_of_the_authors_rule(threshold, min_kept):
     logits, labels = sample()
     flat, label = logits.movedim(1, -1)[labels != 255], labels[labels != 255]

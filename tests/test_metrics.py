@@ -76,6 +76,6 @@ def test_a_matrix_of_another_size_is_refused():
         scores(torch.eye(2, dtype=torch.int64), CLASSES)
 
 
-def test_nothing_labelled_is_an_error():
+def test_nothing_labeled_is_an_error():
     with pytest.raises(ValueError, match="no pixel has a label"):
         scores(torch.zeros(3, 3, dtype=torch.int64), CLASSES)

@@ -1,4 +1,4 @@
-"""Killed runs: a real training process dies at random moments, and nothing is lost."""
+"""A real training process that is killed at random moments loses nothing."""
 
 import runpy
 import subprocess
@@ -18,9 +18,9 @@ def test_a_run_killed_three_times_ends_with_the_weights_of_one_never_stopped():
         command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False
     )
     assert result.returncode == 0, result.stdout + result.stderr
-    whole, killed, summary = result.stdout.splitlines()
-    assert whole.split()[-2:] == killed.split()[-2:]
-    assert killed.split()[0] in "34"  # one more, if none of the three hit a write
+    uninterrupted, killed, summary = result.stdout.splitlines()
+    assert uninterrupted.split()[-2:] == killed.split()[-2:]
+    assert killed.split()[0] in "34"  # a fourth kill follows if none of the three hit a write
     assert "kills during a write" in summary
     assert not summary.startswith("0")
 
@@ -30,25 +30,33 @@ LOG = HEADER + "1,0.5,0.1,\n2,0.4,0.1,\n2,,,0.3\n"
 
 
 @pytest.mark.parametrize(
-    ("log", "weights", "found"),
+    ("log", "weights", "expected"),
     [
         (LOG, b"a", []),
         (LOG, b"b", ["last/model.safetensors differs", "model/model.safetensors differs"]),
         (LOG.replace("0.4", "0.41"), b"a", ["losses or scores"]),
         (LOG.replace("0.3", "0.31"), b"a", ["losses or scores"]),
         (LOG + "2,,,0.3\n", b"a", ["losses or scores"]),
-        (LOG.replace("2,0.4,0.1,\n", ""), b"a", ["each step's row once", "losses or scores"]),
-        (HEADER + "1,0.5,0.1,\n" + LOG[len(HEADER) :], b"a", ["each step's row once", "losses"]),
+        (LOG.replace("2,0.4,0.1,\n", ""), b"a", ["one row for each step", "losses or scores"]),
+        (HEADER + "1,0.5,0.1,\n" + LOG[len(HEADER) :], b"a", ["one row for each step", "losses"]),
     ],
-    ids=["nothing", "weights", "a loss", "a score", "two scores", "a row less", "a row twice"],
+    ids=[
+        "nothing",
+        "weights",
+        "a loss",
+        "a score",
+        "two scores",
+        "a missing row",
+        "a repeated row",
+    ],
 )
-def test_what_differs_between_two_runs_is_found(tmp_path, log, weights, found):
-    for name, text, content in (("whole", LOG, b"a"), ("killed", log, weights)):
+def test_differences_between_two_runs_are_found(tmp_path, log, weights, expected):
+    for name, text, content in (("uninterrupted", LOG, b"a"), ("killed", log, weights)):
         for model in ("last", "model"):
             (tmp_path / name / model).mkdir(parents=True)
             (tmp_path / name / model / "model.safetensors").write_bytes(content)
         (tmp_path / name / "log.csv").write_text(text)
     differences = runpy.run_path(str(SCRIPT))["differences"]
-    said = differences(tmp_path / "whole", tmp_path / "killed", steps=2)
-    assert len(said) == len(found)
-    assert all(part in line for part, line in zip(found, said, strict=True))
+    lines = differences(tmp_path / "uninterrupted", tmp_path / "killed", steps=2)
+    assert len(lines) == len(expected)
+    assert all(part in line for part, line in zip(expected, lines, strict=True))

@@ -1,4 +1,4 @@
-"""What docs/results.md says about the number of passes, from the CSV file it is taken from."""
+"""The statements of docs/results.md about the number of passes hold in the CSV file."""
 
 import csv
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_ablation_s_gaps_are_clear():
+def test_gaps_of_the_ablation_are_clear():
     scores: dict[str, list[float]] = {}
     with (ROOT / "benchmarks" / "results" / "recurrence.csv").open(newline="") as file:
         for row in csv.DictReader(file):

@@ -357,7 +357,7 @@ def test_settings_out_of_range_are_refused():
 
 
 @pytest.mark.slow
-def test_a_start_takes_the_normalisation_along_and_a_resumed_run_keeps_it(tmp_path):
+def test_a_start_takes_the_normalization_along_and_a_resumed_run_keeps_it(tmp_path):
     source = build_model(SMALL, Scenes(), mean=[0.0] * 3, std=[255.0] * 3)
     source.save_pretrained(tmp_path / "source")
     run = tmp_path / "run"

@@ -143,7 +143,7 @@ def test_callable_may_return_any_integer_label():
 
 def test_errors_name_the_sample():
     def transform(image: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        raise KeyError("colour")
+        raise KeyError("color")
 
     with pytest.raises(KeyError) as caught:
         AugmentedDataset(Noise(), transform)[3, 2]
