@@ -64,7 +64,7 @@ def criss_cross_attention(
             criss_cross_attention, (query, key, value), query, key, value, backend=backend
         )
     device = query.device.type
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+    if device != "meta" and torch.is_autocast_enabled(device):  # meta has no autocast
         dtype = torch.get_autocast_dtype(device)
         query, key, value = (autocast_to(dtype, x) for x in (query, key, value))
         with torch.autocast(device, enabled=False):

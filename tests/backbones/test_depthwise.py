@@ -153,6 +153,7 @@ def test_vmap_matches_the_librarys(in_dims):
         torch.testing.assert_close(got, expected)
 
 
+@pytest.mark.slow
 def test_gradcheck_passes_in_all_modes():
     x = small_inputs()
     assert torch.autograd.gradcheck(
