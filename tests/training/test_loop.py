@@ -287,6 +287,7 @@ def test_the_moving_average_is_what_is_validated_and_kept(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.unchecked  # torch traces the annotated code
 def test_a_compiled_network_takes_changing_sizes(tmp_path):
     """Crops of three sizes in a run, and validation at a fourth; losses as without compilation."""
     sizes = count()
