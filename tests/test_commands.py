@@ -68,6 +68,7 @@ def test_train_writes_a_model_its_configuration_and_curves(run, folder):
     assert "| **mean (mIoU)** |" in card
 
 
+@pytest.mark.slow
 def test_train_resumes_by_the_folder_alone(run, capsys):
     assert status("train", "--resume", run) == 0
     assert "already trained to the end" in capsys.readouterr().out

@@ -40,6 +40,7 @@ def test_maps_have_their_channels_and_strides(name, asked, stride, first_map):
 
 
 @pytest.mark.parametrize("name", ["resnet18", "convnext_atto", "vit_tiny_patch16_224"])
+@pytest.mark.slow
 def test_a_ccnet_on_timm_trains_at_any_size_and_comes_back(name, tmp_path):
     model = CCNet(3, f"timm/{name}", channels=8, auxiliary_channels=8).train()
     main, auxiliary = model(torch.randn(2, 3, 75, 97), auxiliary=True)
@@ -64,6 +65,7 @@ def test_normalization_is_that_of_the_networks_weights(name, mean):
     assert CCNet(3, f"timm/{name}", channels=8, mean=(1, 2, 3)).mean.flatten().tolist() == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_channels_may_be_others():
     backbone = create_backbone("timm/resnet18", in_channels=5)
     assert backbone.state_dict()[backbone.first_convolution].shape[1] == 5
@@ -94,6 +96,7 @@ def test_a_network_without_imagenet_weights_is_told_so():
         create_backbone("timm/resnetv2_50d", pretrained="imagenet")
 
 
+@pytest.mark.slow
 def test_a_saved_backbone_is_read_and_a_file_of_timms_own_is_told(tmp_path):
     import timm
 

@@ -46,6 +46,7 @@ def test_camvid_has_its_pairs(shared_data: Path, split: str, count: int):
     assert (image.shape, label.shape) == ((360, 480, 3), (360, 480))
 
 
+@pytest.mark.slow
 def test_camvid_statistics_agree_with_the_published_ones(shared_data: Path):
     report = check_dataset(CamVid(shared_data / "camvid", "train", strict=False))
     assert report.fit

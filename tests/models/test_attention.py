@@ -444,6 +444,7 @@ def test_torch_fx_traces_a_network_with_its_convolutions_and_the_operator_as_lea
 
 
 @pytest.mark.unchecked
+@pytest.mark.slow
 def test_compiled_exported_and_traced_layers_keep_the_joint_product():
     network = Network().eval()
     images = torch.randn(2, 3, 6, 5)

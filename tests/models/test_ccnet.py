@@ -25,6 +25,7 @@ AUTHORS = {
 }
 
 
+@pytest.mark.slow
 def test_the_authors_network_has_the_published_number_of_parameters():
     with torch.device("meta"):
         model = CCNet(19, **AUTHORS)
@@ -41,6 +42,7 @@ def test_the_authors_network_has_the_published_number_of_parameters():
 
 
 @pytest.mark.parametrize(("auxiliary", "gflop"), [(True, 1395.76), (False, 1306.79)])
+@pytest.mark.slow
 def test_a_crop_of_769_costs_as_much_as_published(auxiliary, gflop):
     with FakeTensorMode(), FlopCounterMode(display=False) as counter:
         model = CCNet(19, **AUTHORS).eval()

@@ -333,6 +333,7 @@ def test_a_file_that_is_not_whole_is_an_error(tmp_path, changes, words):
         CCNet.from_published(tmp_path / "part.pth")
 
 
+@pytest.mark.slow
 def test_a_published_network_is_taken_over_for_other_classes(tmp_path, caplog):
     torch.save(like(MMSEG), tmp_path / "ccnet.pth")
     published = read_published(tmp_path / "ccnet.pth")

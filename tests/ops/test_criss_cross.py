@@ -14,6 +14,7 @@ SIZES = [(7,), (5, 4), (1, 6), (6, 1), (1, 1), (3, 2, 4), (1, 2, 1)]
 
 
 @pytest.mark.unchecked
+@pytest.mark.slow
 def test_compile_and_export_keep_one_graph():
     inputs = attention_inputs(5, 6)
     expected = criss_cross_attention(*inputs)

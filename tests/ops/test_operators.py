@@ -15,13 +15,14 @@ pytestmark = pytest.mark.usefixtures("device")
     ("spatial", "dtype"),
     [
         ((7,), torch.float32),
-        pytest.param((5, 4), torch.bfloat16, marks=pytest.mark.slow),
-        pytest.param((1, 6), torch.float32, marks=pytest.mark.slow),
-        pytest.param((2, 3, 2), torch.float32, marks=pytest.mark.slow),
-        pytest.param((2, 3, 2), torch.bfloat16, marks=pytest.mark.slow),
+        ((5, 4), torch.bfloat16),
+        ((1, 6), torch.float32),
+        ((2, 3, 2), torch.float32),
+        ((2, 3, 2), torch.bfloat16),
     ],
     ids=str,
 )
+@pytest.mark.slow
 @pytest.mark.unchecked
 def test_opcheck_passes_for_both_operators(spatial, dtype):
     inputs = [

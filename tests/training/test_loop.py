@@ -96,6 +96,7 @@ def test_another_seed_gives_other_weights(uninterrupted, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+@pytest.mark.slow
 def test_an_interrupted_run_saves_and_resumes_to_the_same_weights(uninterrupted, tmp_path, number):
     calls = count(1)
 
@@ -130,6 +131,7 @@ def test_a_finished_run_resumes_to_nothing(uninterrupted):
     assert (uninterrupted / "log.csv").read_text() == before
 
 
+@pytest.mark.slow
 def test_a_run_of_the_first_version_resumes(tmp_path):
     """Two of its four steps were made and saved by version 0.1, which went on as told here."""
     with ZipFile(Path(__file__).parent / "run_of_version_0.1.zip") as archive:
