@@ -170,6 +170,7 @@ print("torch" in sys.modules)
     assert run_python(program).split()[-1] == "False"
 
 
+@pytest.mark.slow
 def test_public_names_are_there_and_no_others():
     program = """
 from ccnet import criss_cross_attention, CrissCrossAttention, RecurrentCrissCrossAttention

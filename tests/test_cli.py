@@ -85,6 +85,7 @@ def test_every_boolean_is_a_pair_of_switches(command, name, default):
 
 
 @pytest.mark.parametrize(("command", "name", "default"), BOOLEANS)
+@pytest.mark.slow
 def test_a_boolean_may_have_its_value_as_in_yaml(command, name, default):
     for value in (True, False):
         for text in (str(value), str(value).lower()):
@@ -149,6 +150,7 @@ def test_switches_change_a_configuration_file(tmp_path):
 
 
 @pytest.mark.parametrize(("command", "name", "default"), [b for b in BOOLEANS if b[0] == "train"])
+@pytest.mark.slow
 def test_resuming_keeps_the_run_s_booleans_unless_a_switch_is_given(
     command, name, default, tmp_path
 ):

@@ -138,6 +138,7 @@ def test_contracted_dilation_adds_pixels_between_those_of_the_undilated_network(
 
 @pytest.mark.parametrize("size", [(32, 32), (33, 47), (41, 32)])
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "mobilenet_v2", "tiny"])
+@pytest.mark.slow
 def test_any_size_from_32_trains(name, size):
     backbone = create_backbone(name)
     maps = backbone(torch.randn(1, 3, *size))

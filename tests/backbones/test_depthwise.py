@@ -29,6 +29,7 @@ def gradients(images: Tensor, weight: Tensor, output: Tensor) -> list[Tensor]:
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (5, 1), (7, 13), (12, 16)])
 @pytest.mark.parametrize("dilation", [2, 4])
+@pytest.mark.slow
 def test_depthwise_convolution_is_the_librarys(dilation, size, layout):
     layer = dilated_depthwise(dilation).double()
     channels = layer.in_channels
@@ -72,6 +73,7 @@ def test_depthwise_convolution_can_be_frozen():
 
 
 @pytest.mark.unchecked
+@pytest.mark.slow
 def test_exported_depthwise_convolution_is_an_ordinary_one():
     layer = dilated_depthwise(4)
     size = {2: torch.export.Dim("height", min=4), 3: torch.export.Dim("width", min=4)}

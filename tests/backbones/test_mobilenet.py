@@ -9,6 +9,7 @@ from tests.backbones.conftest import sides
 
 @pytest.mark.usefixtures("on_meta")
 @pytest.mark.parametrize("output_stride", [8, 16, 32])
+@pytest.mark.slow
 def test_mobilenet_maps_have_their_strides_and_channels(output_stride):
     backbone = MobileNetV2(output_stride=output_stride)
     maps = backbone(torch.empty(2, 3, 64, 128))

@@ -22,6 +22,7 @@ def test_stems_differ_only_in_the_stem(stem):
 @pytest.mark.parametrize("dilation", ["contract", "uniform"])
 @pytest.mark.parametrize("output_stride", [8, 16, 32])
 @pytest.mark.parametrize("depth", [18, 50])
+@pytest.mark.slow
 def test_resnet_maps_have_their_strides_and_channels(depth, output_stride, dilation):
     backbone = ResNet(depth, output_stride=output_stride, dilation=dilation)
     maps = backbone(torch.empty(2, 3, 64, 128))
@@ -61,6 +62,7 @@ def test_blocks_are_dilated_by_the_rule(output_stride, dilation, third, fourth):
     ],
 )
 @pytest.mark.parametrize("stem", ["plain", "deep_64"])
+@pytest.mark.slow
 def test_pooling_rounds_as_asked(size, ceil_mode, expected, stem):
     backbone = ResNet(18, stem=stem, ceil_mode=ceil_mode)
     assert sides(backbone(torch.empty(1, 3, *size)))[-1] == expected

@@ -27,6 +27,7 @@ pytestmark = pytest.mark.usefixtures("torchvision_operators")
         ("efficientnet_b0", 16, 16, 2),
     ],
 )
+@pytest.mark.slow
 def test_maps_have_their_channels_and_strides(name, asked, stride, first_map):
     options = {} if asked is None else {"output_stride": asked}
     backbone = create_backbone(f"timm/{name}", **options).eval()
@@ -59,6 +60,7 @@ def test_a_ccnet_on_timm_trains_at_any_size_and_comes_back(name, tmp_path):
     ("name", "mean"),
     [("vit_tiny_patch16_224", (127.5, 127.5, 127.5)), ("resnet18", (123.675, 116.28, 103.53))],
 )
+@pytest.mark.slow
 def test_normalization_is_that_of_the_networks_weights(name, mean):
     model = CCNet(3, f"timm/{name}", channels=8)
     assert model.mean.flatten().tolist() == pytest.approx(mean)
@@ -86,6 +88,7 @@ def test_channels_may_be_others():
         ("resnet18", {"stem": "plain"}, "timm/resnet18 has no option stem; it has output_stride"),
     ],
 )
+@pytest.mark.slow
 def test_what_a_network_can_not_give_is_told(name, options, words):
     with pytest.raises(ValueError, match=words):
         create_backbone(f"timm/{name}", **options)
@@ -124,6 +127,7 @@ except ValueError as error:
     assert "pip install 'criss-cross[timm]'" in result.stdout, result.stderr
 
 
+@pytest.mark.slow
 def test_a_network_is_probed_once_in_a_process(monkeypatch):
     runs = []
     forward = Timm.forward

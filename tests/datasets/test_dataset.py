@@ -46,6 +46,7 @@ def test_every_data_set_follows_the_protocol(opened):
     ],
     ids=["train", "evaluate", "check-data"],
 )
+@pytest.mark.slow
 def test_every_command_takes_every_data_set(command, flag, name):
     parsed = build_parser().parse_args([*command, f"{flag}={name}"])
     data = parsed[parsed.subcommand].data

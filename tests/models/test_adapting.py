@@ -57,6 +57,7 @@ def test_as_many_classes_change_nothing(tmp_path, caplog):
 
 
 @pytest.mark.parametrize("backbone", ["tiny", "resnet18", "mobilenet_v2"])
+@pytest.mark.slow
 def test_other_channels_change_the_first_convolution_alone(tmp_path, backbone, caplog):
     model = small(backbone, mean=(1, 2, 3), std=(4, 5, 6))
     model.save_pretrained(tmp_path)
@@ -76,6 +77,7 @@ def test_other_channels_change_the_first_convolution_alone(tmp_path, backbone, c
 
 
 @pytest.mark.usefixtures("torchvision_operators")
+@pytest.mark.slow
 def test_every_branch_of_a_stem_sees_the_other_channels(caplog):
     model = small("timm/repvgg_a0", auxiliary_channels=None)
     twin = model.adapted(in_channels=5)

@@ -145,6 +145,7 @@ def test_normalization_is_traced_by_fx(dtype):
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16])
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 @pytest.mark.unchecked
+@pytest.mark.slow
 def test_normalization_is_exported_for_any_size(dtype, precision):
     whole = Whole(new().to(precision))
     sizes = {2: torch.export.Dim("height", min=32), 3: torch.export.Dim("width", min=32)}

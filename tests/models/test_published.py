@@ -152,6 +152,7 @@ def mmseg(depth: int, num_classes: int) -> dict[str, Tensor]:
     ("num_classes", "classes"), [(19, CITYSCAPES), (150, ADE20K), (21, VOC), (7, None)]
 )
 @pytest.mark.parametrize("depth", [50, 101])
+@pytest.mark.slow
 def test_mmsegmentations_networks_are_told_by_their_shapes(tmp_path, depth, num_classes, classes):
     state = mmseg(depth, num_classes)
     torch.save({"state_dict": state}, tmp_path / "ccnet.pth")
@@ -207,6 +208,7 @@ def test_what_can_not_be_taken_over_whole_is_an_error(tmp_path, case, changes, w
         read_published(tmp_path / "other.pth")
 
 
+@pytest.mark.slow
 def test_the_report_has_every_key_whatever_the_system_s_encoding(tmp_path):
     torch.save(like(AUTHORS), tmp_path / "a.pth")
     published = read_published(tmp_path / "a.pth")
@@ -256,6 +258,7 @@ def test_half_precision_is_widened(tmp_path):
         ("ccnet.pth", None, True, True),
     ],
 )
+@pytest.mark.slow
 def test_align_corners_follows_argument_configuration_and_name(
     tmp_path, name, config, asked, expected
 ):
@@ -327,6 +330,7 @@ def test_keys_of_unknown_use_are_an_error(tmp_path, case, changes, words):
         ({"backbone.layer4.3.bn1.bias": [512]}, r"a ResNet of \(3, 4, 6, 4\) blocks"),
     ],
 )
+@pytest.mark.slow
 def test_a_file_that_is_not_whole_is_an_error(tmp_path, changes, words):
     torch.save(like(MMSEG, changes), tmp_path / "part.pth")
     with pytest.raises(ValueError, match=rf"(?s)part\.pth.*{words}"):

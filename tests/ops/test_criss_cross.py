@@ -231,6 +231,7 @@ def test_fused_kernels_are_queryable():
     assert not fused_available("cpu", torch.int8)
 
 
+@pytest.mark.slow
 def test_a_process_without_triton_runs_on_the_cpu():
     program = """
 import sys

@@ -161,6 +161,7 @@ def in_one_process(model: nn.Module) -> DistributedDataParallel:
     ],
     ids=["compile", "DataParallel", "DistributedDataParallel", "AveragedModel", "nested"],
 )
+@pytest.mark.slow
 def test_the_network_inside_a_wrapper_of_pytorch_predicts(predictor, wrap):
     image, _ = Scenes()[0]
     twin = copy.deepcopy(predictor.model).train()

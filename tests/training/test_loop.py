@@ -28,6 +28,8 @@ from ccnet.training.loop import train
 from ccnet.training.run_folder import RunFolder
 from ccnet.training.samples import TrainingBatches
 
+pytestmark = pytest.mark.slow  # whole runs
+
 ROOT = Path(__file__).parents[2]
 
 SMALL = replace(
@@ -82,13 +84,11 @@ def test_a_run_leaves_models_logs_and_what_made_it(uninterrupted):
     assert model.palette is not None
 
 
-@pytest.mark.slow
 def test_loader_workers_change_nothing(uninterrupted, tmp_path):
     train(replace(SMALL, num_workers=2), tmp_path / "run")
     assert_same_weights(uninterrupted, tmp_path / "run")
 
 
-@pytest.mark.slow
 def test_another_seed_gives_other_weights(uninterrupted, tmp_path):
     train(replace(SMALL, seed=1), tmp_path / "run")
     first, second = weights(uninterrupted), weights(tmp_path / "run")
@@ -96,7 +96,6 @@ def test_another_seed_gives_other_weights(uninterrupted, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
-@pytest.mark.slow
 def test_an_interrupted_run_saves_and_resumes_to_the_same_weights(uninterrupted, tmp_path, number):
     calls = count(1)
 
@@ -116,7 +115,6 @@ def test_an_interrupted_run_saves_and_resumes_to_the_same_weights(uninterrupted,
     assert steps == ["2", "3", "4", "6", "6"]
 
 
-@pytest.mark.slow
 def test_a_run_that_failed_before_its_first_validation_resumes(uninterrupted, tmp_path):
     run = tmp_path / "run"
     with pytest.raises(DataError):
@@ -131,7 +129,6 @@ def test_a_finished_run_resumes_to_nothing(uninterrupted):
     assert (uninterrupted / "log.csv").read_text() == before
 
 
-@pytest.mark.slow
 def test_a_run_of_the_first_version_resumes(tmp_path):
     """Two of its four steps were made and saved by version 0.1, which went on as told here."""
     with ZipFile(Path(__file__).parent / "run_of_version_0.1.zip") as archive:
@@ -152,7 +149,6 @@ def test_a_used_folder_is_refused(uninterrupted):
         train(SMALL, uninterrupted)
 
 
-@pytest.mark.slow
 def test_training_starts_from_given_weights(uninterrupted, tmp_path):
     still = replace(SMALL, steps=1, optimizer=OptimizerConfig(name="sgd", lr=0.0))
     train(still, tmp_path / "run", init=uninterrupted / "last")
@@ -179,7 +175,6 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_files(tmp_path):
     assert all(value.isfinite().all() for value in kept["model"].values())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "float16"])
 def test_a_step_that_is_not_finite_can_be_left_out(tmp_path, monkeypatch, capsys, precision):
     """A batch whose loss is nan changes neither weights nor statistics, and the run goes on."""
@@ -211,7 +206,6 @@ def test_too_many_steps_left_out_in_a_row_stop_the_run(tmp_path):
     assert RunFolder(tmp_path / "run").load()["step"] == 0
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("ohem", [None, 0.1], ids=["all", "ohem"])
 def test_accumulation_is_exact(tmp_path, ohem):
     """Two and four parts of a batch learn what the whole batch does."""
@@ -228,7 +222,6 @@ def test_accumulation_is_exact(tmp_path, ohem):
             )
 
 
-@pytest.mark.slow
 def test_ohem_over_parts_draws_the_same_dropout_twice(tmp_path, monkeypatch):
     """The pass that ranks the pixels sees the probabilities that the pass that learns sees."""
     seen = []
@@ -249,14 +242,12 @@ def test_ohem_over_parts_draws_the_same_dropout_twice(tmp_path, monkeypatch):
         assert torch.equal(ranked, learned)
 
 
-@pytest.mark.slow
 def test_recomputing_parts_changes_nothing(uninterrupted, tmp_path):
     names = ["backbone.conv1", "backbone.conv2", "head.attention", "head.dropout", "auxiliary_head"]
     train(replace(SMALL, recompute=names), tmp_path / "run")
     assert_same_weights(uninterrupted, tmp_path / "run")
 
 
-@pytest.mark.slow
 def test_frozen_parts_and_norms_stay_as_they_were(tmp_path):
     for index, frozen in enumerate(({"freeze": ["backbone.conv1"]}, {"freeze_norms": True})):
         run = tmp_path / str(index)
@@ -272,7 +263,6 @@ def test_frozen_parts_and_norms_stay_as_they_were(tmp_path):
         assert "head.classifier.weight" in changed
 
 
-@pytest.mark.slow
 def test_the_moving_average_is_what_is_validated_and_kept(tmp_path):
     train(replace(SMALL, ema_decay=0.5), tmp_path / "run")
     state = RunFolder(tmp_path / "run").load()
@@ -288,7 +278,6 @@ def test_the_moving_average_is_what_is_validated_and_kept(tmp_path):
     assert not torch.equal(kept["head.classifier.weight"], state["model"]["head.classifier.weight"])
 
 
-@pytest.mark.slow
 @pytest.mark.unchecked  # torch traces the annotated code
 def test_a_compiled_network_takes_changing_sizes(tmp_path):
     """Crops of three sizes in a run, and validation at a fourth; losses as without compilation."""
@@ -309,7 +298,6 @@ def test_a_compiled_network_takes_changing_sizes(tmp_path):
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
 
 
-@pytest.mark.slow
 def test_a_run_that_lacked_memory_resumes(tmp_path, monkeypatch):
     def fail(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
@@ -326,7 +314,6 @@ def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
         train(replace(SMALL, accumulate=3), tmp_path / "run")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -359,7 +346,6 @@ def test_settings_out_of_range_are_refused():
         TrainConfig(steps=0)
 
 
-@pytest.mark.slow
 def test_a_start_takes_the_normalization_along_and_a_resumed_run_keeps_it(tmp_path):
     source = build_model(SMALL, Scenes(), mean=[0.0] * 3, std=[255.0] * 3)
     source.save_pretrained(tmp_path / "source")
@@ -370,7 +356,6 @@ def test_a_start_takes_the_normalization_along_and_a_resumed_run_keeps_it(tmp_pa
     assert CCNet.from_pretrained(run / "last").std.flatten().tolist() == [255.0] * 3
 
 
-@pytest.mark.slow
 def test_an_unreadable_sample_saves_what_was_learned(uninterrupted, tmp_path):
     run = tmp_path / "run"
     with pytest.raises(DataError, match=r"photo\.jpg"):
@@ -380,7 +365,6 @@ def test_an_unreadable_sample_saves_what_was_learned(uninterrupted, tmp_path):
     assert_same_weights(uninterrupted, run)
 
 
-@pytest.mark.slow
 def test_a_run_stopped_in_its_last_validation_resumes_with_it(uninterrupted, tmp_path, monkeypatch):
     run = tmp_path / "run"
     once = replace(SMALL, validate_every=SMALL.steps)
@@ -396,7 +380,6 @@ def test_a_run_stopped_in_its_last_validation_resumes_with_it(uninterrupted, tmp
     assert (run / "model" / "model.safetensors").exists()
 
 
-@pytest.mark.slow
 def test_an_unreadable_file_ends_a_process_that_has_workers(tmp_path):
     for split in ("train", "val"):
         for kind, mode in (("images", "RGB"), ("labels", "L")):
@@ -412,7 +395,6 @@ def test_an_unreadable_file_ends_a_process_that_has_workers(tmp_path):
     assert b"0.png: cannot be read as an image" in result.stderr
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 def test_a_signal_to_the_whole_group_saves_with_loader_workers_too(tmp_path, number):
     run = tmp_path / "run"
