@@ -3,7 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test check format package clean
+# without compiled modules every test that starts a process would compile them anew
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help demo test check types fast format package clean
 
 help:     ## this list
 	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -18,7 +21,12 @@ test: .venv/dev     ## every test
 check: .venv/dev     ## format, lint, types and the fast tests, under a minute
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(MAKE) --no-print-directory --jobs 2 --output-sync types fast
+
+types: .venv/dev
 	$(BIN)/basedpyright
+
+fast: .venv/dev
 	$(BIN)/python -m pytest -n 2 -m "not slow" -q
 
 format: .venv/dev     ## rewrite the code in the project's format

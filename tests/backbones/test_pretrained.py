@@ -17,6 +17,8 @@ from ccnet import CCNet
 from ccnet.backbones import MobileNetV2, ResNet, Tiny, create_backbone, load_pretrained, pretrained
 from ccnet.backbones.layers import adapt_input
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("file", "prefix", "wrapper"),
@@ -179,7 +181,6 @@ def publish(folder: Path, state: dict, name: str) -> str:
     return file
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "stem"), [("resnet18", None), ("mobilenet_v2", None), ("resnet50", "deep_32")]
 )
@@ -251,7 +252,6 @@ def test_a_cached_file_is_checked_against_the_hash_in_its_name(site, tmp_path):
         create_backbone("tiny", channels=8, pretrained=url + file)
 
 
-@pytest.mark.slow
 def test_every_imagenet_file_names_its_hash():
     for (name, stem), url in pretrained.IMAGENET.items():
         assert create_on_meta(name, stem)
@@ -277,7 +277,6 @@ def test_a_backbone_without_imagenet_weights_is_told_so(name, options, words):
         create_backbone(name, pretrained="imagenet", **options)
 
 
-@pytest.mark.slow
 def test_mits_resnet_loads_into_the_deep_stem_and_brings_its_normalization(tmp_path):
     options = {"stem": "deep_64", "dilation": "uniform", "ceil_mode": True}
     source = ResNet(50, **options).eval()
