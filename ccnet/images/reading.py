@@ -35,10 +35,12 @@ def open_picture(path: Path) -> Image.Image:
             return picture
     except FileNotFoundError:
         raise DataError(f"{path}: no such file.", path=path) from None
+    except IsADirectoryError:
+        raise DataError(f"{path} is a folder, not an image file.", path=path) from None
     except Exception as error:  # Pillow's decoders raise far more than OSError on corrupt files
         raise DataError(
             f"{path}: cannot be read as an image ({type(error).__name__}: {error}). "
-            "Restore the file, or remove it together with its partner.",
+            "Restore the file, or remove it; in a data set, together with its label or image.",
             path=path,
         ) from error
 

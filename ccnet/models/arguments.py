@@ -51,8 +51,8 @@ def to_plain(name: str, value: Any) -> Any:
     Raises TypeError, with `name`, for anything else.
     """
     try:
-        return json.loads(json.dumps(value, default=_convert))
-    except (TypeError, ValueError) as error:  # ValueError: a value that contains itself
+        return json.loads(json.dumps(value, default=_convert, allow_nan=False))
+    except (TypeError, ValueError) as error:  # ValueError: it contains itself or nan
         raise TypeError(f"{name} cannot be stored in config.json: {error}") from error
 
 

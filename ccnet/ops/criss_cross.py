@@ -57,12 +57,16 @@ def criss_cross_attention(
 
     Raises:
         ValueError: shapes, dtypes or devices do not fit together, or the backend is unknown.
+        TypeError: an argument is no tensor.
         NotImplementedError: `backend="fused"` where there is no kernel.
     """
     if has_torch_function_variadic(query, key, value):  # torch.fx, subclasses and modes
         return handle_torch_function(
             criss_cross_attention, (query, key, value), query, key, value, backend=backend
         )
+    for tensor in (query, key, value):
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"query, key and value must be tensors, got {type(tensor).__name__}")
     device = query.device.type
     if device != "meta" and torch.is_autocast_enabled(device):  # meta has no autocast
         dtype = torch.get_autocast_dtype(device)

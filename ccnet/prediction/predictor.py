@@ -80,10 +80,11 @@ class Predictor:
             RuntimeError: the model has been put into training mode since.
         """
         require_batch(images, self.model.in_channels)
-        if self.model.training:
+        if any(module.training for module in self.model.modules()):
             raise RuntimeError(
-                "the model is in training mode, in which labels depend on the other images and "
-                "the statistics of batch normalization change; call model.eval() first"
+                "the model, or a part of it, is in training mode, in which labels depend on the "
+                "other images and the statistics of batch normalization change; call model.eval() "
+                "first"
             )
         images = images.to(self.device, memory_format=torch.channels_last)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):

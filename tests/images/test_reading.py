@@ -116,3 +116,8 @@ def test_image_files_are_found_in_all_folders_by_suffix_and_hidden_ones_are_not(
         (tmp_path / name).touch()
     found = [path.relative_to(tmp_path).as_posix() for path in image_files(tmp_path)]
     assert found == ["a/c.jpeg", "a/d.npy", "b.PNG", "e.png/f.tif"]
+
+
+def test_a_folder_is_no_image_file(tmp_path):
+    with pytest.raises(DataError, match="is a folder, not an image file"):
+        read_image(tmp_path)

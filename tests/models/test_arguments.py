@@ -92,6 +92,8 @@ def test_metrics_that_are_assigned_are_stored_as_plain_python(tmp_path):
         ("palette", b"123"),
         ("metrics", {"miou": 0.5, "model": nn.ReLU()}),
         ("metrics", {"miou": 0.5, ("a", "b"): 1}),
+        ("metrics", {"miou": float("nan")}),
+        ("std", [1.0, float("nan"), 1.0]),
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )

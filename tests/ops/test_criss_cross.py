@@ -243,3 +243,10 @@ module(torch.randn(1, 16, 5, 6)).sum().backward()
 assert module.passes[0].gamma.grad is not None
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+
+
+@pytest.mark.unchecked
+def test_what_is_no_tensor_is_named():
+    query, key, value = (x.detach().numpy() for x in attention_inputs(3, 3))
+    with pytest.raises(TypeError, match="must be tensors, got ndarray"):
+        criss_cross_attention(query, key, value)

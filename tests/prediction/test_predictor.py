@@ -109,8 +109,9 @@ def test_many_threads_predict_as_one_does():
     torch.testing.assert_close(dict(model.state_dict()), dict(before), rtol=0, atol=0)
 
 
-def test_a_model_that_is_put_into_training_mode_is_refused(predictor, tiny_model):
-    tiny_model.train()
+@pytest.mark.parametrize("part", ["", "backbone"])
+def test_a_model_that_is_put_into_training_mode_is_refused(predictor, tiny_model, part):
+    tiny_model.get_submodule(part).train()
     before = copy.deepcopy(tiny_model.state_dict())
     with pytest.raises(RuntimeError, match=r"training mode.*call model\.eval\(\) first"):
         predictor.predict(Scenes()[0][0])
