@@ -99,6 +99,8 @@ class DataReport:
         found = [f"{kind}: {count}" for kind, count in counts.items() if count]
         if not sum(self.class_pixels):
             found.append("no labeled pixel at all")
+        if len(self.classes) < 2:
+            found.append("one class only, and a network needs 2 to 255")
         return found
 
     @property

@@ -113,6 +113,11 @@ def test_nothing_labeled_is_unfit(tmp_path: Path):
     assert check_dataset(tmp_path).problems == ["no labeled pixel at all"]
 
 
+def test_one_class_alone_is_unfit(root: Path):
+    (root / "dataset.yaml").write_text("classes: [only]\nmapping: {0: only, 1: only, 2: only}\n")
+    assert "one class only, and a network needs 2 to 255" in check_dataset(root).problems
+
+
 def test_progress_counts_up_to_the_total(root: Path):
     calls = []
     check_dataset(root, progress=lambda done, total: calls.append((done, total)))
