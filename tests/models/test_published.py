@@ -104,6 +104,7 @@ def test_logits_are_the_recorded_ones_and_so_after_saving(files, case, tmp_path)
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("case", [AUTHORS, MMSEG])
+@pytest.mark.unchecked
 def test_a_published_file_is_converted_predicts_and_is_exported(files, case, tmp_path, capsys):
     image = noise(65, 97)[0]
     Image.fromarray(image).save(tmp_path / "photo.png")
