@@ -21,7 +21,7 @@ test: .venv/dev     ## every test
 check: .venv/dev     ## format, lint, types and the fast tests, under a minute
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(MAKE) --no-print-directory --jobs 2 --output-sync types fast
+	$(MAKE) --no-print-directory --jobs 2 types fast
 
 types: .venv/dev
 	$(BIN)/basedpyright
