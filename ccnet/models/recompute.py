@@ -1,7 +1,6 @@
 """Activation checkpointing: the backward pass needs less memory and runs the forward pass again."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from itertools import count
 from typing import cast
 
@@ -9,8 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
-
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 def recompute(block: Callable[[Tensor], Tensor], features: Tensor) -> Tensor:
@@ -86,16 +83,3 @@ class Call(nn.Module):
 def module_of(block: Callable[[Tensor], Tensor]) -> nn.Module:
     """The module itself, or the one that a method belongs to."""
     return cast(nn.Module, getattr(block, "__self__", block))
-
-
-@contextmanager
-def unchanged_statistics(module: nn.Module) -> Iterator[None]:
-    """Restores the running statistics of batch normalization at the end of the context."""
-    norms = [part for part in module.modules() if isinstance(part, BATCH_NORMS) and part.training]
-    saved = [(buffer, buffer.clone()) for norm in norms for buffer in norm.buffers()]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for buffer, value in saved:
-                buffer.copy_(value)

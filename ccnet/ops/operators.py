@@ -68,19 +68,10 @@ def cpu_forward(query: Tensor, key: Tensor, value: Tensor) -> Tensors:
 
 
 @without_autocast
-def cpu_backward(
-    grad: Tensor,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    out: Tensor,
-    peak: Tensor,
-    total: Tensor,
-) -> Tensors:
+def cpu_backward(*inputs: Tensor) -> Tensors:
     from ccnet.ops import cpu
 
-    inputs = (pixel_rows(x) for x in (grad, query, key, value))
-    return cpu.backward(*inputs, *(x.contiguous() for x in (out, peak, total)))
+    return cpu.backward(*map(pixel_rows, inputs[:4]), *(x.contiguous() for x in inputs[4:]))
 
 
 def cuda_forward(query: Tensor, key: Tensor, value: Tensor) -> Tensors:
@@ -89,20 +80,11 @@ def cuda_forward(query: Tensor, key: Tensor, value: Tensor) -> Tensors:
     return triton.forward(pixel_rows(query), pixel_rows(key), pixel_rows(value))
 
 
-def cuda_backward(
-    grad: Tensor,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    out: Tensor,
-    peak: Tensor,
-    total: Tensor,
-) -> Tensors:
+def cuda_backward(grad: Tensor, *inputs: Tensor) -> Tensors:
     from ccnet.ops import triton
 
-    inputs = (pixel_rows(x) for x in (query, key, value))
-    outputs = (x.contiguous() for x in (out, peak, total))
-    return triton.backward(grad.contiguous(), *inputs, *outputs)
+    rows, statistics = map(pixel_rows, inputs[:3]), (x.contiguous() for x in inputs[3:])
+    return triton.backward(grad.contiguous(), *rows, *statistics)
 
 
 def fake_forward(query: Tensor, key: Tensor, value: Tensor) -> Tensors:
@@ -112,13 +94,7 @@ def fake_forward(query: Tensor, key: Tensor, value: Tensor) -> Tensors:
 
 
 def fake_backward(
-    grad: Tensor,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    out: Tensor,
-    peak: Tensor,
-    total: Tensor,
+    grad: Tensor, query: Tensor, key: Tensor, value: Tensor, *outputs: Tensor
 ) -> Tensors:
     return query.new_empty(query.shape), key.new_empty(key.shape), value.new_empty(value.shape)
 

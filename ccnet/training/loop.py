@@ -13,6 +13,7 @@ from ccnet.training.samples import Callback
 from ccnet.training.steps import (
     Verdict,
     clip_gradient,
+    copy_buffers,
     divisors_of_step,
     forward_part,
     gradient_exchange,
@@ -75,7 +76,7 @@ def train_to_the_end(run: Run) -> Scores | None:
             parts, seconds_waited, error = read_step(batches, config.accumulate)
             save_or_stop(run, stop_requested=stop.requested, error=error)
 
-            buffers = [buffer.clone() for buffer in run.model.buffers()]
+            buffers = copy_buffers(run.model)
             divisors = divisors_of_step(run, parts)
             losses = []
             for index, (images, labels) in enumerate(parts):

@@ -24,6 +24,7 @@ import yaml
 import ccnet
 from ccnet.config import TrainConfig
 from ccnet.models.ccnet import CCNet
+from ccnet.models.hub import RUN_MODEL
 from ccnet.runtime.disk import (
     FULL,
     beside,
@@ -61,7 +62,7 @@ class RunFolder:
         self.facts = self.path / "run.json"
         self.log = self.path / "log.csv"
         self.tensorboard = self.path / "logs"
-        self.best_model = self.path / "model"
+        self.best_model = self.path / RUN_MODEL
         self.last_model = self.path / "last"
         self.checkpoints = self.path / "checkpoints"
         self.saves = Saves(self.checkpoints)

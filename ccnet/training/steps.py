@@ -15,7 +15,6 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from ccnet.losses import Divisors, true_class_probability
 from ccnet.models.ccnet import CCNet
-from ccnet.models.recompute import unchanged_statistics
 from ccnet.runtime.processes import num_processes, rank, sum_over_processes
 from ccnet.training.failures import describe_failure
 from ccnet.training.run import Run
@@ -94,11 +93,12 @@ def divisors_of_step(run: Run, parts: Sequence[Part]) -> Divisors | None:
     labels = [part[1] for part in parts]
     if run.criterion.ohem_threshold is None:
         return run.criterion.divisors(labels)
-    probabilities = []
-    with torch.no_grad(), unchanged_statistics(run.model):
+    buffers, probabilities = copy_buffers(run.model), []
+    with torch.no_grad():
         for index, (images, label) in enumerate(parts):
             logits = forward_part(run, images, index)
             probabilities.append(true_class_probability(logits[0], label))
+    restore_buffers(run.model, buffers)
     return run.criterion.divisors(labels, probabilities)
 
 
@@ -199,6 +199,10 @@ def leave_out(
     if verdict is Verdict.STOP:
         raise FloatingPointError(f"{report}\nthe last save in {run.folder.path} is kept")
     run.progress.print_line(f"left out: {report}")
+
+
+def copy_buffers(model: CCNet) -> list[Tensor]:
+    return [buffer.clone() for buffer in model.buffers()]
 
 
 @torch.no_grad()
