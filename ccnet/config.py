@@ -7,6 +7,8 @@ from typing import Any, Literal
 from ccnet.datasets import DatasetName
 from ccnet.datasets.transforms import RandomTransform
 
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -153,7 +155,7 @@ class TrainConfig:
     sync_norms: bool = True
     """Batch normalization over the images of all CUDA devices; on CPUs each process normalizes its
     own."""
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    precision: Precision = "auto"
     """Precision of autocast. auto: bfloat16 where the hardware multiplies it faster, otherwise
     float32."""
     channels_last: bool = True

@@ -43,6 +43,7 @@ FLOORS = {
 TESTED_BY = {
     "models/published_names": "models/published",  # its tables
     "ops/triton_kernels": "ops/triton",  # which launches them
+    "export/names": "export/formats",
 }
 DRAWERS = {"utils", "common", "core", "base", "helpers", "misc"}
 FILES = sorted(PACKAGE.rglob("*.py"))

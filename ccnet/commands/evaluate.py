@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ccnet.commands.choices import Precision
+from ccnet.config import Precision
 from ccnet.datasets import DatasetName
 
 

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from ccnet.commands.choices import FilePrecision, Format
+from ccnet.export.names import FilePrecision, FormatName
 
 
 def export(
     model: Path,
     output: Path | None = None,
-    format: Format = "onnx",
+    format: FormatName = "onnx",
     precision: FilePrecision = "float32",
     labels: bool = False,
     normalized: bool = False,

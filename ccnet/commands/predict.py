@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from ccnet.commands.choices import Precision
+from ccnet.config import Precision
 
 
 def predict(

@@ -2,7 +2,7 @@
 
 import copy
 import json
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, UInt8
@@ -11,10 +11,10 @@ from torch.export import Dim, ExportedProgram
 
 import ccnet
 from ccnet.export.folding import fold_batch_norm
+from ccnet.export.names import FilePrecision
 from ccnet.models.attention import CrissCrossAttention
 from ccnet.models.ccnet import CCNet
 
-Precision = Literal["float32", "float16", "int8"]
 TRACED = (2, 64, 96)
 """Images, height and width of the example that a graph for any size is traced with."""
 ANY_BATCH = {0: Dim("batch", min=1)}
@@ -41,7 +41,7 @@ class Deployed(nn.Module):
         network: CCNet,
         labels: bool,
         normalized: bool,
-        precision: Precision,
+        precision: FilePrecision,
         size: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()

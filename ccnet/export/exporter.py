@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from ccnet.export.agreement import Agreement, compare, require_agreement
-from ccnet.export.deployed import Deployed, Precision, trace
-from ccnet.export.formats import FORMATS, FormatName
+from ccnet.export.deployed import Deployed, trace
+from ccnet.export.formats import FORMATS
+from ccnet.export.names import FilePrecision, FormatName
 from ccnet.export.quantization import quantize
 from ccnet.export.sample_images import noise, photographs, read_images, resize
 from ccnet.models.ccnet import CCNet
@@ -30,7 +31,7 @@ def export(
     *,
     labels: bool = False,
     normalized: bool = False,
-    precision: Precision = "float32",
+    precision: FilePrecision = "float32",
     size: tuple[int, int] | None = None,
     images: str | Path | None = None,
     min_agreement: float | None = None,

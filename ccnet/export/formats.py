@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +14,6 @@ from torch.export import ExportedProgram
 
 from ccnet.export.deployed import Deployed
 
-FormatName = Literal["onnx", "torch-export", "aot"]
 Run = Callable[[Tensor], list[Tensor]]
 """From images to the outputs of a file, on the CPU."""
 

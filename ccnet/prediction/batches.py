@@ -1,5 +1,6 @@
 """From an image of any kind to a batch of one, checked before a network sees it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -59,16 +60,6 @@ def from_picture(picture: Image.Image, channels: int) -> np.ndarray:
     return to_rgb(picture) if channels == 3 else to_gray(picture)
 
 
-def require_batch(images: Tensor, channels: int) -> None:
-    """Raises TypeError or ValueError unless `images` is a batch of images of 8 or 16 bits."""
-    if not isinstance(images, Tensor):
-        raise TypeError(
-            f"expected a batch of images as a tensor (B, {channels}, H, W), "
-            f"got {type(images).__name__}; `predict` takes one image of any kind"
-        )
-    require_layout(images, "a batch", "BCHW", channels)
-
-
 def require_layout(images: np.ndarray | Tensor, what: str, layout: str, channels: int) -> None:
     """Raises ValueError unless the axes are those of `layout`, such as "CHW", and 8 or 16 bits."""
     shape = tuple(images.shape)
@@ -78,8 +69,12 @@ def require_layout(images: np.ndarray | Tensor, what: str, layout: str, channels
         raise ValueError(
             f"expected {what} ({axes}) of uint8 or uint16, got {shape} of {images.dtype}"
         )
+    require_pixels(shape)
+
+
+def require_pixels(shape: Sequence[int]) -> None:
     if 0 in shape:
-        raise ValueError(f"expected at least one pixel, got an empty image of shape {shape}")
+        raise ValueError(f"expected at least one pixel, got an empty image of shape {tuple(shape)}")
 
 
 def not_an_image(given: object, channels: int) -> str:

@@ -11,7 +11,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from ccnet.models.ccnet import CCNet
 from ccnet.models.loading import load_model
-from ccnet.prediction.batches import AnyImage, as_batch, require_batch
+from ccnet.models.normalization import require_batch
+from ccnet.prediction.batches import AnyImage, as_batch, require_pixels
 from ccnet.runtime.device import PRECISIONS, pick_device, pick_precision
 
 
@@ -80,6 +81,7 @@ class Predictor:
             RuntimeError: the model has been put into training mode since.
         """
         require_batch(images, self.model.in_channels)
+        require_pixels(images.shape)
         if any(module.training for module in self.model.modules()):
             raise RuntimeError(
                 "the model, or a part of it, is in training mode, in which labels depend on the "

@@ -121,6 +121,13 @@ def test_other_images_are_told(given, words):
         small().normalize(given)
 
 
+@pytest.mark.unchecked
+@pytest.mark.parametrize("given", [None, [1], images().numpy()], ids=["None", "list", "array"])
+def test_what_is_no_tensor_is_told(given):
+    with pytest.raises(TypeError, match=rf"as a tensor .*, got {type(given).__name__}"):
+        small().normalize(given)
+
+
 class Whole(nn.Module):
     """From images to logits, as one module that a tracer sees whole."""
 

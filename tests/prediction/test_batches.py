@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from ccnet.images.reading import DataError
-from ccnet.prediction.batches import as_batch, require_batch
+from ccnet.prediction.batches import as_batch
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
 BATCH = torch.from_numpy(IMAGE.transpose(2, 0, 1)[None].copy())
@@ -98,22 +98,3 @@ def test_another_shape_or_data_type_is_an_error_that_names_it(image, channels, w
 def test_another_object_is_an_error_that_names_it(image, words):
     with pytest.raises(TypeError, match=words):
         as_batch(image)
-
-
-@pytest.mark.unchecked
-@pytest.mark.parametrize(
-    ("images", "error", "words"),
-    [
-        (BATCH.float() / 255, ValueError, r"a batch \(B, 3, H, W\) of uint8 or .* torch\.float32"),
-        (BATCH.int(), ValueError, r"got \(1, 3, 5, 7\) of torch\.int32"),
-        (BATCH[0], ValueError, r"got \(3, 5, 7\) of torch\.uint8"),
-        (BATCH[:, :2], ValueError, r"got \(1, 2, 5, 7\)"),
-        (BATCH[:0], ValueError, r"empty image of shape \(0, 3, 5, 7\)"),
-        (BATCH.numpy(), TypeError, r"tensor \(B, 3, H, W\), got ndarray; `predict` takes one"),
-        (None, TypeError, "got NoneType"),
-    ],
-    ids=["floats", "int32", "one image", "channels", "empty", "array", "None"],
-)
-def test_what_is_no_batch_of_images_is_an_error_that_names_it(images, error, words):
-    with pytest.raises(error, match=words):
-        require_batch(images, 3)

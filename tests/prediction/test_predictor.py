@@ -204,3 +204,29 @@ def test_automatic_precision_is_one_of_the_known(tiny_model):
 def test_an_unknown_precision_is_named(tiny_model):
     with pytest.raises(ValueError, match="auto, float32, bfloat16, float16, got 'int8'"):
         Predictor(tiny_model, precision="int8")
+
+
+BATCH = torch.zeros(1, 3, 5, 7, dtype=torch.uint8)
+
+
+@pytest.mark.unchecked
+@pytest.mark.parametrize(
+    ("images", "error", "words"),
+    [
+        (BATCH.float() / 255, ValueError, r"a batch \(B, 3, H, W\) of uint8 or .* torch\.float32"),
+        (BATCH.int(), ValueError, r"got \(1, 3, 5, 7\) of torch\.int32"),
+        (BATCH[0], ValueError, r"got \(3, 5, 7\) of torch\.uint8"),
+        (BATCH[:, :2], ValueError, r"got \(1, 2, 5, 7\)"),
+        (BATCH[:0], ValueError, r"empty image of shape \(0, 3, 5, 7\)"),
+        (
+            BATCH.numpy(),
+            TypeError,
+            r"\(B, 3, H, W\), got ndarray; `Predictor\.predict` takes",
+        ),
+        (None, TypeError, "got NoneType"),
+    ],
+    ids=["floats", "int32", "one image", "channels", "empty", "array", "None"],
+)
+def test_what_is_no_batch_of_images_is_an_error_that_names_it(predictor, images, error, words):
+    with pytest.raises(error, match=words):
+        predictor.logits(images)
