@@ -140,8 +140,7 @@ def new_tiny_model(recurrence: int = 2, auxiliary_channels: int | None = None) -
         classes=Scenes.classes,
         palette=Scenes.palette,
     )
-    for module in model.head.attention.passes:
-        nn.init.constant_(module.gamma, 0.5)
+    with_gamma(model, 0.5)
     image = torch.from_numpy(Scenes()[0][0]).movedim(-1, 0)[None]
     with torch.no_grad():
         mean = model.eval()(model.normalize(image)).mean((0, 2, 3))
@@ -149,11 +148,17 @@ def new_tiny_model(recurrence: int = 2, auxiliary_channels: int | None = None) -
     return model
 
 
+def with_gamma(module: nn.Module, gamma: float = 0.7) -> nn.Module:
+    """The module with attention that counts."""
+    for name, parameter in module.named_parameters():
+        if name.endswith("gamma"):
+            nn.init.constant_(parameter, gamma)
+    return module
+
+
 def with_statistics(network):
     """The network in evaluation mode, with statistics of its own and attention that counts."""
-    for name, parameter in network.named_parameters():
-        if name.endswith("gamma"):
-            nn.init.constant_(parameter, 0.5)
+    with_gamma(network, 0.5)
     norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
     for norm in norms:  # the plain mean over the batches below
         norm.momentum = None
