@@ -11,6 +11,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from ccnet.runtime.signals import handlers_restored
+
 
 def launch_processes(
     devices: int | None, num_nodes: int | None, arguments: Sequence[str]
@@ -85,7 +87,8 @@ def launch(devices: int, num_nodes: int, arguments: Sequence[str]) -> int:
         **rendezvous(num_nodes),
     )
     try:
-        elastic_launch(config, sys.executable)("-m", "ccnet", *arguments)
+        with handlers_restored():
+            elastic_launch(config, sys.executable)("-m", "ccnet", *arguments)
     except SignalException:
         return 130  # what a single process returns, for either signal
     except ChildFailedError as error:

@@ -2,7 +2,11 @@
 
 import signal
 import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Self
+
+STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopSignals:
@@ -17,7 +21,7 @@ class StopSignals:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():  # only there Python allows it
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in STOPPING:
                 self.previous[number] = signal.signal(number, self.request)
         return self
 
@@ -32,10 +36,25 @@ class StopSignals:
         self.requested = True
 
 
+@contextmanager
+def handlers_restored() -> Generator[None, None, None]:
+    """At the end of the block, all signals get back the handlers that they have now.
+
+    torch's launcher of processes installs handlers of its own and leaves them.
+    """
+    handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            if signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
+
+
 def leave_signals_to_the_main_process(_: int) -> None:
     """Ignore SIGINT and SIGTERM in a worker of a DataLoader; as its `worker_init_fn`.
 
     Both signals reach the whole process group, and the main process decides when workers end.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)

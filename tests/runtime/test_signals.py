@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from ccnet.runtime.signals import StopSignals
+from ccnet.runtime.signals import StopSignals, handlers_restored
 
 
 def test_the_first_ctrl_c_is_a_request_and_the_second_stops():
@@ -26,3 +26,12 @@ def test_a_second_sigterm_does_not_break_off_what_the_first_asked_to_end():
             os.kill(os.getpid(), signal.SIGTERM)
         assert stop.requested
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_handlers_that_a_library_installs_are_taken_back():
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)}
+    with pytest.raises(RuntimeError, match="failed"), handlers_restored():
+        for number in before:
+            signal.signal(number, lambda *_: None)
+        raise RuntimeError("failed")
+    assert {number: signal.getsignal(number) for number in before} == before
