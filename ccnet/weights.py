@@ -15,6 +15,8 @@ import torch._utils  # private, but a pickled tensor names its functions: see _R
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ccnet.runtime.files import require_regular
+
 SUFFIXES = (".safetensors", ".pth", ".pt")
 WRAPPERS = ("state_dict", "model")  # keys under which training programs store a state dict
 # Names that wrapper modules put into the keys: compiled, sharded or recomputed parts, anywhere
@@ -123,8 +125,9 @@ def read_weights(path: str | Path) -> Weights:
     path = Path(path)
     if path.suffix not in SUFFIXES:
         raise ValueError(f"{path}: weights are read from .safetensors, .pth or .pt files")
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"no weight file at {path}")
+    require_regular(path)
     try:
         content = load_file(path) if path.suffix == ".safetensors" else _unpickle(path)
     except HostilePickleError as error:

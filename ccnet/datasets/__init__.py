@@ -11,7 +11,8 @@ from ccnet.datasets.camvid import CamVid
 from ccnet.datasets.dataset import SegmentationDataset
 from ccnet.datasets.folder import FolderDataset
 from ccnet.datasets.scenes import Scenes
-from ccnet.images.reading import DataError, read_image
+from ccnet.images.reading import read_image
+from ccnet.runtime.files import DataError
 
 __all__ = [
     "DATASETS",

@@ -14,7 +14,7 @@ from ccnet.datasets.dataset import SegmentationDataset, SizeMismatchError
 from ccnet.datasets.folder import FolderDataset
 from ccnet.datasets.labels import LabelValueError, UnmappedValue
 from ccnet.datasets.pairs import PairedDataset, relative_name
-from ccnet.images.reading import DataError
+from ccnet.runtime.files import DataError
 
 FEW_IMAGES = 20
 """Fewer images than this give a warning."""

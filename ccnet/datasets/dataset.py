@@ -5,7 +5,7 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import UInt8
 
-from ccnet.images.reading import DataError
+from ccnet.runtime.files import DataError
 
 
 class SizeMismatchError(DataError):

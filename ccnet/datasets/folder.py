@@ -8,7 +8,7 @@ import yaml
 
 from ccnet.datasets.labels import LabelForm, LabelMap
 from ccnet.datasets.pairs import PairedDataset, find_pairs
-from ccnet.images.reading import DataError
+from ccnet.runtime.files import DataError
 
 DESCRIPTION = "dataset.yaml"
 KEYS = ("classes", "palette", "ignore", "mapping", "labels")

@@ -20,7 +20,8 @@ from ccnet.datasets.description import (
     read_ignored,
     read_mapping,
 )
-from ccnet.images.reading import DataError, open_picture
+from ccnet.images.reading import open_picture
+from ccnet.runtime.files import DataError
 
 LabelForm = Literal["index", "palette", "rgb"]
 """How a label file says the class of a pixel: by a number, by a palette entry, by a color."""

@@ -12,7 +12,8 @@ from PIL import Image
 from ccnet.classes import IGNORE_INDEX
 from ccnet.datasets.dataset import SizeMismatchError
 from ccnet.datasets.labels import LabelMap
-from ccnet.images.reading import IMAGE_SUFFIXES, DataError, image_files, read_image
+from ccnet.images.reading import IMAGE_SUFFIXES, image_files, read_image
+from ccnet.runtime.files import DataError
 
 LABEL_SUFFIX = ".png"
 LAYOUTS = (("{split}/images", "{split}/labels"), ("images/{split}", "labels/{split}"))

@@ -8,16 +8,9 @@ from jaxtyping import UInt8, UInt16
 from PIL import Image, ImageOps
 
 from ccnet.images.tiff import has_plain_16_bit_planes, read_tiff
+from ccnet.runtime.files import DataError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".npy")
-
-
-class DataError(ValueError):
-    """A file that cannot be used; the message names it and says what would work."""
-
-    def __init__(self, message: str, *, path: Path | None = None):
-        super().__init__(message)
-        self.path = path
 
 
 def open_picture(path: Path) -> Image.Image:

@@ -1,6 +1,5 @@
 """CCNet: backbone → recurrent criss-cross attention → fusion → classifier (paper figure 2)."""
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,6 +28,7 @@ from ccnet.models.head import CCNetHead, auxiliary_head
 from ccnet.models.hub import find_model_files
 from ccnet.models.normalization import normalize_images, per_channel
 from ccnet.models.published import Published, read_published
+from ccnet.runtime.files import read_json
 from ccnet.weights import differences, read_weights
 
 LOG = logging.getLogger(__name__)
@@ -300,7 +300,7 @@ class CCNet(
         if changes.keys() & {"num_classes", "in_channels"}:
             adapted = {name: changes.pop(name) for name in ADAPTABLE if name in changes}
         try:
-            arguments = dict(json.loads(config.read_text(encoding="utf-8")))
+            arguments = dict(read_json(config))
             arguments.pop("pretrained", None)  # a config.json must not start a download
             model = cls(**arguments | changes)
             state = read_weights(weights).tensors

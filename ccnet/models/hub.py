@@ -11,6 +11,8 @@ from huggingface_hub.constants import CONFIG_NAME, SAFETENSORS_SINGLE_FILE
 LOG = logging.getLogger(__name__)
 
 HUB_ID = r"\w[\w.-]*/\w[\w.-]*"
+MODEL_FILES = (CONFIG_NAME, SAFETENSORS_SINGLE_FILE, "README.md")
+"""What a saved model consists of; README.md is its card."""
 RUN_MODEL = "model"
 """Where a training run keeps its best model."""
 

@@ -20,13 +20,13 @@ from typing import TypeVar
 
 import numpy as np
 
-from ccnet.datasets import DataError
 from ccnet.images.colors import colorize, overlay
 from ccnet.images.reading import read_image
 from ccnet.prediction.jobs import Job
 from ccnet.prediction.manifest import Manifest
 from ccnet.prediction.predictor import Predictor
 from ccnet.prediction.stamp import fingerprint, inspect_picture, stamp_of, write_png
+from ccnet.runtime.files import DataError
 from ccnet.runtime.processes import num_processes, objects_of_processes, rank
 from ccnet.runtime.signals import StopSignals
 

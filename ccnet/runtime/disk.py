@@ -1,10 +1,13 @@
 """Files that survive kills, power failures and full disks: written apart, flushed, then renamed."""
 
 import errno
+import hashlib
 import json
 import os
 import re
-from collections.abc import Callable
+import shutil
+import stat
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +17,14 @@ FULL = {
     errno.EFBIG: "the file would be larger than a limit (ulimit -f) or the file system allows",
 }
 """Error numbers of a disk that takes no more, and what they mean."""
+LONGEST_NAME = 255
+"""Bytes of a file's name that file systems allow."""
 
 
 def write_whole(path: Path, write: Callable[[Path], object], *, flush_to_disk: bool = True) -> None:
     """Replace a file at once: whenever the process dies, `path` is the old or the new file.
+
+    A symbolic link at `path` is replaced, not followed.
 
     Args:
         path: of the file; missing folders are made.
@@ -26,14 +33,22 @@ def write_whole(path: Path, write: Callable[[Path], object], *, flush_to_disk: b
         flush_to_disk: False leaves out the flush, which takes some 16 ms. The file is then still
             whole after a kill of the process, but not after a crash of the machine. For many small
             files whose reader recognizes a damaged one.
+
+    Raises:
+        OSError: the file cannot be written; that of a full disk names the file. An existing file
+            then stays as it is.
     """
+    require_replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = beside(path)
     try:
+        create(fresh)
         write(fresh)
         if flush_to_disk:
             flush(fresh)
         fresh.replace(path)
+    except Exception as error:
+        raise named_if_full(error, path) from error
     finally:
         fresh.unlink(missing_ok=True)
     if flush_to_disk:
@@ -48,9 +63,137 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
+def write_folder(folder: Path, write: Callable[[Path], object], own: Collection[str]) -> None:
+    """Replace a folder at once: whenever the process dies, `folder` is the old or the new one.
+
+    Between two renames there may be neither for a moment; after a kill in it, `repair_folder` or
+    the next call restores the old one. A symbolic link at `folder` is replaced, not followed.
+
+    Args:
+        folder: the folder; missing parents are made.
+        write: writes the content into the empty folder that it is given, next to `folder`.
+        own: the names in an existing folder that are replaced or go; all others stay.
+
+    Raises:
+        FileExistsError: there is a file of this name.
+        OSError: the folder cannot be written; that of a full disk names it.
+    """
+    repair_folder(folder)
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"{folder} is a file; give the name of a folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    fresh, old = beside(folder), replaced_path(folder)
+    try:
+        fresh.mkdir()
+        write(fresh)
+        for file in fresh.iterdir():
+            flush(file)
+        if folder.exists():
+            carry_over(folder, fresh, own)
+        flush_folder(fresh)
+        if folder.exists() or folder.is_symlink():
+            folder.rename(old)
+        fresh.rename(folder)
+    except Exception as error:
+        raise named_if_full(error, folder) from error
+    finally:
+        remove(fresh)
+    flush_folder(folder.parent)
+    remove(old)
+
+
+def carry_over(old: Path, fresh: Path, own: Collection[str]) -> None:
+    """Give a new folder what only the old one has, except `own` names: links to the same files."""
+    for path in old.iterdir():
+        target = fresh / path.name
+        if path.name in own or target.exists():
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.copytree(path, target, symlinks=True, copy_function=link_or_copy)
+        else:
+            link_or_copy(path, target)
+
+
+def link_or_copy(path: str | Path, target: str | Path) -> None:
+    """Give a file a second name; a copy where the file system has no such links."""
+    try:
+        os.link(path, target, follow_symlinks=False)
+    except OSError:
+        shutil.copy2(path, target, follow_symlinks=False)
+
+
+def repair_folder(folder: Path) -> None:
+    """Finish or undo what a killed `write_folder` began."""
+    fresh, old = beside(folder), replaced_path(folder)
+    if old.exists() and not folder.exists():  # killed between the two renames
+        old.rename(folder)
+        flush_folder(folder.parent)
+    for leftover in (fresh, old):
+        remove(leftover)
+
+
 def beside(path: Path) -> Path:
-    """Where a file or folder is written before it is renamed: .NAME.new in the same folder."""
-    return path.with_name(f".{path.name}.new")
+    """Where a file or folder is written before it is renamed: .NAME.new in the same folder.
+
+    A digest takes the place of a name with which that would be too long for the file system.
+    """
+    return _variant(path, "new")
+
+
+def replaced_path(folder: Path) -> Path:
+    """Where the previous folder is while the new one takes its name: .NAME.old."""
+    return _variant(folder, "old")
+
+
+def _variant(path: Path, kind: str) -> Path:
+    name = f".{path.name}.{kind}"
+    if len(os.fsencode(name)) > LONGEST_NAME:
+        name = f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:32]}.{kind}"
+    return path.with_name(name)
+
+
+def create(path: Path) -> None:
+    """Make an empty file; one of this name is removed first, and a link is not followed."""
+    path.unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+    os.close(os.open(path, flags, 0o666))
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link (not what it leads to) or a folder with all that is in it, if there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def require_replaceable(path: Path) -> None:
+    """Raise OSError if a file cannot take this path: a folder or a device has it, or it is empty.
+
+    Raises:
+        IsADirectoryError: it is a folder.
+        FileExistsError: it is a device, a FIFO or a socket.
+    """
+    if path.is_dir() and not path.is_symlink():
+        raise IsADirectoryError(f"{path} is a folder; give the name of a file")
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+        raise FileExistsError(f"{path} is no regular file and is not replaced; give another name")
+
+
+def named_if_full(error: Exception, path: Path) -> Exception:
+    """The error of a full disk with the name of what was written; any other error as it is."""
+    cause = disk_error(error)
+    if cause is None or cause.errno not in FULL:
+        return error
+    full = OSError(
+        f"{path} could not be written: {FULL[cause.errno]}; make room, or write it to another place"
+    )
+    full.errno = cause.errno  # as an argument it would stand before the text
+    return full
 
 
 def flush(path: Path) -> None:

@@ -24,7 +24,7 @@ import yaml
 import ccnet
 from ccnet.config import TrainConfig
 from ccnet.models.ccnet import CCNet
-from ccnet.models.hub import RUN_MODEL
+from ccnet.models.hub import MODEL_FILES, RUN_MODEL
 from ccnet.runtime.disk import (
     FULL,
     beside,
@@ -32,6 +32,8 @@ from ccnet.runtime.disk import (
     flush,
     flush_folder,
     readable_size,
+    repair_folder,
+    write_folder,
     write_json,
     write_text,
 )
@@ -139,37 +141,15 @@ class RunFolder:
 
     def save_model(self, model: CCNet, folder: Path) -> None:
         """Write a model folder; an existing one is replaced when the new one is complete."""
-        fresh, old = beside(folder), replaced_path(folder)
-        self.repair_model(folder)
         weights = model.state_dict().values()
         what = f"the model folder {folder.name}"
         with self.explaining_full_disk(what, lambda: sum(tensor.nbytes for tensor in weights)):
-            try:
-                model.save_pretrained(fresh)
-                for file in fresh.iterdir():
-                    flush(file)
-                flush_folder(fresh)
-                if folder.exists():
-                    folder.rename(old)
-                fresh.rename(folder)
-            finally:
-                shutil.rmtree(fresh, ignore_errors=True)
-            flush_folder(folder.parent)
-        shutil.rmtree(old, ignore_errors=True)
-
-    def repair_model(self, folder: Path) -> None:
-        """Finish or undo what a killed `save_model` began."""
-        fresh, old = beside(folder), replaced_path(folder)
-        if old.exists() and not folder.exists():  # killed between the two renames of save_model
-            old.rename(folder)
-            flush_folder(folder.parent)
-        for leftover in (fresh, old):
-            shutil.rmtree(leftover, ignore_errors=True)
+            write_folder(folder, model.save_pretrained, own=MODEL_FILES)
 
     def repair(self) -> None:
         """Restore what a killed run had renamed, and remove what it had not finished writing."""
         for folder in (self.best_model, self.last_model):
-            self.repair_model(folder)
+            repair_folder(folder)
         files = [beside(file) for file in (self.config, self.facts, self.log)]
         for unfinished in [*files, *self.saves.unfinished()]:
             unfinished.unlink(missing_ok=True)
@@ -236,11 +216,6 @@ def is_kept(row: str, step: int, validated: int | None) -> bool:
         return False
     is_validation = values[COLUMNS.index("miou")] != ""
     return int(values[0]) <= (validated if is_validation and validated is not None else step)
-
-
-def replaced_path(folder: Path) -> Path:
-    """Where the previous model folder is while the new one takes its name."""
-    return folder.with_name(f".{folder.name}.old")
 
 
 def to_yaml(config: TrainConfig) -> str:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from ccnet.datasets.camvid import CamVid
 from ccnet.datasets.check import check_dataset
-from ccnet.images.reading import DataError
+from ccnet.runtime.files import DataError
 
 PUBLISHED_WEIGHTS = np.array(
     [0.2595, 0.1826, 4.564, 0.1417, 0.9051, 0.3826, 9.6446, 1.8418, 0.6823, 6.2478, 7.3614]

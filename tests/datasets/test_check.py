@@ -10,7 +10,7 @@ from PIL import Image
 from ccnet.datasets.check import check_dataset
 from ccnet.datasets.folder import FolderDataset
 from ccnet.datasets.labels import UnmappedValue
-from ccnet.images.reading import DataError
+from ccnet.runtime.files import DataError
 
 
 def save(path: Path, array: np.ndarray) -> None:

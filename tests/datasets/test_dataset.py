@@ -8,7 +8,7 @@ from PIL import Image
 
 from ccnet.cli import build_parser
 from ccnet.datasets import DATASETS, open_dataset
-from ccnet.images.reading import DataError
+from ccnet.runtime.files import DataError
 from tests.datasets.conftest import IMAGE, LABEL, describe, save
 
 

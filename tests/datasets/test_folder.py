@@ -9,7 +9,7 @@ import yaml
 from ccnet.classes import IGNORE_INDEX
 from ccnet.datasets.folder import EXAMPLE, FolderDataset
 from ccnet.datasets.labels import LabelMap, LabelValueError
-from ccnet.images.reading import DataError
+from ccnet.runtime.files import DataError
 from tests.datasets.conftest import CLASSES, COLORS, IMAGE, LABEL, describe, save
 
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from ccnet.datasets.labels import LabelMap, LabelValueError, UnmappedValue
-from ccnet.images.reading import DataError
+from ccnet.runtime.files import DataError
 from tests.datasets.conftest import CLASSES, COLORS, LABEL, save
 
 

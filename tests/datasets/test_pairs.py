@@ -9,7 +9,8 @@ from PIL import Image
 from ccnet.datasets.dataset import SizeMismatchError
 from ccnet.datasets.folder import FolderDataset
 from ccnet.datasets.pairs import find_pairs
-from ccnet.images.reading import IMAGE_SUFFIXES, DataError
+from ccnet.images.reading import IMAGE_SUFFIXES
+from ccnet.runtime.files import DataError
 from tests.datasets.conftest import CLASSES, IMAGE, LABEL, describe, save
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from ccnet.images.reading import DataError
 from ccnet.prediction.batches import as_batch
+from ccnet.runtime.files import DataError
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
 BATCH = torch.from_numpy(IMAGE.transpose(2, 0, 1)[None].copy())

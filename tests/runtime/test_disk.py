@@ -5,7 +5,16 @@ import os
 
 import pytest
 
-from ccnet.runtime.disk import disk_error, readable_size, write_json, write_whole
+from ccnet.runtime.disk import (
+    beside,
+    disk_error,
+    readable_size,
+    repair_folder,
+    replaced_path,
+    write_folder,
+    write_json,
+    write_whole,
+)
 
 
 def test_failed_writing_leaves_the_old_file_and_no_other(tmp_path):
@@ -49,3 +58,95 @@ def test_the_disk_s_error_is_found_in_what_libraries_make_of_it():
 )
 def test_sizes_are_readable(num_bytes, text):
     assert readable_size(num_bytes) == text
+
+
+def test_links_are_replaced_and_not_followed(tmp_path):
+    outside = tmp_path / "outside"
+    outside.write_text("theirs")
+    path = tmp_path / "out" / "file"
+    path.parent.mkdir()
+    path.symlink_to(outside)
+    beside(path).symlink_to(outside)
+    write_whole(path, lambda file: file.write_text("ours"))
+    assert outside.read_text() == "theirs"
+    assert path.read_text() == "ours"
+    assert not path.is_symlink()
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("length", [1, 249, 250, 251, 255])
+def test_a_name_of_any_length_is_written(tmp_path, length):
+    path = tmp_path / ("a" * length)
+    write_whole(path, lambda file: file.write_text("content"))
+    assert path.read_text() == "content"
+    write_folder(tmp_path / ("b" * length), lambda fresh: (fresh / "x").touch(), own=["x"])
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a" * length, "b" * length]
+
+
+def test_only_a_regular_file_is_replaced(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "folder").mkdir()
+    for name, error in (("fifo", FileExistsError), ("folder", IsADirectoryError)):
+        with pytest.raises(error, match=f"{name} is"):
+            write_whole(tmp_path / name, lambda file: file.write_text("x"))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["fifo", "folder"]
+
+
+def test_a_full_disk_names_the_file(tmp_path):
+    def fill(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(
+        OSError, match=r"scores.json could not be written: no space.*make room"
+    ) as e:
+        write_whole(tmp_path / "scores.json", fill)
+    assert e.value.errno == errno.ENOSPC
+    with pytest.raises(OSError, match="model could not be written: no space"):
+        write_folder(tmp_path / "model", fill, own=[])
+    assert list(tmp_path.iterdir()) == []
+
+
+def files_in(folder):
+    return {
+        p.relative_to(folder).as_posix(): p.read_text() for p in folder.rglob("*") if p.is_file()
+    }
+
+
+def test_a_folder_is_replaced_whole_and_keeps_what_is_not_its_own(tmp_path):
+    folder = tmp_path / "model"
+    write_folder(folder, lambda fresh: (fresh / "weights").write_text("1"), own=["weights", "card"])
+    (folder / "card").write_text("old")
+    (folder / "notes").mkdir()
+    (folder / "notes" / "mine.txt").write_text("mine")
+    (folder / "link").symlink_to(tmp_path / "nowhere")
+
+    def fail(fresh):
+        (fresh / "weights").write_text("half")
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        write_folder(folder, fail, own=["weights", "card"])
+    assert files_in(folder) == {"weights": "1", "card": "old", "notes/mine.txt": "mine"}
+    write_folder(folder, lambda fresh: (fresh / "weights").write_text("2"), own=["weights", "card"])
+    assert files_in(folder) == {"weights": "2", "notes/mine.txt": "mine"}
+    assert (folder / "link").is_symlink()
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_link_to_a_folder_is_replaced_and_its_target_left(tmp_path):
+    target = tmp_path / "target"
+    target.mkdir()
+    (target / "weights").write_text("theirs")
+    (tmp_path / "model").symlink_to(target)
+    write_folder(tmp_path / "model", lambda f: (f / "weights").write_text("ours"), own=["weights"])
+    assert (target / "weights").read_text() == "theirs"
+    assert (tmp_path / "model" / "weights").read_text() == "ours"
+
+
+def test_a_folder_that_was_renamed_when_the_process_was_killed_comes_back(tmp_path):
+    folder = tmp_path / "model"
+    for leftover in (beside(folder), replaced_path(folder)):
+        leftover.mkdir()
+        (leftover / "weights").write_text(leftover.suffix)
+    repair_folder(folder)
+    assert files_in(tmp_path) == {"model/weights": ".old"}
