@@ -1,0 +1,116 @@
+"""How an image is shown to the network: whole or in tiles, at which scales, mirrored or not."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal
+
+Weights = Literal["flat", "gaussian"]
+Average = Literal["logits", "probabilities"]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How the scores of an image are computed.
+
+    The image is resized to each of `scales`. The network sees each resized image, and its mirror
+    image if `mirror` is set, whole or in overlapping tiles. The scores of all these views are
+    resized to the size of the image and averaged.
+    """
+
+    tile: int | None = None
+    """Height and width of the tiles in pixels of the resized image; null for whole images. An image
+    that is smaller than a tile is padded with the mean color, and its scores are cropped."""
+    stride: int | None = None
+    """Pixels from one tile to the next; null for two thirds of the tile. The last tile of a row or
+    column is shifted inwards, so that it ends with the image."""
+    scales: tuple[float, ...] = (1.0,)
+    """Factors by which the image is resized."""
+    mirror: bool = False
+    """Also show the mirror image, left and right exchanged."""
+    weights: Weights = "flat"
+    """Weights of a tile's pixels in the average: equal, or a Gaussian of an eighth of the tile,
+    which favors its center."""
+    average: Average = "logits"
+    """What is averaged over tiles, scales and mirror images."""
+
+    def __post_init__(self) -> None:
+        if self.tile is not None and self.tile < 1:
+            raise ValueError(f"tile must be ≥ 1, got {self.tile}")
+        if self.stride is not None:
+            if self.tile is None:
+                raise ValueError("stride is for tiles: give tile too")
+            if not 1 <= self.stride <= self.tile:
+                raise ValueError(f"stride must be 1 to tile, {self.tile}, got {self.stride}")
+        object.__setattr__(self, "scales", tuple(map(float, self.scales)))
+        if not self.scales or not all(0.05 <= scale <= 20 for scale in self.scales):
+            raise ValueError(f"scales must be one or more factors of 0.05 to 20, got {self.scales}")
+        for name, known in (("weights", Weights), ("average", Average)):
+            if getattr(self, name) not in known.__args__:
+                raise ValueError(
+                    f"{name} must be {' or '.join(known.__args__)}, got {getattr(self, name)!r}"
+                )
+
+    @property
+    def step(self) -> int:
+        """Pixels from one tile to the next: `stride`, or two thirds of the tile, rounded up."""
+        return self.stride or math.ceil(2 * (self.tile or 1) / 3)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON has them."""
+        return asdict(self) | {"scales": list(self.scales)}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "Protocol":
+        """The protocol that `to_dict` described; raises ValueError for anything else."""
+        if unknown := content.keys() - {field.name for field in fields(cls)}:
+            raise ValueError(f"a protocol has no {', '.join(sorted(unknown))}")
+        try:
+            return cls(**content)
+        except TypeError as error:
+            raise ValueError(f"no protocol: {error}") from None
+
+    def __str__(self) -> str:
+        tiles = "whole image"
+        if self.tile is not None:
+            tiles = f"tiles {self.tile}, stride {self.step}"
+            tiles += ", Gaussian weights" if self.weights == "gaussian" else ""
+        scales = ""
+        if self.scales != (1.0,):
+            scales = f", scales {', '.join(f'{scale:g}' for scale in self.scales)}"
+        mirror = ", mirrored too" if self.mirror else ""
+        average = ", probabilities averaged" if self.average == "probabilities" else ""
+        return f"{tiles}{scales}{mirror}{average}"
+
+
+PROTOCOLS = {
+    "whole": Protocol(),
+    "sliding": Protocol(tile=769, stride=513),
+    "multiscale": Protocol(
+        tile=769, stride=513, scales=(0.75, 1.0, 1.25, 1.5, 1.75, 2.0), mirror=True
+    ),
+    "mmsegmentation": Protocol(
+        scales=(0.5, 0.75, 1.0, 1.25, 1.5, 1.75), mirror=True, average="probabilities"
+    ),
+}
+"""Protocols by name.
+
+`sliding` and `multiscale` are those of the CCNet paper (section 4.2) and its authors' program,
+`mmsegmentation` is that library's test-time augmentation of whole images.
+"""
+ProtocolName = Literal["whole", "sliding", "multiscale", "mmsegmentation"]
+
+
+def choose_protocol(name: ProtocolName | None, **changes: Any) -> Protocol | None:
+    """The protocol of a name with some fields changed; None where nothing is asked for.
+
+    Args:
+        name: a key of `PROTOCOLS`; None stands for "whole" if there are changes.
+        changes: fields of `Protocol`; those that are None are left as they are.
+    """
+    given = {field: value for field, value in changes.items() if value is not None}
+    if name is None and not given:
+        return None
+    if "tile" in given:  # the stride of the named protocol was for its own tile
+        given = {"stride": None} | given
+    return replace(PROTOCOLS[name or "whole"], **given)

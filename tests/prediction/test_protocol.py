@@ -1,0 +1,58 @@
+"""Protocols: their names, their checks, and how they are stored."""
+
+import pytest
+
+from ccnet.prediction.protocol import PROTOCOLS, Protocol, choose_protocol
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"tile": 0}, "tile must be ≥ 1"),
+        ({"stride": 5}, "give tile too"),
+        ({"tile": 5, "stride": 6}, "stride must be 1 to tile"),
+        ({"scales": ()}, "scales must be"),
+        ({"scales": (float("nan"),)}, "scales must be"),
+        ({"average": "votes"}, "average must be logits or probabilities"),
+        ({"weights": "round"}, "weights must be flat or gaussian"),
+    ],
+)
+def test_a_protocol_that_makes_no_sense_is_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        Protocol(**fields)
+
+
+def test_a_protocol_is_stored_and_read():
+    for protocol in PROTOCOLS.values():
+        assert Protocol.from_dict(protocol.to_dict()) == protocol
+    with pytest.raises(ValueError, match="no tiles"):
+        Protocol.from_dict({"tiles": 3})
+
+
+def test_a_named_protocol_is_changed_field_by_field():
+    assert choose_protocol(None) is None
+    assert choose_protocol(None, tile=None, mirror=None) is None
+    assert choose_protocol("sliding") == Protocol(tile=769, stride=513)
+    assert choose_protocol(None, mirror=True) == Protocol(mirror=True)
+    assert choose_protocol("sliding", tile=300) == Protocol(tile=300)
+    assert choose_protocol("sliding", tile=300).step == 200
+    assert choose_protocol("multiscale", scales=[1], mirror=False) == PROTOCOLS["sliding"]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "text"),
+    [
+        (Protocol(), "whole image"),
+        (PROTOCOLS["sliding"], "tiles 769, stride 513"),
+        (
+            Protocol(tile=30, scales=(0.5, 1), mirror=True, weights="gaussian"),
+            "tiles 30, stride 20, Gaussian weights, scales 0.5, 1, mirrored too",
+        ),
+        (
+            Protocol(mirror=True, average="probabilities"),
+            "whole image, mirrored too, probabilities averaged",
+        ),
+    ],
+)
+def test_a_protocol_is_said_in_words(protocol, text):
+    assert str(protocol) == text
