@@ -23,6 +23,7 @@ from ccnet.prediction.jobs import find_jobs
 from ccnet.prediction.manifest import read_manifests
 from ccnet.runtime.signals import StopSignals
 from tests.conftest import in_processes, new_tiny_model
+from tests.kills import killed
 
 ROOT = Path(__file__).parents[2]
 NUM_MANY = 41
@@ -423,6 +424,25 @@ def test_a_command_that_was_ended_midway_goes_on(many, number):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_twenty_kills_leave_no_partial_label_map(many):
+    output = many / "killed"
+    words = ("predict", many / "model", many / "in", "--output", "{output}", "--device", "cpu")
+    for number, _ in enumerate(killed(20, output, *words)):
+        for name in pictures_below(output):
+            if not name.startswith("."):
+                Image.open(output / name).load()
+                if number % 2:  # so that there is something left to do
+                    (output / name).unlink()
+    run(*command(many, output.name))
+    assert pictures_below(output) == MANY
+    for name in MANY:
+        assert (output / name).read_bytes() == (many / "measured" / name).read_bytes()
+    assert set(labels_in(output / "manifest.jsonl")) == set(MANY)
+    assert [path for path in output.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.slow
 def test_two_processes_stop_go_on_and_write_what_one_writes(many):
     run(*command(many, "one"))
     process = stop_midway(many, "two", signal.SIGINT, "--devices", "2")
@@ -438,6 +458,31 @@ def test_two_processes_stop_go_on_and_write_what_one_writes(many):
         assert sorted(listed) == MANY[number::2]
     for name in MANY:
         assert (many / "two" / name).read_bytes() == (many / "one" / name).read_bytes()
+
+
+LIMITED = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+from ccnet.cli import main
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+def test_the_command_ends_in_one_line_when_the_disk_takes_no_more(many):
+    """With a limit on the size of files, which the manifest or a label map reaches."""
+    words = command(many, "limited")
+    result = subprocess.run(
+        [sys.executable, "-c", LIMITED, *words[3:]], cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.returncode == 2
+    lines = [line for line in result.stderr.splitlines() if "could not be written" in line]
+    assert len(lines) == 1
+    assert lines[0].startswith(f"ccnet predict: {many / 'limited'}/")
+    assert "skipped" not in result.stderr
+    assert [path for path in (many / "limited").iterdir() if path.name.startswith(".")] == []
+    run(*words)
+    assert pictures_below(many / "limited") == MANY
 
 
 @pytest.mark.slow
