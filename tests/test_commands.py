@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ from ccnet import CCNet, Predictor
 from ccnet.commands.train import train
 from ccnet.config import TrainConfig
 from ccnet.datasets import Scenes
+from ccnet.prediction.manifest import read_manifests
 from tests.commands import status
+from tests.conftest import new_tiny_model
 from tests.images.test_tiff import write_tiff
 
 TRAIN = """
@@ -181,6 +184,80 @@ def test_convert_names_what_is_no_ccnet(tmp_path, capsys):
     assert not (tmp_path / "model").exists()
     assert status("convert", tmp_path / "none.pth", tmp_path / "model") == 2
     assert "no weight file at" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--output", "photos"), "photos: the label maps would come among the images"),
+        (("--output", "photos/a.jpg"), "photos/a.jpg: it is a file; give a folder"),
+        (("--output", "loop"), "loop: it is a loop of symbolic links; give a folder"),
+        (("--num-workers", 10**9), "num_workers must be from 0 to 256, got 1000000000"),
+        (("--num-workers", -1), "num_workers must be from 0 to 256, got -1"),
+        (("--devices", 0), "devices must be ≥ 1, got 0"),
+    ],
+)
+def test_predict_refuses_in_one_line_before_it_loads_the_model(
+    tmp_path, monkeypatch, capsys, flags, words
+):
+    monkeypatch.chdir(tmp_path)
+    Path("photos").mkdir()
+    Image.new("RGB", (8, 8)).save("photos/a.jpg")
+    Path("loop").symlink_to("loop")
+    assert status("predict", "no-model", "photos", *flags) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"ccnet predict: {words}")
+    assert error.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["loop", "photos"]
+
+
+def test_names_of_files_send_nothing_to_the_terminal(tmp_path, capsys):
+    new_tiny_model().save_pretrained(tmp_path / "model")
+    names = ["-a\n.png", "\x1b]0;title\x07.png", "b\\c\td\u202e.png", "\udcff.png"]
+    (tmp_path / "in").mkdir()
+    for index, name in enumerate(names):
+        Image.new("RGB", (40 + index, 40)).save(tmp_path / "in" / name)
+        (tmp_path / "in" / f"bad {name}").write_bytes(b"no image")
+    output = tmp_path / "out\x1b[2J"
+    arguments = (tmp_path / "model", tmp_path / "in", "--output", output, "--device", "cpu")
+    assert status("predict", *arguments) == 1
+    said = capsys.readouterr()
+    lines = [line for line in said.err.splitlines() if line.startswith("skipped")]
+    assert len(lines) == 4
+    assert all(character.isprintable() for line in lines for character in line)
+    assert all(character.isprintable() for character in said.out.rstrip("\n"))
+    for index, name in enumerate(names):
+        with Image.open(output / name) as picture:
+            assert picture.size == (40 + index, 40)
+    entries = read_manifests(output)
+    assert {name for name, entry in entries.items() if entry.status == "written"} == set(names)
+
+
+@pytest.mark.parametrize("output", ["folder", "loop/scores.json", "file/scores.json", "fifo"])
+def test_evaluate_refuses_an_output_before_work_starts(tmp_path, monkeypatch, capsys, output):
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    Path("file").touch()
+    Path("loop").symlink_to("loop")
+    os.mkfifo("fifo")
+    assert status("evaluate", "no-model", "--data", "scenes", "--output", output) == 2
+    error = capsys.readouterr().err
+    assert output in error
+    assert error.count("\n") == 1
+
+
+def test_evaluate_gives_no_score_of_a_network_that_gives_nan(tmp_path, capsys):
+    model = new_tiny_model()
+    with torch.no_grad():
+        model.head.attention.passes[0].gamma.fill_(3e38)
+    model.save_pretrained(tmp_path / "model")
+    output = tmp_path / "scores.json"
+    arguments = ("--data", "scenes", "--device", "cpu", "--output", output)
+    assert status("evaluate", tmp_path / "model", *arguments) == 2
+    said = capsys.readouterr()
+    assert "val-000000: the network gives nan or infinite logits; its weights" in said.err
+    assert said.out == ""
+    assert not output.exists()
 
 
 @pytest.mark.parametrize("overlay", [True, False])

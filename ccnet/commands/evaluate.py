@@ -46,11 +46,14 @@ def evaluate(
     from ccnet.prediction.evaluate import evaluate
     from ccnet.prediction.predictor import Predictor
     from ccnet.report.tables import scores_table
-    from ccnet.runtime.disk import write_json
+    from ccnet.runtime.disk import require_replaceable, write_json
     from ccnet.runtime.engine import process_device
-    from ccnet.runtime.processes import rank
+    from ccnet.runtime.processes import rank, require_num_workers
     from ccnet.runtime.progress import counting
 
+    require_num_workers(num_workers)
+    if output is not None:
+        require_replaceable(output)
     dataset = open_dataset(data, root, split)
     with process_device(device, devices, num_nodes) as own_device:
         predictor = Predictor(model, device=own_device, precision=precision)

@@ -24,7 +24,7 @@ def predict(
     Each image becomes one 8-bit PNG of class indices, at its own size. A label map that the same
     model made of the same file is kept, so after Ctrl-C the same command continues. A file that
     cannot be read is reported and skipped, and the exit status is then 1. OUTPUT/manifest.jsonl
-    says what became of each file.
+    says what became of each file. One command at a time writes to OUTPUT.
 
         ccnet predict runs/mine/model photos --output labels --overlay
         ccnet predict runs/mine/model 'video/*.png' --precision auto --num-workers 2
@@ -32,7 +32,7 @@ def predict(
     Args:
         model: Model folder, or an id on the Hugging Face hub.
         images: Image files, folders (with all folders below them) or glob patterns.
-        output: Folder for the label maps.
+        output: Folder for the label maps, other than that of the images.
         color: Also write NAME.color.png, the labels in the colors of the classes.
         overlay: Also write NAME.overlay.png, these colors over the image.
         overwrite: Replace files in OUTPUT that this command did not write; else they are an error.
@@ -45,13 +45,18 @@ def predict(
     """
     from ccnet.prediction.files import predict_files
     from ccnet.prediction.jobs import find_jobs
+    from ccnet.prediction.output import require_apart, require_folder
     from ccnet.prediction.predictor import Predictor
     from ccnet.runtime.engine import process_device
-    from ccnet.runtime.processes import rank
+    from ccnet.runtime.files import printable
+    from ccnet.runtime.processes import rank, require_num_workers
     from ccnet.runtime.progress import counting
     from ccnet.runtime.signals import StopSignals
 
+    require_num_workers(num_workers)
+    require_folder(output)
     jobs = find_jobs(images, output)
+    require_apart(images, jobs, output)
     with StopSignals() as stop, process_device(device, devices, num_nodes) as own_device:
         predictor = Predictor(model, device=own_device, precision=precision)
         try:
@@ -74,9 +79,9 @@ def predict(
         first = rank() == 0
     if first:
         for _, reason in outcome.failures:
-            print(f"skipped {reason}", file=sys.stderr)
+            print(f"skipped {printable(reason)}", file=sys.stderr)
         print(
-            f"{outcome.written} label maps written to {output}, {outcome.kept} kept, "
+            f"{outcome.written} label maps written to {printable(output)}, {outcome.kept} kept, "
             f"{len(outcome.failures)} files skipped"
         )
     return 1 if first and outcome.failures else 0

@@ -11,7 +11,12 @@ from ccnet.datasets import SegmentationDataset
 from ccnet.metrics import ConfusionMatrix, Scores, scores
 from ccnet.models.loading import require_same_classes
 from ccnet.prediction.predictor import Predictor
-from ccnet.runtime.processes import num_processes, rank, sum_over_processes
+from ccnet.runtime.processes import (
+    num_processes,
+    rank,
+    require_num_workers,
+    sum_over_processes,
+)
 from ccnet.runtime.signals import leave_signals_to_the_main_process
 
 
@@ -36,7 +41,9 @@ def evaluate(
     Raises:
         ValueError: the data set is empty or has other classes, or no pixel is labeled.
         DataError: an image or label cannot be used.
+        FloatingPointError: the network gives nan for an image.
     """
+    require_num_workers(num_workers)
     if len(dataset) == 0:
         raise ValueError("the data set has no images to evaluate on")
     require_same_classes(predictor.model, dataset.classes)
@@ -53,7 +60,10 @@ def evaluate(
     samples = iter(loader)
     try:
         for index, (image, label) in enumerate(samples):
-            prediction = torch.from_numpy(predictor.predict(np.asarray(image)))
+            try:
+                prediction = torch.from_numpy(predictor.predict(np.asarray(image)))
+            except FloatingPointError as error:
+                raise FloatingPointError(f"{dataset.name(share[index])}: {error}") from None
             confusion.update(prediction[None].long(), torch.as_tensor(label)[None].long())
             if progress is not None:
                 progress(index + 1, len(share))

@@ -9,7 +9,6 @@ about 2 KB per file. Beyond some ten million files, predict folder by folder.
 """
 
 import hashlib
-import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,16 +17,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
-
-from ccnet.images.colors import colorize, overlay
-from ccnet.images.reading import read_image
 from ccnet.prediction.jobs import Job
 from ccnet.prediction.manifest import Manifest
+from ccnet.prediction.output import locked, require_folder, require_own_folders
 from ccnet.prediction.predictor import Predictor
-from ccnet.prediction.stamp import fingerprint, inspect_picture, stamp_of, write_png
-from ccnet.runtime.files import DataError
-from ccnet.runtime.processes import num_processes, objects_of_processes, rank
+from ccnet.prediction.writer import PictureWriter, raise_if_stopped
+from ccnet.runtime.processes import (
+    num_processes,
+    objects_of_processes,
+    rank,
+    require_num_workers,
+)
 from ccnet.runtime.signals import StopSignals
 
 Item = TypeVar("Item")
@@ -41,14 +41,6 @@ class Outcome:
     written: int = 0
     kept: int = 0
     failures: list[tuple[Path, str]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class LoadedImage:
-    """An image in memory, and the stamp that the pictures made from it get."""
-
-    pixels: np.ndarray
-    stamp: str
 
 
 def predict_files(
@@ -79,16 +71,21 @@ def predict_files(
         stop: looked at before each file.
 
     Raises:
-        FileExistsError: a file that `ccnet predict` did not write would be replaced.
-        ValueError: the model has no palette, or the processes see different files.
+        FileExistsError: a file that `ccnet predict` did not write, or that was changed since, would
+            be replaced.
+        ValueError: the model has no palette, the processes see different files, another command
+            writes to the folder, or it has a link or a file where a folder is needed.
+        OSError: a label map cannot be written.
         KeyboardInterrupt: `stop` was requested.
     """
-    if num_workers < 0:
-        raise ValueError(f"num_workers must be ≥ 0, got {num_workers}")
+    require_num_workers(num_workers)
     require_same_jobs(jobs)
+    require_folder(output)
     share = jobs[rank() :: num_processes()]
+    require_own_folders(share, output)
     names = {job.labels.relative_to(output).as_posix() for job in share}
-    with Manifest(output, names, rank(), num_processes()) as manifest:
+    output.mkdir(parents=True, exist_ok=True)
+    with locked(output), Manifest(output, names, rank(), num_processes()) as manifest:
         writer = PictureWriter(predictor, manifest, color=color, overlays=overlays)
         todo, foreign = writer.keep_finished(share, stop)
         require_none_foreign(foreign, overwrite)
@@ -105,91 +102,7 @@ def predict_files(
                     outcome.failures.append((job.image, reason))
                 if progress is not None:
                     progress(done, len(share))
-    return outcome_of_processes(outcome)
-
-
-@dataclass
-class PictureWriter:
-    """Writes the pictures of one process, and its lines of the manifest.
-
-    Raises:
-        ValueError: the model has no palette for pictures in color.
-    """
-
-    predictor: Predictor
-    manifest: Manifest
-    color: bool
-    overlays: bool
-    maker: str = field(init=False)
-    """The fingerprint of the model."""
-
-    def __post_init__(self) -> None:
-        if self.predictor.palette is None and (self.color or self.overlays):
-            raise ValueError("the model has no palette to color labels with")
-        self.maker = fingerprint(self.predictor.model, self.predictor.dtype)
-
-    def keep_finished(
-        self, jobs: Sequence[Job], stop: StopSignals | None
-    ) -> tuple[list[Job], list[Path]]:
-        """Jobs of which a picture is missing or outdated, and files that somebody else made.
-
-        Args:
-            jobs: the jobs of this process.
-            stop: looked at before each job.
-        """
-        todo, foreign = [], []
-        for job in jobs:
-            raise_if_stopped(stop)
-            pictures = [inspect_picture(path) for path in job.targets(self.color, self.overlays)]
-            present = [picture for picture in pictures if picture is not None]
-            foreign += [picture.path for picture in present if picture.stamp is None]
-            stamp = stamp_of(job.image, self.maker)
-            are_current = stamp is not None and all(p.has_stamp(stamp) for p in present)
-            if len(present) == len(pictures) and are_current:
-                width, height = present[0].size
-                self.manifest.add(job, "kept", stamp=stamp, width=width, height=height)
-            else:
-                todo.append(job)
-        return todo, foreign
-
-    def load(self, job: Job) -> LoadedImage | DataError:
-        # the stamp first: if the file changes while it is read, the next call sees another stamp
-        stamp = stamp_of(job.image, self.maker)
-        try:
-            pixels = read_image(job.image, self.predictor.model.in_channels)
-        except DataError as error:
-            return error
-        if stamp is None:
-            return DataError(f"{job.image}: no such file when it was to be read.", path=job.image)
-        return LoadedImage(pixels, stamp)
-
-    def predict(self, job: Job, image: LoadedImage | DataError) -> str | None:
-        """Write the pictures of one image; the reason if that is not possible."""
-        start = time.monotonic()
-        try:
-            if isinstance(image, DataError):
-                raise image
-            labels = self.predictor.predict(image.pixels)
-        except (DataError, RuntimeError) as error:
-            # a DataError names its file; a RuntimeError, such as too little memory, does not
-            reason = str(error) if isinstance(error, DataError) else f"{job.image}: {error}"
-            self.manifest.add(job, "failed", reason=reason)
-            return reason
-        self.write(job, image, labels)
-        height, width = labels.shape
-        seconds = round(time.monotonic() - start, 3)
-        self.manifest.add(
-            job, "written", stamp=image.stamp, width=width, height=height, seconds=seconds
-        )
-        return None
-
-    def write(self, job: Job, image: LoadedImage, labels: np.ndarray) -> None:
-        palette = self.predictor.palette
-        if self.color and palette is not None:
-            write_png(job.color, colorize(labels, palette), image.stamp)
-        if self.overlays and palette is not None:
-            write_png(job.overlay, overlay(image.pixels, labels, palette), image.stamp)
-        write_png(job.labels, labels, image.stamp)
+        return outcome_of_processes(outcome)  # before the folder is free for others
 
 
 def require_same_jobs(jobs: Sequence[Job]) -> None:
@@ -213,8 +126,8 @@ def require_none_foreign(foreign: Sequence[Path], overwrite: bool) -> None:
     found = [path for paths in objects_of_processes(foreign[:1]) for path in paths]
     if found and not overwrite:
         raise FileExistsError(
-            f"{found[0]} was not written by ccnet predict; --overwrite replaces such files, "
-            "another --output keeps them"
+            f"{found[0]} was not written by ccnet predict, or was changed since; --overwrite "
+            "replaces such files, another --output keeps them"
         )
 
 
@@ -226,11 +139,6 @@ def outcome_of_processes(outcome: Outcome) -> Outcome:
         sum(one.kept for one in outcomes),
         sorted(failure for one in outcomes for failure in one.failures),
     )
-
-
-def raise_if_stopped(stop: StopSignals | None) -> None:
-    if stop is not None and stop.requested:
-        raise KeyboardInterrupt
 
 
 def read_ahead(

@@ -6,7 +6,8 @@ and by which model each was made, its size, what failed and why, and how long it
 Each of several processes writes a file of its own, such as manifest.0003.jsonl for process 3. Lines
 are only added, and only if they say something new: a command that is started again adds none for
 label maps that it keeps. `read_manifests` merges the files; of several lines about the same labels,
-the last one written counts.
+the last one written counts. A file of this name that is none of ours, such as a link, is an error,
+and is left as it is.
 
     image, labels      the paths; that of the labels is relative to OUTPUT
     status             "written"; "kept", if no line said before that they are there; or "failed"
@@ -18,16 +19,33 @@ the last one written counts.
 """
 
 import json
+import math
 import os
+import re
+import stat
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO, Literal, Self
+from typing import BinaryIO, Literal, NoReturn, Self, get_args
 
 from ccnet.prediction.jobs import Job
+from ccnet.runtime.disk import named_if_full
+from ccnet.runtime.files import MAX_TEXT, DataError, cause_of, open_regular, shown
 
 Status = Literal["written", "kept", "failed"]
-PATTERN = "manifest*.jsonl"
+NAME = re.compile(r"manifest(\.\d{4,})?\.jsonl")
+OPENING, MIDDLE = b'{"image": "', b'", "labels": "'
+"""What stands before and after the path of the image in a line."""
+
+FIELDS = {
+    **dict.fromkeys(("image", "labels", "status", "finished"), (str,)),
+    **dict.fromkeys(("reason", "stamp"), (str, type(None))),
+    **dict.fromkeys(("width", "height"), (int, type(None))),
+    "seconds": (int, float, type(None)),
+    "process": (int,),
+}
+"""Fields of a line, and the types that each may have."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +68,23 @@ class Entry:
         """What makes a line about the same labels a new one: success, reason and stamp."""
         return self.status != "failed", self.reason, self.stamp
 
+    @classmethod
+    def from_line(cls, line: bytes) -> Self:
+        """The entry of a line of a manifest; ValueError if it is none."""
+        content = json.loads(line.decode("utf-8"), parse_constant=_refuse)
+        if not isinstance(content, dict):
+            raise ValueError("no mapping")
+        if missing := {"image", "labels", "status"} - content.keys():
+            raise ValueError(f"without {', '.join(sorted(missing))}")
+        for name, value in content.items():
+            if name not in FIELDS:
+                raise ValueError(f"unknown field {shown(name)}")
+            if type(value) not in FIELDS[name] or (type(value) is float and math.isinf(value)):
+                raise ValueError(f"{name} is {shown(value)}")
+        if content["status"] not in get_args(Status):
+            raise ValueError(f"status is {shown(content['status'])}")
+        return cls(**content)
+
 
 class Manifest:
     """The file to which one process of a prediction adds its lines.
@@ -58,6 +93,9 @@ class Manifest:
         folder: folder of the label maps.
         labels: paths, relative to the folder, of the label maps that this process is to write.
         process, num_processes: number of this process, and of all processes.
+
+    Raises:
+        DataError: a manifest in the folder is none of ours.
     """
 
     def __init__(
@@ -106,10 +144,14 @@ class Manifest:
             return
         if self.file is None:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self.file = self.path.open("ab", buffering=0)
-            remove_incomplete_line(self.path)
+            self.file = open_to_append(self.path)
         # ASCII preserves file names that are not valid UTF-8
-        self.file.write(json.dumps(asdict(entry)).encode("ascii") + b"\n")
+        line = json.dumps(asdict(entry)).encode("ascii") + b"\n"
+        try:
+            while line:  # a disk that becomes full takes a part of it first
+                line = line[self.file.write(line) :]
+        except OSError as error:
+            raise named_if_full(error, self.path) from error
         self.known[entry.labels] = entry.result
 
 
@@ -119,35 +161,101 @@ def read_manifests(folder: Path) -> dict[str, Entry]:
     All lines are held in memory. An incomplete last line, which a kill may leave, is skipped.
 
     Raises:
-        ValueError: another line is not one of a manifest.
+        DataError: another line is not one of a manifest, or a manifest is no regular file.
     """
     latest: dict[str, Entry] = {}
-    for path in sorted(folder.glob(PATTERN)):
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if not line.endswith(b"\n"):
-                    break
-                try:
-                    entry = Entry(**json.loads(line))
-                except (ValueError, TypeError) as error:
-                    raise ValueError(
-                        f"{path}, line {number}: no line of a manifest ({error}); after the file "
-                        "is removed, the same command writes a new one and keeps the label maps"
-                    ) from None
-                earlier = latest.get(entry.labels)
-                if earlier is None or earlier.finished <= entry.finished:
-                    latest[entry.labels] = entry
+    for path in sorted(folder.glob("manifest*.jsonl")):
+        if not NAME.fullmatch(path.name):
+            continue
+        for entry in _entries(path):
+            earlier = latest.get(entry.labels)
+            if earlier is None or earlier.finished <= entry.finished:
+                latest[entry.labels] = entry
     return latest
 
 
-def remove_incomplete_line(path: Path) -> None:
-    """Remove what follows the end of the last complete line."""
-    with path.open("rb+") as file:
-        end = file.seek(0, os.SEEK_END)
-        tail = b""
-        while end > 0 and b"\n" not in tail:
-            start = max(0, end - 4096)
-            file.seek(start)
-            tail = file.read(end - start)
-            end = start
-        file.truncate(end + tail.rfind(b"\n") + 1)
+def _entries(path: Path) -> Iterator[Entry]:
+    if path.is_symlink():
+        _refuse_link(path)
+    try:
+        with open_regular(path) as file:
+            number = 0
+            while line := file.readline(MAX_TEXT):
+                number += 1
+                if not line.endswith(b"\n") and _may_be_torn(line, is_only=number == 1):
+                    return
+                try:
+                    entry = Entry.from_line(line)
+                except (ValueError, RecursionError) as error:
+                    reason = str(error) if isinstance(error, ValueError) else "too many levels"
+                    raise DataError(
+                        f"{path}, line {number}: no line of a manifest ({reason}); after the file "
+                        "is removed, the same command writes a new one and keeps the label maps",
+                        path=path,
+                    ) from None
+                yield entry
+    except OSError as error:
+        raise DataError(f"{path}: {cause_of(error)}.", path=path) from error
+
+
+def _may_be_torn(line: bytes, *, is_only: bool) -> bool:
+    """Whether a last line without an end is what a kill or a crash left of a line of ours.
+
+    After whole lines of ours that may be anything. An only line must begin as ours do: otherwise it
+    is the file of somebody else, which must not be cut.
+    """
+    if len(line) == MAX_TEXT:
+        return False
+    if not is_only:
+        return True
+    after_image = re.match(rb'(?:[^"\\]|\\.)*\\?', line[len(OPENING) :], re.DOTALL)
+    assert after_image is not None  # it matches nothing as well
+    rest = line[len(OPENING) + after_image.end() :][: len(MIDDLE)]
+    return OPENING.startswith(line[: len(OPENING)]) and MIDDLE.startswith(rest)
+
+
+def open_to_append(path: Path) -> BinaryIO:
+    """Open a manifest without a buffer, and remove what follows the end of its last whole line.
+
+    Raises:
+        DataError: it is a link or no regular file, or its only line is none of ours.
+    """
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0)
+    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    if path.is_symlink():
+        _refuse_link(path)
+    try:
+        descriptor = os.open(path, flags, 0o666)
+    except OSError as error:
+        raise DataError(f"{path}: {cause_of(error)}.", path=path) from error
+    file = os.fdopen(descriptor, "rb+", buffering=0)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise DataError(f"{path}: no regular file; move it away.", path=path)
+        _remove_torn_line(file, path)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _remove_torn_line(file: BinaryIO, path: Path) -> None:
+    end = file.seek(0, os.SEEK_END)
+    start = max(0, end - MAX_TEXT)
+    file.seek(start)
+    tail = file.read(end - start)
+    torn = tail[tail.rfind(b"\n") + 1 :]
+    if torn and not _may_be_torn(torn, is_only=len(torn) == end):
+        raise DataError(f"{path}: no manifest of ccnet predict; move it away.", path=path)
+    file.truncate(end - len(torn))
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no number of JSON")
+
+
+def _refuse_link(path: Path) -> NoReturn:
+    raise DataError(
+        f"{path}: a symbolic link, which is not written through; remove it or move it away.",
+        path=path,
+    )

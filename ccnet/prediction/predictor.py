@@ -65,9 +65,17 @@ class Predictor:
             TypeError: an object of another kind.
             ValueError: another shape, number of channels or data type, an empty image, or a file
                 that cannot be read.
+            FloatingPointError: the largest logit of a pixel is nan or infinite, as with damaged
+                weights or numbers beyond the range of float16.
         """
         batch = as_batch(image, self.model.in_channels)
-        return self.logits(batch)[0].argmax(0).to(torch.uint8).cpu().numpy()
+        peaks, labels = self.logits(batch)[0].max(0)  # a nan counts as the largest
+        if not peaks.isfinite().all():
+            remedy = "its weights are damaged"
+            if self.dtype != torch.float32:
+                remedy = "compute in float32, or check its weights"
+            raise FloatingPointError(f"the network gives nan or infinite logits; {remedy}")
+        return labels.to(torch.uint8).cpu().numpy()
 
     @torch.inference_mode()
     def logits(

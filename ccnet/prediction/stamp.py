@@ -2,25 +2,42 @@
 
 A stamp names the model with everything that its labels depend on, and the size and time of change
 of the image file. A file that has the stamp it would get again need not be made again; a file
-without a stamp was made by somebody else. Reading a stamp decodes no pixels.
+without a stamp was made by somebody else.
+
+The chunk also has a digest of all other bytes of the file. Damaged pixels, which do not fit the
+checksums of a PNG, are made again. Pixels that somebody has changed, with checksums that fit, make
+the file somebody else's. For this the file is read but not decoded: 0.04 ms for 480×360 pixels.
 """
 
 import hashlib
+import io
 import json
-import os
+import stat
+import struct
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from ccnet.models.ccnet import CCNet
-from ccnet.runtime.disk import write_whole
+from ccnet.runtime.files import open_regular
 
-KEY = "ccnet"
-PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+KEY = b"ccnet\0"
+"""How the text chunk of a stamp begins."""
+DIGEST = " sha256="
+"""What stands between the stamp and the digest of the other bytes; version 0.1.0 wrote neither."""
+MAX_STAMP = 1000
+"""Bytes of a text chunk that can be a stamp."""
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+START = SIGNATURE + b"\0\0\0\x0dIHDR"
+HEAD = len(START) + 17
+"""Bytes before the stamp: the signature, and the chunk with the size of the picture."""
+BLOCK = 1 << 20
+"""Bytes that are read at once."""
 
 
 def fingerprint(model: CCNet, dtype: torch.dtype) -> str:
@@ -56,50 +73,96 @@ class PictureFile:
     """A file where a label map, or a picture of one, would be written."""
 
     path: Path
-    stamp: str | None
-    """None if the file is not a PNG of `ccnet predict`."""
-    is_complete: bool
-    """Whether the file ends as a PNG does."""
-    size: tuple[int, int]
+    stamp: str | None = None
+    """None if the file is not a PNG of `ccnet predict`, or was changed since."""
+    is_whole: bool = False
+    """Whether nothing of the file is missing or damaged."""
+    size: tuple[int, int] = (0, 0)
     """Width and height."""
 
     def has_stamp(self, stamp: str) -> bool:
-        """Whether the file is complete and has this stamp."""
-        return self.is_complete and self.stamp == stamp
+        """Whether the file is whole and has this stamp."""
+        return self.is_whole and self.stamp == stamp
 
 
 def inspect_picture(path: Path) -> PictureFile | None:
     """The file at a path; None if there is none.
 
-    Only the chunks before the pixels and the last twelve bytes are read. An empty file, which a
-    crash of the machine may leave of a new one, counts as none.
+    An empty file, which a crash of the machine may leave of a new one, counts as none. What is no
+    regular file, links included, was not made by `ccnet predict`, and is not opened.
+
+    Raises:
+        OSError: the file cannot be read, or its name is too long.
     """
     try:
-        file = path.open("rb")
+        mode = path.lstat().st_mode
     except FileNotFoundError:
         return None
-    with file:
-        if file.seek(0, os.SEEK_END) == 0:
-            return None
-        file.seek(0)
-        try:
-            header = Image.open(file, formats=["PNG"])
-        except Exception:  # of a corrupt file, Pillow raises far more than OSError
-            return PictureFile(path, None, False, (0, 0))
-        file.seek(-len(PNG_END), os.SEEK_END)
-        return PictureFile(path, header.info.get(KEY), file.read() == PNG_END, header.size)
+    if not stat.S_ISREG(mode):
+        return PictureFile(path)
+    with open_regular(path) as file:
+        head = file.read(HEAD)
+        text = _read_stamp(file) if head.startswith(START) else None
+        if text is None:
+            return PictureFile(path) if head else None
+        stamp, _, digest = text.partition(DIGEST)
+        is_whole, found = _read_rest(file, head)
+    if is_whole and digest and digest != found:
+        return PictureFile(path)
+    size = struct.unpack_from(">II", head, len(START))
+    return PictureFile(path, stamp, is_whole, size)
 
 
-def write_png(path: Path, array: np.ndarray, stamp: str) -> None:
-    """Write an array as a PNG with a stamp, under another name first, which is then renamed.
+def _read_stamp(file: BinaryIO) -> str | None:
+    """The text of the chunk that follows, with the digest; None if that is no stamp."""
+    start = file.read(8)
+    length = int.from_bytes(start[:4], "big")
+    if start[4:] != b"tEXt" or length > MAX_STAMP:
+        return None
+    content, checksum = file.read(length), file.read(4)
+    if not content.startswith(KEY) or checksum != _checksum(b"tEXt" + content):
+        return None
+    return content.removeprefix(KEY).decode("latin-1")
 
-    The file is not flushed to disk, which can take as long as encoding it (16 of 31 ms for 480×360
-    pixels). A crash of the machine may thus leave an empty or truncated file; `inspect_picture`
-    recognizes it, and the same command writes it again.
+
+def _read_rest(file: BinaryIO, head: bytes) -> tuple[bool, str]:
+    """Whether all chunks of a PNG are there with the right checksums, and the digest of all bytes.
+
+    Args:
+        file: the rest of the file, after the stamp.
+        head: what stands before the stamp.
     """
-    chunks = PngInfo()
-    chunks.add_text(KEY, stamp)
-    picture = Image.fromarray(array)
-    write_whole(
-        path, lambda file: picture.save(file, format="PNG", pnginfo=chunks), flush_to_disk=False
-    )
+    digest = hashlib.sha256(head)
+    is_whole, kind = head[-4:] == _checksum(head[len(SIGNATURE) + 4 : -4]), b""
+    while is_whole and (start := file.read(8)):
+        digest.update(start)
+        left, kind = int.from_bytes(start[:4], "big"), start[4:]
+        crc = zlib.crc32(kind)
+        while left > 0 and (block := file.read(min(left, BLOCK))):
+            digest.update(block)
+            crc = zlib.crc32(block, crc)
+            left -= len(block)
+        checksum = file.read(4)
+        digest.update(checksum)
+        is_whole = checksum == crc.to_bytes(4, "big")
+    return is_whole and kind == b"IEND", digest.hexdigest()
+
+
+def _checksum(chunk: bytes) -> bytes:
+    return zlib.crc32(chunk).to_bytes(4, "big")
+
+
+def encode_plain_png(array: np.ndarray) -> bytes:
+    """The PNG file of an array. Written by Pillow itself, a full disk would have no cause."""
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def encode_png(array: np.ndarray, stamp: str) -> bytes:
+    """The PNG file of an array, with a stamp."""
+    content = encode_plain_png(array)
+    text = f"{stamp}{DIGEST}{hashlib.sha256(content).hexdigest()}"
+    chunk = b"tEXt" + KEY + text.encode("latin-1")
+    length = (len(chunk) - 4).to_bytes(4, "big")
+    return content[:HEAD] + length + chunk + _checksum(chunk) + content[HEAD:]

@@ -9,17 +9,23 @@ from rich.text import Text
 from ccnet.datasets.check import DataReport
 from ccnet.export.agreement import Agreement
 from ccnet.metrics import Scores
+from ccnet.runtime.files import printable
 
 ROWS_SHOWN = 10
 """Longest list of files or problems that is printed; the JSON report has them all."""
 SIZES_SHOWN = 5
 
 
+def text(content: str, style: str = "") -> Text:
+    """Text whose names of files and classes send nothing to the terminal."""
+    return Text(printable(content), style)
+
+
 def scores_table(scores: Scores, title: str) -> Table:
     """The intersection over union of each class and the means, in percent."""
-    table = Table("class", "IoU %", title=Text(title))
+    table = Table("class", "IoU %", title=text(title))
     for name, iou in scores.iou.items():
-        table.add_row(Text(name), "absent" if iou is None else f"{100 * iou:.2f}")
+        table.add_row(text(name), "absent" if iou is None else f"{100 * iou:.2f}")
     table.add_section()
     table.add_row("mean (mIoU)", f"{100 * scores.miou:.2f}")
     table.add_row("pixel accuracy", f"{100 * scores.pixel_accuracy:.2f}")
@@ -29,7 +35,7 @@ def scores_table(scores: Scores, title: str) -> Table:
 
 def agreement_table(rows: Sequence[Agreement], title: str) -> Table:
     """How an exported file compares with PyTorch, one row per image size."""
-    table = Table(title=Text(title))
+    table = Table(title=text(title))
     for column in ("images", "size", "largest difference", "same class %", "PyTorch ms", "file ms"):
         table.add_column(column, justify="right")
     for row in rows:
@@ -44,20 +50,20 @@ def data_summary(report: DataReport) -> Group:
     sizes = [f"{w}×{h} ({count})" for (h, w), count in report.sizes.most_common()]
     verdict = Text("fit for training", "bold green")
     if not report.fit:
-        verdict = Text(f"not fit for training: {'; '.join(report.problems)}", "bold red")
+        verdict = text(f"not fit for training: {'; '.join(report.problems)}", "bold red")
     problems = _all_problems(report)
     rest = len(problems) - ROWS_SHOWN
     return Group(
-        Text(f"{report.root} · {report.split} · {report.layout}"),
+        text(f"{report.root} · {report.split} · {report.layout}"),
         Text(
             f"{report.num_pairs} pairs, {report.num_usable} usable; "
             f"sizes {_cut(sizes, SIZES_SHOWN)}"
         ),
         _class_table(report),
-        *(Text(f"{title}: {_cut(names, ROWS_SHOWN)}") for title, names in _file_lists(report)),
-        *(Text(problem) for problem in problems[:ROWS_SHOWN]),
+        *(text(f"{title}: {_cut(names, ROWS_SHOWN)}") for title, names in _file_lists(report)),
+        *(text(problem) for problem in problems[:ROWS_SHOWN]),
         *([Text(f"and {rest} more like these")] if rest > 0 else []),
-        *(Text(f"warning: {warning}", style="yellow") for warning in report.warnings),
+        *(text(f"warning: {warning}", style="yellow") for warning in report.warnings),
         verdict,
     )
 
@@ -70,7 +76,7 @@ def _class_table(report: DataReport) -> Table:
     for i, name in enumerate(report.classes):
         weight = "–" if weights[i] is None else f"{weights[i]:.4f}"
         pixels, images = f"{report.class_pixels[i]:,}", str(report.class_images[i])
-        table.add_row(Text(f"{i} {name}"), pixels, f"{frequencies[i]:.2%}", images, weight)
+        table.add_row(text(f"{i} {name}"), pixels, f"{frequencies[i]:.2%}", images, weight)
     table.add_row("ignored", f"{report.ignored_pixels:,}", f"({report.ignored_share:.2%} of all)")
     return table
 

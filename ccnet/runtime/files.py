@@ -205,3 +205,10 @@ def shown(value: object) -> str:
     short.maxlevel, short.maxstring, short.maxother = 3, 80, 80
     short.maxlist = short.maxtuple = short.maxdict = 8
     return short.repr(value)
+
+
+def printable(text: object) -> str:
+    """Text for a terminal: line breaks, control characters and what is no Unicode as escapes."""
+    return "".join(
+        character if character.isprintable() else repr(character)[1:-1] for character in str(text)
+    )

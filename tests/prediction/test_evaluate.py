@@ -94,6 +94,25 @@ def test_data_that_do_not_fit_are_an_error(predictor, dataset, words):
         evaluate(predictor, dataset)
 
 
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_an_image_whose_logits_are_nan_is_named(predictor, monkeypatch, num_workers):
+    whole = predictor.logits
+
+    def nan_for_one_size(images):
+        return whole(images) * (float("nan") if images.shape[2] == 41 else 1)
+
+    monkeypatch.setattr(predictor, "logits", nan_for_one_size)
+    with pytest.raises(FloatingPointError, match=r"^photo 1: the network gives nan or infinite"):
+        evaluate(predictor, Photos(), num_workers=num_workers)
+
+
+@pytest.mark.parametrize("number", [-1, 10**9])
+def test_a_number_of_workers_that_cannot_be_is_refused(predictor, number):
+    with pytest.raises(ValueError, match=f"num_workers must be from 0 to 256, got {number}"):
+        evaluate(predictor, Photos(), num_workers=number)
+
+
 def test_classes_in_another_order_are_refused(predictor):
     class Swapped(Scenes):
         classes = ("ground", "green", "red", "blue")

@@ -1,6 +1,8 @@
 """Label maps of image files: what is written, kept, refused, and what a stop or a bad file does."""
 
+import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -21,6 +23,7 @@ from ccnet.prediction.jobs import find_jobs
 from ccnet.prediction.manifest import read_manifests
 from ccnet.runtime.signals import StopSignals
 from tests.conftest import in_processes, new_tiny_model
+from tests.kills import killed
 
 ROOT = Path(__file__).parents[2]
 NUM_MANY = 41
@@ -152,6 +155,13 @@ def tear_labels(folder, predictor):
     path.write_bytes(path.read_bytes()[:-8])
 
 
+def damage_labels(folder, predictor):
+    path = folder / "out" / "a.png"
+    content = bytearray(path.read_bytes())
+    content[content.index(b"IDAT") + 20] ^= 1
+    path.write_bytes(content)
+
+
 def remove_labels(folder, predictor):
     (folder / "out" / "a.png").unlink()
 
@@ -171,6 +181,7 @@ def take_colors_of_another(folder, predictor):
         (change_precision, {"a", "b"}),
         (change_image, {"a"}),
         (tear_labels, {"a"}),
+        (damage_labels, {"a"}),
         (remove_labels, {"a"}),
         (remove_colors, {"a"}),
         (take_colors_of_another, {"a", "b"}),
@@ -206,16 +217,53 @@ def test_what_is_none_of_ours_is_not_written_over_unless_asked(predictor, tmp_pa
     assert predict(predictor, tmp_path, color=True) == Outcome(kept=2)
 
 
-def test_a_failed_write_leaves_nothing_behind(predictor, tmp_path, monkeypatch):
-    def stop(self, file, **_):
-        Path(file).write_bytes(b"half")
-        raise OSError("disk full")
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_full_disk_stops_at_once_and_leaves_nothing_behind(
+    predictor, tmp_path, monkeypatch, num_workers
+):
+    whole, seen = Path.write_bytes, []
 
+    def write_half_of_the_second(self, content):
+        seen.append(self)
+        if len(seen) == 1:
+            return whole(self, content)
+        whole(self, content[:30])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    write_images(tmp_path / "in", *[f"{index}.png" for index in range(9)])
+    monkeypatch.setattr(Path, "write_bytes", write_half_of_the_second)
+    with pytest.raises(OSError, match=r"^\S*/out/1\.png could not be written: no space is left"):
+        predict(predictor, tmp_path, num_workers=num_workers)
+    assert len(seen) == 2
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["0.png", "manifest.jsonl"]
+    monkeypatch.undo()
+    assert predict(predictor, tmp_path, num_workers=num_workers) == Outcome(written=8, kept=1)
+
+
+def test_a_link_in_place_of_labels_is_replaced_only_when_asked_and_not_followed(
+    predictor, tmp_path
+):
     write_images(tmp_path / "in", "a.png")
-    monkeypatch.setattr(Image.Image, "save", stop)
-    with pytest.raises(OSError, match="disk full"):
+    write_images(tmp_path, "theirs.png")
+    theirs = (tmp_path / "theirs.png").read_bytes()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.png").symlink_to(tmp_path / "theirs.png")
+    with pytest.raises(FileExistsError, match=r"out/a.png was not written by .* --overwrite"):
         predict(predictor, tmp_path)
-    assert list((tmp_path / "out").iterdir()) == []
+    assert predict(predictor, tmp_path, overwrite=True) == Outcome(written=1)
+    assert not (tmp_path / "out" / "a.png").is_symlink()
+    assert (tmp_path / "theirs.png").read_bytes() == theirs
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("put", [Path.mkdir, os.mkfifo], ids=["folder", "FIFO"])
+def test_what_is_no_file_is_not_replaced_even_when_asked(predictor, tmp_path, put):
+    write_images(tmp_path / "in", "a.png", "b.png")
+    (tmp_path / "out").mkdir()
+    put(tmp_path / "out" / "b.png")
+    with pytest.raises(FileExistsError, match=r"out/b.png is in the way of a label map"):
+        predict(predictor, tmp_path, overwrite=True)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["b.png"]
 
 
 @pytest.mark.parametrize("option", ["color", "overlays"])
@@ -258,10 +306,12 @@ def test_reading_ahead_keeps_the_order_and_goes_no_further_than_asked():
     assert sorted(started) == list(range(6))
 
 
-def test_a_negative_number_of_workers_is_refused(predictor, tmp_path):
+@pytest.mark.parametrize("number", [-1, 10**9])
+def test_a_number_of_workers_that_cannot_be_is_refused(predictor, tmp_path, number):
     write_images(tmp_path / "in", "a.png")
-    with pytest.raises(ValueError, match="num_workers must be ≥ 0, got -1"):
-        predict(predictor, tmp_path, num_workers=-1)
+    with pytest.raises(ValueError, match=f"num_workers must be from 0 to 256, got {number}"):
+        predict(predictor, tmp_path, num_workers=number)
+    assert not (tmp_path / "out").exists()
 
 
 def predict_in_one_of_two(folder: Path) -> dict[str, object]:
@@ -374,6 +424,25 @@ def test_a_command_that_was_ended_midway_goes_on(many, number):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_twenty_kills_leave_no_partial_label_map(many):
+    output = many / "killed"
+    words = ("predict", many / "model", many / "in", "--output", "{output}", "--device", "cpu")
+    for number, _ in enumerate(killed(20, output, *words)):
+        for name in pictures_below(output):
+            if not name.startswith("."):
+                Image.open(output / name).load()
+                if number % 2:  # so that there is something left to do
+                    (output / name).unlink()
+    run(*command(many, output.name))
+    assert pictures_below(output) == MANY
+    for name in MANY:
+        assert (output / name).read_bytes() == (many / "measured" / name).read_bytes()
+    assert set(labels_in(output / "manifest.jsonl")) == set(MANY)
+    assert [path for path in output.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.slow
 def test_two_processes_stop_go_on_and_write_what_one_writes(many):
     run(*command(many, "one"))
     process = stop_midway(many, "two", signal.SIGINT, "--devices", "2")
@@ -391,6 +460,31 @@ def test_two_processes_stop_go_on_and_write_what_one_writes(many):
         assert (many / "two" / name).read_bytes() == (many / "one" / name).read_bytes()
 
 
+LIMITED = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+from ccnet.cli import main
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+def test_the_command_ends_in_one_line_when_the_disk_takes_no_more(many):
+    """With a limit on the size of files, which the manifest or a label map reaches."""
+    words = command(many, "limited")
+    result = subprocess.run(
+        [sys.executable, "-c", LIMITED, *words[3:]], cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.returncode == 2
+    lines = [line for line in result.stderr.splitlines() if "could not be written" in line]
+    assert len(lines) == 1
+    assert lines[0].startswith(f"ccnet predict: {many / 'limited'}/")
+    assert "skipped" not in result.stderr
+    assert [path for path in (many / "limited").iterdir() if path.name.startswith(".")] == []
+    run(*words)
+    assert pictures_below(many / "limited") == MANY
+
+
 @pytest.mark.slow
 def test_a_process_that_fails_ends_the_others_with_its_error(many):
     output = many / "blocked"
@@ -404,7 +498,7 @@ def test_a_process_that_fails_ends_the_others_with_its_error(many):
         timeout=60,
     )
     assert process.returncode == 2
-    assert f"process 1: [Errno 21] Is a directory: '{output / MANY[7]}'" in process.stderr
+    assert f"process 1: {output / MANY[7]} is in the way of a label map" in process.stderr
     assert [path.name for path in output.iterdir()] == [MANY[7]]
 
 

@@ -230,3 +230,26 @@ BATCH = torch.zeros(1, 3, 5, 7, dtype=torch.uint8)
 def test_what_is_no_batch_of_images_is_an_error_that_names_it(predictor, images, error, words):
     with pytest.raises(error, match=words):
         predictor.logits(images)
+
+
+@pytest.mark.parametrize(
+    ("value", "precision", "words"),
+    [
+        (float("nan"), "float32", "its weights are damaged"),
+        (float("inf"), "float32", "its weights are damaged"),
+        (float("nan"), "bfloat16", "compute in float32, or check its weights"),
+        (1e6, "float16", "compute in float32, or check its weights"),
+    ],
+)
+def test_no_labels_come_of_logits_that_are_nan_or_infinite(tiny_model, value, precision, words):
+    model = Predictor(tiny_model, device="cpu", precision=precision)
+    with torch.no_grad():
+        tiny_model.head.classifier.weight[1, 0] = value
+    with pytest.raises(FloatingPointError, match=f"gives nan or infinite logits; {words}$"):
+        model.predict(np.full((40, 40, 3), 255, np.uint8))
+
+
+def test_of_equal_logits_the_first_class_is_the_label(predictor, monkeypatch):
+    logits = torch.tensor([1.0, 3.0, 3.0, -float("inf")]).view(1, 4, 1, 1).expand(1, 4, 50, 60)
+    monkeypatch.setattr(predictor, "logits", lambda _: logits)
+    assert (predictor.predict(np.zeros((50, 60, 3), np.uint8)) == 1).all()

@@ -1,14 +1,18 @@
-"""Stamps: what changes them, and that reading one reads no pixels."""
+"""Stamps: what changes them, and which damage and changes of a file its stamp shows."""
 
 import os
+import struct
+import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from ccnet import CCNet
-from ccnet.prediction.stamp import fingerprint, inspect_picture, stamp_of, write_png
+from ccnet.prediction.stamp import encode_png, fingerprint, inspect_picture, stamp_of
 
 FLOAT = torch.float32
 LABELS = np.arange(12, dtype=np.uint8).reshape(3, 4)
@@ -74,33 +78,114 @@ def test_an_image_that_is_changed_gets_another_stamp(tmp_path):
     assert stamp_of(tmp_path / "missing.jpg", "abc") is None
 
 
-def test_a_stamp_is_read_without_the_pixels(tmp_path, monkeypatch):
-    path = tmp_path / "sub" / "a.png"
-    write_png(path, LABELS, "who and what")
-    np.testing.assert_array_equal(Image.open(path), LABELS)
-
-    def decode(*_):
-        raise AssertionError("decoded")
-
-    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", decode)
-    picture = inspect_picture(path)
-    assert picture is not None
-    assert (picture.stamp, picture.is_complete, picture.size) == ("who and what", True, (4, 3))
+def stamped(path: Path, array: np.ndarray = LABELS) -> bytes:
+    """Write a picture with the stamp "who and what"."""
+    path.write_bytes(encode_png(array, "who and what"))
+    return path.read_bytes()
 
 
-def test_a_picture_is_not_flushed_to_disk_and_leaves_no_other_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "fsync", lambda _: pytest.fail("flushed"))
-    write_png(tmp_path / "a.png", LABELS, "s")
-    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+def stamped_by_version_0_1(path: Path, array: np.ndarray = LABELS) -> bytes:
+    chunks = PngInfo()
+    chunks.add_text("ccnet", "who and what")
+    Image.fromarray(array).save(path, pnginfo=chunks)
+    return path.read_bytes()
 
 
-def test_a_truncated_file_is_not_complete(tmp_path):
+@pytest.mark.parametrize("write", [stamped, stamped_by_version_0_1])
+@pytest.mark.parametrize("array", [LABELS, np.stack([LABELS] * 3, axis=2)], ids=["labels", "color"])
+def test_a_stamp_is_read_without_decoding(tmp_path, monkeypatch, write, array):
     path = tmp_path / "a.png"
-    write_png(path, LABELS, "s")
-    path.write_bytes(path.read_bytes()[:-5])
+    write(path, array)
+    np.testing.assert_array_equal(Image.open(path), array)
+    monkeypatch.setattr(Image, "open", lambda *_: pytest.fail("decoded"))
     picture = inspect_picture(path)
     assert picture is not None
-    assert (picture.stamp, picture.is_complete) == ("s", False)
+    assert (picture.stamp, picture.is_whole, picture.size) == ("who and what", True, (4, 3))
+
+
+@pytest.mark.parametrize("write", [stamped, stamped_by_version_0_1])
+def test_no_damaged_byte_passes_as_whole(tmp_path, write):
+    path = tmp_path / "a.png"
+    content = write(path)
+    for index in range(len(content)):
+        damaged = bytearray(content)
+        damaged[index] ^= 16
+        path.write_bytes(damaged)
+        picture = inspect_picture(path)
+        assert picture is not None
+        assert not picture.has_stamp("who and what"), index
+        if index >= content.index(b"IDAT"):  # pixels can be made again
+            assert picture.stamp == "who and what", index
+    for length in range(1, len(content)):
+        path.write_bytes(content[:length])
+        picture = inspect_picture(path)
+        assert picture is not None
+        assert not picture.is_whole, length
+    path.write_bytes(content + b"more")
+    picture = inspect_picture(path)
+    assert picture is not None
+    assert not picture.is_whole
+
+
+def test_pixels_that_somebody_changed_are_somebody_else_s(tmp_path):
+    """Programs that keep the text chunks of a file keep its stamp too."""
+    path = tmp_path / "a.png"
+    stamped(path)
+    with Image.open(path) as picture:
+        chunks = PngInfo()
+        chunks.add_text("ccnet", picture.info["ccnet"])
+    Image.fromarray(LABELS + 1).save(path, pnginfo=chunks)
+    found = inspect_picture(path)
+    assert found is not None
+    assert found.stamp is None
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    checksum = zlib.crc32(kind + content)
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
+
+
+BOMB = zlib.compress(bytes(10**8))
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        chunk(b"iTXt", b"ccnet\0\1\0\0\0" + BOMB),
+        chunk(b"zTXt", b"ccnet\0\0" + BOMB),
+        chunk(b"tEXt", b"ccnet\0" + b"x" * 10**6),
+        b"\x7f\xff\xff\xfftEXtccnet\0who and what",
+        b"\xff\xff\xff\xfftEXtccnet\0who and what",
+        chunk(b"tEXt", b"ccnet"),
+        chunk(b"tEXt", b"other\0who and what"),
+        b"\0\0\0",
+    ],
+    ids=["iTXt", "zTXt", "long", "longer than the file", "negative", "short", "other", "torn"],
+)
+def test_chunks_made_to_harm_are_no_stamp_and_are_not_unpacked(tmp_path, chunks):
+    path = tmp_path / "a.png"
+    content = stamped(path)
+    path.write_bytes(content[:33] + chunks + content[content.index(b"IDAT") - 4 :])
+    picture = inspect_picture(path)
+    assert picture is not None
+    assert picture.stamp is None
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("kind", ["FIFO", "folder", "link", "loop", "device"])
+def test_what_is_no_regular_file_is_somebody_else_s_and_is_not_opened(tmp_path, kind):
+    stamped(tmp_path / "other.png")
+    path = tmp_path / "a.png"
+    targets = {"link": "other.png", "loop": "a.png", "device": "/dev/zero"}
+    if kind == "FIFO":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(targets[kind])
+    picture = inspect_picture(path)
+    assert picture is not None
+    assert picture.stamp is None
 
 
 @pytest.mark.parametrize(
