@@ -1,11 +1,13 @@
 """What to predict: image files, each with the file that its labels are written to."""
 
 import glob
+import os
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ccnet.images.opening import listing_error
 from ccnet.images.reading import IMAGE_SUFFIXES, image_files
 
 
@@ -32,6 +34,9 @@ class Job:
 def find_jobs(inputs: Sequence[str | Path], output: Path) -> list[Job]:
     """The images that the inputs name, each once, with the files that their labels go to.
 
+    Two links to one image are two images. What looks like an image but cannot be read, such as a
+    link without a target or a folder without permission, is there too: reading it gives the cause.
+
     Args:
         inputs: image files, folders (with all folders below them) or glob patterns.
         output: folder of the labels. An image in a given folder keeps its path relative to that
@@ -39,20 +44,28 @@ def find_jobs(inputs: Sequence[str | Path], output: Path) -> list[Job]:
 
     Raises:
         FileNotFoundError: an input matches no file.
-        ValueError: the labels of two images would be the same file, or labels would replace an
-            image.
+        DataError: a given folder cannot be opened.
+        ValueError: an input is empty, the labels of two images would be the same file, or labels
+            would replace an image.
     """
-    by_image = {}
+    by_image: dict[Path, Job] = {}
     for given in map(str, inputs):
+        if not given:
+            raise ValueError("an empty path among the images; give files, folders or patterns")
         found = find_images(given, output)
         if not found:
             raise FileNotFoundError(f"no images at {given}; known are {', '.join(IMAGE_SUFFIXES)}")
         for image, relative in found:
-            by_image[image.resolve()] = Job(image, output / relative.with_suffix(".png"))
+            by_image[full_name(image)] = Job(image, output / relative.with_suffix(".png"))
     jobs = list(by_image.values())
     require_targets_of_their_own(jobs)
     require_no_image_replaced(jobs, by_image.keys())
     return jobs
+
+
+def full_name(path: Path) -> Path:
+    """The path without links in its folders; a link in the last place is a name of its own."""
+    return Path(os.path.realpath(path.parent), path.name)
 
 
 def find_images(given: str, output: Path) -> list[tuple[Path, Path]]:
@@ -60,13 +73,35 @@ def find_images(given: str, output: Path) -> list[tuple[Path, Path]]:
     path = Path(given)
     if path.is_dir():
         files = list(image_files(path))
-        if path.resolve() in output.resolve().parents:  # label maps of an earlier call
-            files = [file for file in files if output.resolve() not in file.resolve().parents]
-        return [(file, file.relative_to(path)) for file in files]
-    if path.is_file():
+        written = Path(os.path.realpath(output))
+        if Path(os.path.realpath(path)) in written.parents:  # label maps of an earlier call
+            files = [file for file in files if written not in full_name(file).parents]
+        return [(file, name_in_output(file, path)) for file in files]
+    if os.path.lexists(path):
         return [(path, Path(path.name))]
     matches = sorted(map(Path, glob.glob(given, recursive=True)))  # noqa: PTH207 - absolute patterns
-    return [(file, Path(file.name)) for file in matches if file.is_file()]
+    files = [(file, Path(file.name)) for file in matches if not file.is_dir()]
+    return files + [(folder, name_in_output(folder, folder.parent)) for folder in closed(given)]
+
+
+def name_in_output(path: Path, folder: Path) -> Path:
+    """The path relative to a folder; of a folder, which cannot be opened, a name within it."""
+    relative = path.relative_to(folder)
+    return relative / "(cannot be opened)" if path.is_dir() else relative
+
+
+def closed(pattern: str) -> list[Path]:
+    """The folders that a glob pattern would search but that cannot be opened."""
+    parts = Path(pattern).parts
+    searched = {
+        Path(*parts[: i + (part == "**")]) for i, part in enumerate(parts) if glob.has_magic(part)
+    }
+    found = {
+        Path(folder)
+        for folders in searched
+        for folder in glob.glob(str(folders), recursive=True)  # noqa: PTH207 - absolute patterns
+    }
+    return sorted(folder for folder in found if folder.is_dir() and listing_error(folder))
 
 
 def require_targets_of_their_own(jobs: Sequence[Job]) -> None:
@@ -81,8 +116,11 @@ def require_targets_of_their_own(jobs: Sequence[Job]) -> None:
 
 
 def require_no_image_replaced(jobs: Sequence[Job], images: Collection[Path]) -> None:
-    """Raises ValueError if labels would be written over one of the images, given as full paths."""
+    """Raises ValueError if labels would be written over one of the images, given by `full_name`."""
+    contents = {os.path.realpath(image) for image in images}
     for job in jobs:
-        over_itself = job.labels.exists() and job.labels.samefile(job.image)
-        if over_itself or job.labels.resolve() in images:
+        labels = full_name(job.labels)
+        exist = job.labels.exists() and job.image.exists()
+        over_itself = exist and job.labels.samefile(job.image)
+        if over_itself or labels in images or os.path.realpath(labels) in contents:
             raise ValueError(f"the labels of {job.image} would be written over {job.labels}")
