@@ -13,7 +13,7 @@ from ccnet.classes import IGNORE_INDEX
 from ccnet.datasets.dataset import SizeMismatchError
 from ccnet.datasets.labels import LabelMap
 from ccnet.images.reading import IMAGE_SUFFIXES, image_files, read_image
-from ccnet.runtime.files import DataError
+from ccnet.runtime.files import DataError, require_folder
 
 LABEL_SUFFIX = ".png"
 LAYOUTS = (("{split}/images", "{split}/labels"), ("images/{split}", "labels/{split}"))
@@ -104,8 +104,7 @@ def find_pairs(
     Raises:
         DataError: No layout and no list file is there, or a line of the list is not a pair.
     """
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder.", path=root)
+    require_folder(root)
     for images, labels in layouts:
         images, labels = images.format(split=split), labels.format(split=split)
         if (root / images).is_dir() and (root / labels).is_dir():
