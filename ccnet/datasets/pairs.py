@@ -16,7 +16,7 @@ from ccnet.datasets.dataset import SizeMismatchError
 from ccnet.datasets.labels import LabelMap
 from ccnet.images.opening import obstacle_to
 from ccnet.images.reading import IMAGE_SUFFIXES, image_files, read_image, stored_size
-from ccnet.runtime.files import DataError, cause_of, read_text, shown
+from ccnet.runtime.files import DataError, cause_of, read_text, require_folder, shown
 
 LABEL_SUFFIX = ".png"
 LAYOUTS = (("{split}/images", "{split}/labels"), ("images/{split}", "labels/{split}"))
@@ -111,8 +111,7 @@ def find_pairs(
     Raises:
         DataError: No layout and no list file is there, or a line of the list is not a pair.
     """
-    if not _is_folder(root):
-        raise DataError(f"{root}: no such folder.", path=root)
+    require_folder(root)
     for images, labels in layouts:
         images, labels = images.format(split=split), labels.format(split=split)
         if _is_folder(root / images) and _is_folder(root / labels):

@@ -168,12 +168,16 @@ def remove(path: Path) -> None:
 
 
 def require_replaceable(path: Path) -> None:
-    """Raise OSError if a file cannot take this path: a folder or a device has it, or it is empty.
+    """Raise OSError if no file can take this path; before long work, too, of which it is the end.
 
     Raises:
         IsADirectoryError: it is a folder.
         FileExistsError: it is a device, a FIFO or a socket.
+        NotADirectoryError: a part of the path is no folder.
     """
+    above = next((folder for folder in path.parents if os.path.lexists(folder)), Path())
+    if not above.is_dir():
+        raise NotADirectoryError(f"{path} cannot be written, since {above} is no folder")
     if path.is_dir() and not path.is_symlink():
         raise IsADirectoryError(f"{path} is a folder; give the name of a file")
     try:

@@ -5,9 +5,10 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from ccnet.config import TrainConfig
-from ccnet.runtime.processes import num_processes, objects_of_processes
+from ccnet.runtime.processes import num_processes, objects_of_processes, sum_over_processes
 from ccnet.training.samples import TrainingBatches
 from ccnet.training.state import gather_full_state
 
@@ -48,6 +49,27 @@ def describe_failure(
         f"the weights' {weights.item():.6g}; its files: {', '.join(files)}. A lower optimizer.lr, "
         "optimizer.clip_norm or precision=float32 may help"
     )
+
+
+def require_finite(model: nn.Module, step: int) -> None:
+    """Raise FloatingPointError if a weight or a statistic is infinite or nan in any process.
+
+    All processes have to call it.
+    """
+    tensors = {
+        name: value.to_local() if isinstance(value, DTensor) else value.detach()
+        for name, value in model.state_dict().items()
+        if value.is_floating_point()
+    }
+    is_finite = torch.stack([value.isfinite().all() for value in tensors.values()])
+    num_bad = sum_over_processes((~is_finite).sum())
+    if num_bad:
+        names = [name for name, good in zip(tensors, is_finite.tolist(), strict=True) if not good]
+        raise FloatingPointError(
+            f"after step {step} the network is not finite ({', '.join(names[:3]) or 'elsewhere'}"
+            f"{', ...' if len(names) > 3 else ''}), so it is not saved; a lower optimizer.lr, "
+            "optimizer.clip_norm or precision=float32 may help"
+        )
 
 
 @contextmanager
