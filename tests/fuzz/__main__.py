@@ -26,156 +26,17 @@ The exit status is 1 if a verdict is worse than refused.
 import argparse
 import csv
 import os
-import random
-import shutil
 import sys
 import tempfile
-import time
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.update(CUDA_VISIBLE_DEVICES="", HF_ENDPOINT="http://127.0.0.1:9")
-os.umask(0o022)
 
-from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
-
-from tests.fuzz.case import Box, Case, Snapshot, snapshot
-from tests.fuzz.child import MIB, Child, Limits, Result
-from tests.fuzz.kinds import KINDS
-from tests.fuzz.verdict import BAD, VERDICTS, judge
-
-COLUMNS = ("kind", "inputs", *VERDICTS)
-
-
-@dataclass
-class Outcome:
-    """An input and what became of it."""
-
-    kind: str
-    index: int
-    case: Case
-    result: Result
-    verdict: str
-    reason: str
-
-    def __str__(self) -> str:
-        said = (self.result.stderr.strip() or self.result.stdout.strip()).splitlines() or [""]
-        words = " ".join(self.case.command)
-        return (
-            f"{self.verdict}: {self.kind}:{self.index}  {self.case.what}\n"
-            f"    ccnet {words[:200]!r}\n    {self.reason}; it said: {said[-1][:300]!r}"
-        )
-
-
-def schedule(count: int, only_kind: str | None) -> list[tuple[str, int]]:
-    """(kind, index) of each input: as many of each kind as its share says, mixed."""
-    kinds = KINDS if only_kind is None else {only_kind: KINDS[only_kind]}
-    total = sum(share for _, share in kinds.values())
-    places = []
-    for kind, (_, share) in kinds.items():
-        number = max(1, round(count * share / total))
-        places += [((index + 0.5) / number, kind, index) for index in range(number)]
-    return [(kind, index) for _, kind, index in sorted(places)]
-
-
-class Running:
-    """An input that is being run."""
-
-    def __init__(self, kind: str, index: int, seed: int, folders: tuple[Path, Path], limits: Limits):
-        template, scratch = folders
-        self.kind, self.index, self.limits = kind, index, limits
-        rng = random.Random(f"{seed} {kind} {index}")
-        self.box = Box(scratch / f"{kind}-{index}".replace(" ", "-"), template, rng)
-        self.case = KINDS[kind][0](rng, self.box)
-        self.before: Snapshot = snapshot(self.box.folder)
-        self.child = Child(ccnet_main(), self.case.command, self.box.folder, limits)
-
-    def poll(self) -> Outcome | None:
-        result = self.child.poll()
-        if result is None:
-            return None
-        after = snapshot(self.box.folder)
-        verdict, reason = judge(self.case, self.box, result, self.before, after, self.limits)
-        return Outcome(self.kind, self.index, self.case, result, verdict, reason)
-
-
-def ccnet_main():
-    from ccnet.cli import main
-
-    return main
-
-
-def load_modules() -> None:
-    """Import what the commands use, so that the forked processes need not."""
-    import ccnet.datasets.check
-    import ccnet.demo
-    import ccnet.export.exporter
-    import ccnet.prediction.evaluate
-    import ccnet.prediction.files
-    import ccnet.report.curves
-    import ccnet.report.tables
-    import ccnet.training.loop  # noqa: F401
-
-
-def run_all(
-    places: list[tuple[str, int]], seed: int, jobs: int, limits: Limits, scratch: Path, keep: bool
-) -> Iterator[Outcome]:
-    """What becomes of each input, as they end."""
-    from tests.fuzz.template import build
-
-    template = scratch / "template"
-    load_modules()
-    build(template)
-    waiting, running = list(reversed(places)), []
-    while waiting or running:
-        while waiting and len(running) < jobs:
-            running.append(Running(*waiting.pop(), seed, (template, scratch), limits))
-        for one in list(running):
-            outcome = one.poll()
-            if outcome is not None:
-                running.remove(one)
-                if not keep:
-                    remove(one.box.folder)
-                yield outcome
-        time.sleep(0.003)
-
-
-def remove(folder: Path) -> None:
-    """Remove a folder that may have parts without permissions."""
-    for parent, folders, _ in os.walk(folder):
-        for name in folders:
-            path = Path(parent, name)
-            if not path.is_symlink():
-                path.chmod(0o755)
-    shutil.rmtree(folder)
-
-
-def table(outcomes: list[Outcome]) -> list[dict[str, object]]:
-    """One row per kind, and one for all."""
-    rows = []
-    for kind in (*KINDS, "all"):
-        of_kind = [o for o in outcomes if kind in (o.kind, "all")]
-        counts = Counter(o.verdict for o in of_kind)
-        if of_kind:
-            counted = {verdict: counts[verdict] for verdict in VERDICTS}
-            rows.append({"kind": kind, "inputs": len(of_kind), **counted})
-    return rows
-
-
-def markdown(rows: list[dict[str, object]]) -> str:
-    lines = [f"| {' | '.join(COLUMNS)} |", "|---" + "|---:" * (len(COLUMNS) - 1) + "|"]
-    lines += [f"| {' | '.join(str(row[name]) for name in COLUMNS)} |" for row in rows]
-    return "\n".join(lines)
-
-
-def write_csv(path: Path, rows: list[dict[str, object]]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+def prepare(scratch: Path) -> None:
+    """Set what torch and the hub's library read when they are imported: one thread, no network."""
+    home = str(scratch / "home")
+    os.environ.update(HOME=home, HF_HOME=home, TORCH_HOME=home, HF_ENDPOINT="http://127.0.0.1:9")
+    os.environ.update(OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="")
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -189,7 +50,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--count", type=int, default=1500, help="number of inputs (default: 1500)")
     add("--seed", type=int, default=0, help="other inputs for each seed (default: 0)")
-    add("--kind", choices=KINDS, help="inputs of this kind only")
+    add("--kind", help="inputs of this kind only")
     add("--only", metavar="KIND:INDEX", help="this input only; its files and output are kept")
     add("--jobs", type=int, default=1, help="processes at the same time (default: 1)")
     add("--seconds", type=float, default=20.0, help="seconds of computing (default: 20)")
@@ -201,36 +62,81 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> int:
     flags = parse()
+    scratch = Path(tempfile.mkdtemp(prefix="ccnet-fuzz-")).resolve()
+    prepare(scratch)
+    from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
+
+    from ccnet.cli import main as ccnet_main
+    from tests.fuzz.child import MIB, Limits
+    from tests.fuzz.runner import load_modules, remove, run_all, schedule
+    from tests.fuzz.template import build
+    from tests.fuzz.verdict import BAD, VERDICTS
+
     limits = Limits(cpu_seconds=flags.seconds, memory=flags.memory * MIB)
     places = schedule(flags.count, flags.kind)
-    scratch = Path(tempfile.mkdtemp(prefix="ccnet-fuzz-")).resolve()
-    os.environ["HOME"] = os.environ["HF_HOME"] = os.environ["TORCH_HOME"] = str(scratch / "home")
     if flags.only is not None:
         kind, _, index = flags.only.rpartition(":")
         places = [(kind, int(index))]
-    outcomes = []
+    load_modules()
+    build(scratch / "template")
+    outcomes, keep = [], flags.only is not None
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn()) as progress:
+    # no thread of its own, since processes are forked
+    with Progress(*columns, TimeRemainingColumn(), auto_refresh=False) as progress:
         task = progress.add_task("inputs", total=len(places))
-        keep = flags.only is not None
-        for outcome in run_all(places, flags.seed, flags.jobs, limits, scratch, keep):
+        folders = (scratch / "template", scratch)
+        for outcome in run_all(
+            places, flags.seed, ccnet_main, folders, limits, jobs=flags.jobs, keep=keep
+        ):
             outcomes.append(outcome)
-            progress.advance(task)
+            progress.update(task, advance=1, refresh=True)
             if outcome.verdict in BAD or keep:
                 progress.console.print(str(outcome), markup=False, highlight=False, soft_wrap=True)
-    rows = table(outcomes)
-    bad = [o for o in outcomes if o.verdict in BAD]
-    bad.sort(key=lambda o: (-VERDICTS.index(o.verdict), o.kind, o.index))
+    rows = table([(outcome.kind, outcome.verdict) for outcome in outcomes], VERDICTS)
+    bad = [outcome for outcome in outcomes if outcome.verdict in BAD]
+    bad.sort(key=lambda one: (-VERDICTS.index(one.verdict), one.kind, one.index))
     print(markdown(rows))
     if flags.output is not None:
         write_csv(flags.output, rows)
     if flags.failures is not None:
-        flags.failures.write_text("\n".join(map(str, bad)) + "\n", errors="backslashreplace")
-    if flags.only is not None:
+        flags.failures.write_text("".join(f"{one}\n" for one in bad), errors="backslashreplace")
+    if keep:
         print(f"\n{outcomes[0].result.stdout}{outcomes[0].result.stderr}\nfiles: {scratch}")
     else:
         remove(scratch)
     return 1 if bad else 0
+
+
+Rows = list[dict[str, str]]
+
+
+def table(verdicts: list[tuple[str, str]], names: tuple[str, ...]) -> Rows:
+    """One row per kind, and one for all, of the number of inputs with each verdict."""
+    rows = []
+    for kind in (*sorted({kind for kind, _ in verdicts}), "all"):
+        counts = Counter(verdict for of, verdict in verdicts if kind in (of, "all"))
+        row = {"kind": kind, "inputs": counts.total(), **{name: counts[name] for name in names}}
+        rows.append({name: str(value) for name, value in row.items()})
+    return rows
+
+
+def markdown(rows: Rows) -> str:
+    """The table as a page has it."""
+    columns = list(rows[0])
+    lines = [f"| {' | '.join(columns)} |", "|---" + "|---:" * (len(columns) - 1) + "|"]
+    return "\n".join([*lines, *(f"| {' | '.join(row.values())} |" for row in rows)])
+
+
+def write_csv(path: Path, rows: Rows) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_csv(path: Path) -> Rows:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 if __name__ == "__main__":

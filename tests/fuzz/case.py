@@ -145,7 +145,7 @@ def below(folder: Path) -> Iterator[str]:
 
 
 def facts(path: str) -> tuple[object, ...]:
-    found = os.lstat(path)  # noqa: PTH116 - names of any bytes
+    found = os.lstat(path)
     kind = stat.S_IFMT(found.st_mode)
     if stat.S_ISLNK(found.st_mode):
         return kind, os.readlink(path)  # noqa: PTH115

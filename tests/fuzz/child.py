@@ -86,7 +86,6 @@ class Child:
         self, main: Callable[[list[str]], Any], arguments: list[str], folder: Path, limits: Limits
     ) -> None:
         self.folder, self.limits = folder, limits
-        self.before = memory_in_use()
         self.start = self.last_busy = time.monotonic()
         self.ticks = 0.0
         self.is_hung = False
@@ -120,8 +119,11 @@ class Child:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         for name, number in (("stdout", 1), ("stderr", 2)):
             os.dup2(os.open(log / name, flags, 0o666), number)
+        sys.stdout = os.fdopen(1, "w", closefd=False)
+        sys.stderr = os.fdopen(2, "w", errors="backslashreplace", closefd=False)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         events = os.open(log / "events", flags, 0o666)
+        (log / "memory").write_text(str(memory_in_use()))
         os.chdir(self.folder / "work")
         sys.path.insert(0, str(self.folder / "work"))  # as `python -m ccnet` does
         os.environ["PATH"] = f"{self.folder / 'bin'}:{os.environ['PATH']}"
@@ -162,7 +164,7 @@ class Child:
         log = self.folder / "log"
         texts = [
             (log / name).read_bytes().decode("utf-8", "replace") if (log / name).exists() else ""
-            for name in ("stdout", "stderr", "events")
+            for name in ("stdout", "stderr", "events", "memory")
         ]
         return Result(
             status=os.WEXITSTATUS(status) if os.WIFEXITED(status) else None,
@@ -171,7 +173,7 @@ class Child:
             stdout=texts[0],
             stderr=texts[1],
             events=tuple(texts[2].splitlines()),
-            memory=max(0, usage.ru_maxrss * 1024 - self.before),
+            memory=max(0, usage.ru_maxrss * 1024 - int(texts[3] or 0)),
             seconds=now - self.start,
         )
 

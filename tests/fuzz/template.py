@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ def build(folder: Path) -> None:
     write_model(folder / "model")
     (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG))
     write_run(folder)
+    write_labels(folder)
     write_published(folder / "published.pth")
 
 
@@ -76,6 +78,20 @@ def write_run(folder: Path) -> None:
         train(read_config(folder / "run.yaml"), folder / "run")
     *_, last = sorted((folder / "run" / "checkpoints").glob("step-*.pt"))
     last.unlink()
+
+
+def write_labels(folder: Path) -> None:
+    """The labels that `ccnet predict model photos` makes in this folder."""
+    from ccnet.prediction.files import predict_files
+    from ccnet.prediction.jobs import find_jobs
+    from ccnet.prediction.predictor import Predictor
+
+    (folder / "photos").mkdir()
+    shutil.copy2(folder / "good.png", folder / "photos" / "good.png")
+    shutil.copy2(folder / "data" / "train" / "images" / "0.png", folder / "photos" / "other.png")
+    with contextlib.chdir(folder):
+        jobs = find_jobs(["photos"], Path("out"))
+        predict_files(Predictor("model", device="cpu"), jobs, Path("out"))
 
 
 def write_published(path: Path) -> None:

@@ -47,7 +47,7 @@ def judge(
     if "Traceback (most recent call last)" in output or result.status not in (0, 1, 2):
         how = f"signal {result.signal}" if result.status is None else f"status {result.status}"
         return "traceback", how
-    wrong = case.check(box.work) if result.status in (0, 1) else None
+    wrong = wrong_result(case, box) if result.status in (0, 1) else None
     if wrong is not None:
         return "silently wrong", f"status {result.status}: {wrong}"
     if result.status == 0:
@@ -61,6 +61,13 @@ def judge(
     wanted = REFUSED in case.expect
     expected = f"the whole command refused where {' or '.join(case.expect)} is right"
     return ("unclear", reason or expected) if reason or not wanted else ("refused", "")
+
+
+def wrong_result(case: Case, box: Box) -> str | None:
+    try:
+        return case.check(box.work)
+    except Exception as error:  # a result that cannot be read
+        return f"{type(error).__name__}: {error}"
 
 
 def unclear_error(result: Result, case: Case) -> str | None:

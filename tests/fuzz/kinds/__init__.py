@@ -4,14 +4,19 @@ import random
 from collections.abc import Callable
 
 from tests.fuzz.case import Box, Case
-from tests.fuzz.kinds import images, labels, models, pickles, yaml_files
+from tests.fuzz.kinds import images, labels, lines, models, outputs, pickles, runs, yaml_files
 
 KINDS: dict[str, tuple[Callable[[random.Random, Box], Case], int]] = {
-    "images": (images.one, 22),
+    "images": (images.one, 20),
     "labels": (labels.one, 12),
     "dataset.yaml": (yaml_files.description, 9),
-    "training YAML": (yaml_files.training, 14),
-    "config.json": (models.config, 14),
-    "safetensors": (models.weights, 12),
-    "pickles": (pickles.one, 14),
+    "training YAML": (yaml_files.training, 13),
+    "config.json": (models.config, 12),
+    "safetensors": (models.weights, 10),
+    "pickles": (pickles.one, 13),
+    "predictions": (outputs.prediction, 12),
+    "outputs": (outputs.other_results, 8),
+    "runs": (runs.one, 14),
+    "lists": (lines.list_file, 6),
+    "command lines": (lines.command_line, 14),
 }

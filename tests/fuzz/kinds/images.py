@@ -1,4 +1,4 @@
-"""Images that are damaged, lie about their size, are no images, or no files; one among good ones."""
+"""Images that are damaged, lie about their size, or are no images or no files."""
 
 import io
 import os
@@ -14,6 +14,8 @@ from PIL import Image
 from tests.fuzz.case import REFUSED, REPORTED, RIGHT, Box, Case, mutated, no_weights
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".bmp": "BMP", ".webp": "WEBP", ".tif": "TIFF"}
+Made = tuple[bytes, str, tuple[str, ...]]
+"""The content of a file, what is wrong with it, and what may come of it."""
 
 
 def one(rng: random.Random, box: Box) -> Case:
@@ -21,7 +23,7 @@ def one(rng: random.Random, box: Box) -> Case:
     suffix = rng.choice(list(FORMATS))
     name = "bad" + suffix
     names: tuple[str, ...] = ()
-    makers: list[Callable[[random.Random, Box, str], tuple[bytes, str, tuple[str, ...]]]] = [
+    makers: list[Callable[[random.Random, Box, str], Made]] = [
         damaged, damaged, truncated, huge_header, foreign, foreign, tiff_tag, tiff_tag, numpy_file,
         odd_mode, odd_size, jpeg_size,
     ]  # fmt: skip
@@ -95,12 +97,12 @@ def encoded(array: np.ndarray, suffix: str, **options) -> bytes:
     return file.getvalue()
 
 
-def damaged(rng: random.Random, box: Box, suffix: str) -> tuple[bytes, str, tuple[str, ...]]:
+def damaged(rng: random.Random, box: Box, suffix: str) -> Made:
     content, what = mutated(rng, encoded(box.noise(40, 48), suffix))
     return content, what, (RIGHT, REPORTED)
 
 
-def truncated(rng: random.Random, box: Box, suffix: str) -> tuple[bytes, str, tuple[str, ...]]:
+def truncated(rng: random.Random, box: Box, suffix: str) -> Made:
     whole = encoded(box.noise(40, 48), suffix)
     share = rng.choice((0.0, 0.01, 0.1, 0.3, 0.6, 0.8))
     return whole[: int(len(whole) * share)], f"{share:.0%} of its bytes", (REPORTED,)
@@ -111,8 +113,8 @@ def chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + checksum
 
 
-def huge_header(rng: random.Random, box: Box, suffix: str) -> tuple[bytes, str, tuple[str, ...]]:
-    """A small file that says that it has very many pixels, and for PNG also holds them, deflated."""
+def huge_header(rng: random.Random, box: Box, suffix: str) -> Made:
+    """A small file that says that it has very many pixels; a PNG also holds them, deflated."""
     width, height = rng.choice(
         ((30_000, 30_000), (65_000, 65_000), (2**31 - 1, 1), (12_000, 14_000), (0, 10), (1, 2**30))
     )
@@ -130,7 +132,7 @@ def huge_header(rng: random.Random, box: Box, suffix: str) -> tuple[bytes, str, 
     return jpeg_size(rng, box, suffix)
 
 
-def jpeg_size(rng: random.Random, box: Box, suffix: str) -> tuple[bytes, str, tuple[str, ...]]:
+def jpeg_size(rng: random.Random, box: Box, suffix: str) -> Made:
     """A JPEG whose header was changed; decoders fill what is missing with gray."""
     content = bytearray(encoded(box.noise(40, 48), ".jpg"))
     place = content.index(b"\xff\xc0") + 5
@@ -140,7 +142,7 @@ def jpeg_size(rng: random.Random, box: Box, suffix: str) -> tuple[bytes, str, tu
     return bytes(content), f"JPEG header of {width} × {height}", expect
 
 
-def foreign(rng: random.Random, box: Box, suffix: str) -> tuple[bytes, str, tuple[str, ...]]:
+def foreign(rng: random.Random, box: Box, suffix: str) -> Made:
     """Another content under the name of an image. For PostScript Pillow would start `gs`."""
     postscript = (
         f"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 40\n%%EndComments\n"
@@ -152,7 +154,9 @@ def foreign(rng: random.Random, box: Box, suffix: str) -> tuple[bytes, str, tupl
         file = io.BytesIO()
         array = box.noise(40, 48)
         try:
-            Image.fromarray(array).convert("1" if kind in ("MSP", "XBM") else "RGB").save(file, kind)
+            Image.fromarray(array).convert("1" if kind in ("MSP", "XBM") else "RGB").save(
+                file, kind
+            )
         except (OSError, KeyError, ValueError):
             continue
         others[kind] = file.getvalue()
@@ -163,7 +167,7 @@ def foreign(rng: random.Random, box: Box, suffix: str) -> tuple[bytes, str, tupl
     return others[what], what, (REPORTED,)
 
 
-def tiff_tag(rng: random.Random, box: Box, suffix: str) -> tuple[bytes, str, tuple[str, ...]]:
+def tiff_tag(rng: random.Random, box: Box, suffix: str) -> Made:
     """A TIFF with one value in its directory changed."""
     bits = rng.choice((8, 16))
     compression = rng.choice((None, "tiff_adobe_deflate", "tiff_lzw", "packbits"))
@@ -190,7 +194,7 @@ def tiff_tag(rng: random.Random, box: Box, suffix: str) -> tuple[bytes, str, tup
     return bytes(content), f"{part} of TIFF tag {tag} is {value}", (RIGHT, REPORTED)
 
 
-def numpy_file(rng: random.Random, box: Box, suffix: str) -> tuple[bytes, str, tuple[str, ...]]:
+def numpy_file(rng: random.Random, box: Box, suffix: str) -> Made:
     headers = (
         "{'descr': '|u1', 'fortran_order': False, 'shape': (100000, 100000, 3), }",
         "{'descr': '|u1', 'fortran_order': False, 'shape': (40, 48, 3, 10000000000), }",
@@ -214,7 +218,7 @@ def numpy_file(rng: random.Random, box: Box, suffix: str) -> tuple[bytes, str, t
     return content, f"header {header[:60]}", (REPORTED,)
 
 
-def odd_mode(rng: random.Random, box: Box, suffix: str) -> tuple[bytes, str, tuple[str, ...]]:
+def odd_mode(rng: random.Random, box: Box, suffix: str) -> Made:
     """A picture of another mode; right if it can be seen as colors of a known range."""
     mode = rng.choice(("1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr", "I", "F", "LAB"))
     file = io.BytesIO()
@@ -227,7 +231,7 @@ def odd_mode(rng: random.Random, box: Box, suffix: str) -> tuple[bytes, str, tup
     return file.getvalue(), f"mode {mode}", (RIGHT, REPORTED)
 
 
-def odd_size(rng: random.Random, box: Box, suffix: str) -> tuple[bytes, str, tuple[str, ...]]:
+def odd_size(rng: random.Random, box: Box, suffix: str) -> Made:
     height, width = rng.choice(((1, 1), (1, 2000), (2000, 1), (2, 3), (31, 31), (33, 7)))
     return encoded(box.noise(height, width), suffix), f"{width} × {height}", (RIGHT, REPORTED)
 

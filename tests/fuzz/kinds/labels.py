@@ -47,7 +47,8 @@ def wrong_training(work: Path) -> str | None:
     from safetensors.numpy import load_file
 
     for folder in ("model", "last"):
-        weights = load_file(work / "out" / folder / "model.safetensors")
+        file = work / "out" / folder / "model.safetensors"
+        weights = load_file(file) if file.is_file() else {}
         bad = [name for name, value in weights.items() if not np.isfinite(value).all()]
         if bad:
             return f"{folder}: {bad[0]} is not finite"

@@ -1,4 +1,4 @@
-"""Model folders: each key of config.json with wrong values, and weights that are damaged or wrong."""
+"""Model folders: config.json with wrong values, and weights that are damaged or wrong."""
 
 import copy
 import json
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from tests.fuzz.case import REFUSED, RIGHT, Box, Case, mutated, no_weights
 from tests.fuzz.kinds.images import wrong_labels
@@ -146,8 +145,8 @@ def weights(rng: random.Random, box: Box) -> Case:
     header, numbers = parts_of(path.read_bytes())
     is_wrong = True
     kind = rng.choice(
-        ("values",) * 5 + ("dtype",) * 3 + ("header",) * 5 + ("shape", "name", "damage", "no weights",
-        "file")
+        ("values",) * 5 + ("dtype",) * 3 + ("header",) * 5
+        + ("shape", "name", "damage", "no weights", "file")
     )  # fmt: skip
     names: tuple[str, ...] = ("model",)
     tensors = [key for key in header if key != "__metadata__"]
@@ -157,6 +156,7 @@ def weights(rng: random.Random, box: Box) -> Case:
             key = rng.choice(floats)
             start, end = header[key]["data_offsets"]
             value = rng.choice((float("nan"), float("inf"), float("-inf")))
+            value = -1.0 if key.endswith("running_var") and rng.random() < 0.5 else value
             number = rng.randrange((end - start) // 4) * 4 + start
             numbers = numbers[:number] + struct.pack("<f", value) + numbers[number + 4 :]
             path.write_bytes(joined(header, numbers))
@@ -198,7 +198,17 @@ def weights(rng: random.Random, box: Box) -> Case:
     return Case(what, command, (REFUSED,) if is_wrong else (RIGHT, REFUSED), names, check=check)
 
 
-SIZES = {"I32": 4, "U32": 4, "F8_E4M3": 1, "C64": 8, "BOOL": 1, "I64": 8, "U8": 1, "X9": 4, "F64": 8}
+SIZES = {
+    "I32": 4,
+    "U32": 4,
+    "F8_E4M3": 1,
+    "C64": 8,
+    "BOOL": 1,
+    "I64": 8,
+    "U8": 1,
+    "X9": 4,
+    "F64": 8,
+}
 
 
 def with_dtype(
@@ -249,12 +259,16 @@ def broken_header(
             if key == tensors[0]:
                 entry["data_offsets"] = [1, 2]
         case "metadata":
-            return joined({**header, "__metadata__": rng.choice(([], {"a": 1}, "x"))}, numbers), kind
+            return joined(
+                {**header, "__metadata__": rng.choice(([], {"a": 1}, "x"))}, numbers
+            ), kind
         case "missing":
             return joined({k: v for k, v in header.items() if k != key}, numbers), f"without {key}"
         case "thousand":
             size = {"dtype": "F32", "shape": [0], "data_offsets": [len(numbers)] * 2}
-            return joined(header | {f"x{i}": size for i in range(3000)}, numbers), "3,000 tensors more"
+            return joined(
+                header | {f"x{i}": size for i in range(3000)}, numbers
+            ), "3,000 tensors more"
         case _:
             return joined({}, b""), "no tensors"
     return joined({**header, key: entry}, numbers), f"{kind}: {entry!r:.80}"

@@ -139,13 +139,36 @@ FIELDS = (
     *("compile", "recompute", "freeze", "ema_decay", "non_finite", "seed", "data", "model"),
     *("optimizer", "loss", "unknown", "data.name", "data.root", "data.train_split"),
     *("data.augment", "data.augment.crop_size", "data.augment.scale", "model.backbone"),
-    *("model.recurrence", "model.channels", "model.reduction", "model.dropout", "model.kernel_size"),
+    *(
+        "model.recurrence",
+        "model.channels",
+        "model.reduction",
+        "model.dropout",
+        "model.kernel_size",
+    ),
     *("model.activation", "model.auxiliary_channels", "model.output_stride", "model.pretrained"),
     *("optimizer.name", "optimizer.lr", "optimizer.head_lr_factor", "optimizer.momentum"),
     *("optimizer.weight_decay", "optimizer.power", "optimizer.final_lr", "optimizer.clip_norm"),
     *("optimizer.warmup_steps", "loss.class_weights", "loss.ohem_threshold", "loss.ohem_min_kept"),
     "loss.auxiliary_weight",
 )
+
+
+def is_a_demand(key: str, value: Any) -> bool:
+    """Whether a value is no fault but asks for very many steps or for other processes."""
+    many = {"steps": 100, "devices": 2, "num_nodes": 2, "num_workers": 2}
+    try:
+        return key in many and not isinstance(value, bool) and float(value) >= many[key]
+    except (TypeError, ValueError):
+        return False
+
+
+def bad_value(rng: random.Random, values: tuple[Any, ...]) -> tuple[str, Any]:
+    """A key of a configuration, and a value for it."""
+    while True:
+        key, value = rng.choice(FIELDS), rng.choice(values)
+        if not is_a_demand(key, value):
+            return key, value
 
 
 def with_value(key: str, value: Any) -> dict[str, Any]:
@@ -168,7 +191,9 @@ def training(rng: random.Random, box: Box) -> Case:
     names: tuple[str, ...] = ()
     flags, is_wrong = list(FLAGS), False
     text = path.read_text()
-    match rng.choice(("text", "value", "value", "flag", "flag", "class", "class", "damage", "file")):
+    match rng.choice(
+        ("text", "value", "value", "flag", "flag", "class", "class", "damage", "file")
+    ):
         case "text":
             key = rng.choice(("steps", "data", "model", "optimizer", "freeze"))
             content, what = broken_text(rng, text, key)
@@ -178,13 +203,13 @@ def training(rng: random.Random, box: Box) -> Case:
                 flags += ["--steps=1", "--model.backbone=tiny", "--model.channels=8",
                           "--data.num_images=4", "--batch_size=1", "--num_workers=0"]  # fmt: skip
         case "value":
-            key, value = rng.choice(FIELDS), rng.choice(VALUES)
+            key, value = bad_value(rng, VALUES)
             path.write_text(yaml.safe_dump(with_value(key, value)))
             what = f"{key}: {value!r:.60}"
             is_wrong = key == "unknown"
             names = ("config.yaml", key.rpartition(".")[2])
         case "flag":
-            key, value = rng.choice(FIELDS), rng.choice(NUMBERS)
+            key, value = bad_value(rng, NUMBERS)
             names = (key.rpartition(".")[2],)
             flags, what = [*flags, f"--{key}={value}"], f"--{key}={value}"
             is_wrong = key == "unknown"
