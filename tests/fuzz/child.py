@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable
@@ -127,7 +128,7 @@ class Child:
         os.chdir(self.folder / "work")
         sys.path.insert(0, str(self.folder / "work"))  # as `python -m ccnet` does
         os.environ["PATH"] = f"{self.folder / 'bin'}:{os.environ['PATH']}"
-        os.environ["TMPDIR"] = str(self.folder / "tmp")
+        tempfile.tempdir = str(self.folder / "tmp")
         address_space = memory_in_use(field="VmSize") + self.limits.address_space
         cpu = int(self.limits.cpu_seconds)
         for kind, value in (

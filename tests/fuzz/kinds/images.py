@@ -47,6 +47,7 @@ def one(rng: random.Random, box: Box) -> Case:
         box.write(f"photos/{name}", content)
     names = names or (name,)
     alone = rng.random() < 0.2 and (box.work / "photos" / name).is_file()
+    alone &= name == f"bad{Path(name).suffix}"
     source = f"photos/{name}" if alone else "photos"
     extra = rng.choice(([], [], ["--overlay"], ["--color", "--num-workers=2"]))
 
@@ -160,10 +161,10 @@ def foreign(rng: random.Random, box: Box, suffix: str) -> Made:
         except (OSError, KeyError, ValueError):
             continue
         others[kind] = file.getvalue()
-    if rng.random() < 0.4:
+    if rng.random() < 0.25:
         content, what = no_weights(rng)
         return content, what, (REPORTED,)
-    what = rng.choice([*["PostScript", "EPS"] * 3, *others])
+    what = rng.choice([*["PostScript", "EPS"] * 4, *others])
     return others[what], what, (REPORTED,)
 
 
@@ -224,7 +225,8 @@ def odd_mode(rng: random.Random, box: Box, suffix: str) -> Made:
     file = io.BytesIO()
     picture = Image.fromarray(box.noise(40, 48))
     try:
-        picture.convert("L").convert(mode).save(file, FORMATS[suffix])
+        kind = "TIFF" if mode == "I" else FORMATS[suffix]  # Pillow will give up such PNGs
+        picture.convert("L").convert(mode).save(file, kind)
     except (OSError, ValueError):
         mode = "RGB"
         picture.save(file, FORMATS[suffix])

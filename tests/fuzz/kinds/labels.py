@@ -86,7 +86,7 @@ def wrong_values(rng: random.Random, box: Box, label: Path) -> Made:
     array[place] = value
     if rng.random() < 0.5:
         describe(box, labels="index", classes=["road", "tree", "sky"])
-    save(label, Image.fromarray(array), "TIFF" if kind == "float32" else "PNG")
+    save(label, Image.fromarray(array), "TIFF" if kind in ("int32", "float32") else "PNG")
     return f"label of {kind} with {value}", True, ()
 
 
@@ -109,7 +109,7 @@ def wrong_form(rng: random.Random, box: Box, label: Path) -> Made:
         picture = Image.fromarray(array.astype(np.uint16))
     else:
         picture = Image.fromarray(array).convert(mode)
-    save(label, picture, "PNG" if mode not in ("F", "CMYK") else "TIFF")
+    save(label, picture, "PNG" if mode not in ("I", "F", "CMYK") else "TIFF")
     return f"mode {mode} for labels: {form}", False, (".png",)  # others may be at fault
 
 
