@@ -30,7 +30,8 @@ def build(folder: Path) -> None:
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 256, (40, 48, 3), np.uint8)).save(folder / "good.png")
     write_data(folder / "data", rng)
-    write_model(folder / "model")
+    write_model(folder / "model", in_channels=3)
+    write_model(folder / "model_4", in_channels=4)
     (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG))
     write_run(folder)
     write_labels(folder)
@@ -49,7 +50,7 @@ def write_data(root: Path, rng: np.random.Generator) -> None:
     (root / "dataset.yaml").write_text(yaml.safe_dump({"classes": CLASSES}, sort_keys=False))
 
 
-def write_model(folder: Path) -> None:
+def write_model(folder: Path, in_channels: int) -> None:
     from ccnet import CCNet
 
     torch.manual_seed(0)
@@ -61,6 +62,7 @@ def write_model(folder: Path) -> None:
         kernel_size=1,
         classes=list(CLASSES),
         palette=list(CLASSES.values()),
+        in_channels=in_channels,
     )
     model.save_pretrained(folder)
 

@@ -4,10 +4,21 @@ import random
 from collections.abc import Callable
 
 from tests.fuzz.case import Box, Case
-from tests.fuzz.kinds import images, labels, lines, models, outputs, pickles, runs, yaml_files
+from tests.fuzz.kinds import (
+    images,
+    labels,
+    lines,
+    models,
+    outputs,
+    pickles,
+    runs,
+    tiffs,
+    yaml_files,
+)
 
 KINDS: dict[str, tuple[Callable[[random.Random, Box], Case], int]] = {
-    "images": (images.one, 20),
+    "images": (images.one, 18),
+    "TIFF": (tiffs.one, 10),
     "labels": (labels.one, 12),
     "dataset.yaml": (yaml_files.description, 9),
     "training YAML": (yaml_files.training, 13),

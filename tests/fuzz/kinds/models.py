@@ -21,6 +21,13 @@ VALUES: tuple[Any, ...] = (
 )
 
 
+SIZED = (
+    *("num_classes", "channels", "in_channels", "recurrence", "auxiliary_channels", "reduction"),
+    *("kernel_size", "output_stride"),
+)
+"""Keys whose values decide how much memory or time the network takes."""
+
+
 def command_for(rng: random.Random, box: Box) -> tuple[list[str], Any]:
     """A command that reads the model in `model`, and the check of its result."""
     kind = rng.choice(("predict", "predict", "predict", "evaluate", "train", "export"))
@@ -57,7 +64,9 @@ def config(rng: random.Random, box: Box) -> Case:
     path = box.work / "model" / "config.json"
     content = json.loads(path.read_text())
     is_wrong, names = False, ("model",)
-    kind = rng.choice(("value",) * 6 + ("nested", "missing", "text", "text", "damage", "file"))
+    kind = rng.choice(
+        ("value",) * 5 + ("size", "size", "nested", "missing", "text", "text", "damage", "file")
+    )
     key = rng.choice(list(content))
     match kind:
         case "value":
@@ -65,6 +74,11 @@ def config(rng: random.Random, box: Box) -> Case:
             what = f"{key}: {value!r:.60}"
             path.write_text(json.dumps({**content, key: value}))
             is_wrong = is_impossible(key, value)
+        case "size":
+            key = rng.choice(SIZED)
+            value = rng.choice((10**9, 10**5, 50_000, 2**31, 10**30, 20_000, -1, 0, 257))
+            what, is_wrong = f"{key}: {value}", key in ("num_classes", "channels", "in_channels")
+            path.write_text(json.dumps({**content, key: value}))
         case "nested":
             key = rng.choice(("mean", "std", "classes", "palette"))
             bad = rng.choice((*VALUES, float("nan"), float("inf"), 0))

@@ -208,6 +208,7 @@ def training(rng: random.Random, box: Box) -> Case:
             what = f"{key}: {value!r:.60}"
             is_wrong = key == "unknown"
             names = ("config.yaml", key.rpartition(".")[2])
+            names += (value,) if isinstance(value, str) and value else ()
         case "flag":
             key, value = bad_value(rng, NUMBERS)
             names = (key.rpartition(".")[2],)
