@@ -24,7 +24,7 @@ FLOORS = {
     "commands": "demo training report export config prediction datasets models runtime",
     "demo": "training report config prediction datasets metrics runtime",
     "training": "config prediction datasets models losses metrics runtime weights classes",
-    "report": "export prediction datasets models metrics images ops",
+    "report": "export prediction datasets models metrics images ops runtime classes",
     "export": "prediction models images runtime",
     "config": "datasets",
     "prediction": "datasets models metrics images runtime",

@@ -50,7 +50,8 @@ def compare(
             predictor, dataset, num_workers=num_workers, progress=count_both, observer=observer
         )
         counts.append(observer.gathered())
-    return compare_counts(*counts, dataset.classes, num_resampled=num_resampled, seed=seed)
+    first, second = counts
+    return compare_counts(first, second, dataset.classes, num_resampled=num_resampled, seed=seed)
 
 
 class CountingObserver:
