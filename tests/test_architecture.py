@@ -24,7 +24,7 @@ FLOORS = {
     "commands": "demo training report export config prediction datasets models runtime",
     "demo": "training report config prediction datasets metrics runtime",
     "training": "config prediction datasets models losses metrics runtime weights classes",
-    "report": "export prediction datasets models metrics images runtime ops",
+    "report": "export prediction datasets models metrics images runtime classes ops",
     "export": "prediction models images runtime",
     "config": "datasets runtime",
     "prediction": "datasets models metrics images runtime",

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 from ccnet.datasets import SegmentationDataset
 from ccnet.metrics import ConfusionMatrix, Scores, scores
 from ccnet.models.loading import require_same_classes
+from ccnet.prediction.batches import as_batch
 from ccnet.prediction.predictor import Predictor
 from ccnet.runtime.processes import (
     num_processes,
@@ -19,6 +20,10 @@ from ccnet.runtime.processes import (
 )
 from ccnet.runtime.signals import leave_signals_to_the_main_process
 
+Observer = Callable[[int, str, np.ndarray, np.ndarray, np.ndarray, np.ndarray], object]
+"""Sees each image: number in the data set, name, image, label, predicted class of each pixel, and
+its probability in float32."""
+
 
 def evaluate(
     predictor: Predictor,
@@ -26,6 +31,7 @@ def evaluate(
     *,
     num_workers: int = 0,
     progress: Callable[[int, int], object] | None = None,
+    observer: Observer | None = None,
 ) -> Scores:
     """Predict every image at its own size and count all labeled pixels in one confusion matrix.
 
@@ -37,6 +43,7 @@ def evaluate(
         dataset: images and labels.
         num_workers: number of processes that read images ahead; 0 reads in this process.
         progress: called as `progress(done, total)` after each image that this process evaluates.
+        observer: called with each image that this process evaluates, and what was predicted.
 
     Raises:
         ValueError: the data set is empty or has other classes, or no pixel is labeled.
@@ -59,14 +66,19 @@ def evaluate(
     )
     samples = iter(loader)
     try:
-        for index, (image, label) in enumerate(samples):
-            try:
-                prediction = torch.from_numpy(predictor.predict(np.asarray(image)))
-            except FloatingPointError as error:
-                raise FloatingPointError(f"{dataset.name(share[index])}: {error}") from None
-            confusion.update(prediction[None].long(), torch.as_tensor(label)[None].long())
+        for done, (index, (image, label)) in enumerate(zip(share, samples, strict=True), start=1):
+            image = np.asarray(image)
+            batch = as_batch(image, predictor.model.in_channels)
+            logits = predictor.logits(batch)[0]
+            prediction = logits.argmax(0).cpu()
+            confusion.update(prediction[None], torch.as_tensor(label)[None].long())
+            if observer is not None:
+                confidence = logits.softmax(0).amax(0).cpu().numpy()
+                labels = prediction.to(torch.uint8).numpy()
+                name = dataset.name(index)
+                observer(index, name, image, np.asarray(label), labels, confidence)
             if progress is not None:
-                progress(index + 1, len(share))
+                progress(done, len(share))
     except BaseException as error:
         # the frames of the error would keep the loader's workers alive, and they this process
         clear_frames(error.__traceback__)

@@ -80,6 +80,20 @@ def test_progress_counts_the_images(predictor):
     assert seen == [(1, 3), (2, 3), (3, 3)]
 
 
+def test_an_observer_sees_every_image_and_the_probability_of_what_is_predicted(predictor):
+    dataset, seen = Photos(), []
+    evaluate(predictor, dataset, observer=lambda *content: seen.append(content))
+    assert [(index, name) for index, name, *_ in seen] == [(i, f"photo {i}") for i in range(3)]
+    for index, _, image, label, prediction, confidence in seen:
+        np.testing.assert_array_equal(image, dataset[index][0])
+        np.testing.assert_array_equal(label, dataset[index][1])
+        np.testing.assert_array_equal(prediction, predictor.predict(image))
+        batch = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
+        probabilities = predictor.logits(batch)[0].softmax(0).numpy()
+        np.testing.assert_array_equal(confidence, probabilities.max(0))
+        assert (prediction.dtype, confidence.dtype) == (np.uint8, np.float32)
+
+
 @pytest.mark.parametrize(
     ("dataset", "words"),
     [

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from ccnet.metrics import ConfusionMatrix, scores
+from ccnet.metrics.confusion import require_labels_of_several_classes
 
 CLASSES = ("road", "tree", "car")
 LABEL = torch.tensor([[0, 0, 0, 1], [1, 1, 255, 255]])
@@ -28,7 +29,10 @@ def test_scores_are_those_computed_by_hand():
         "pixel_accuracy": found.pixel_accuracy,
         "mean_accuracy": found.mean_accuracy,
         "iou": found.iou,
+        "pixels": {"road": 6, "tree": 6, "car": 4},
+        "absent": [],
     }
+    assert found.warnings == []
 
 
 def test_ignored_pixels_are_left_out_whatever_is_predicted_there():
@@ -42,6 +46,9 @@ def test_a_class_that_never_occurs_has_no_score_and_is_left_out_of_the_mean():
     assert found.iou == {"road": 0.5, "tree": 0.5, "car": None}
     assert found.miou == 0.5
     assert found.mean_accuracy == pytest.approx(2 / 3)
+    assert found.absent == ("car",)
+    assert found.to_dict()["absent"] == ["car"]
+    assert found.warnings == ["mIoU is over 2 of 3 classes; never seen: car"]
 
 
 def test_a_class_that_is_only_predicted_counts_zero():
@@ -51,6 +58,28 @@ def test_a_class_that_is_only_predicted_counts_zero():
     assert found.iou == pytest.approx({"road": 1 / 4, "tree": 1 / 2, "car": 0})
     assert found.miou == pytest.approx(1 / 4)
     assert found.mean_accuracy == pytest.approx((1 / 3 + 2 / 3) / 2)
+    assert found.labeled == ("road", "tree")
+    assert found.warnings == ["predicted, but never labeled, so that the IoU is 0: car"]
+    require_labels_of_several_classes(found)
+
+
+def test_a_binary_mask_whose_255_is_read_as_ignored_is_no_success():
+    label = torch.tensor([[0, 0, 255], [0, 255, 255]])
+    found = scores(matrix_of(torch.zeros_like(label), label, 2).counts, ("background", "cell"))
+    assert found.miou == 1.0
+    assert found.warnings == [
+        "mIoU is over 1 of 2 classes; never seen: cell",
+        "every labeled pixel is background, so the scores do not tell whether the model can "
+        "distinguish classes",
+    ]
+    with pytest.raises(ValueError, match=r"every labeled pixel is 'background'.*mapping: \{0: 0"):
+        require_labels_of_several_classes(found)
+
+
+def test_a_model_of_one_class_may_have_labels_of_one_class():
+    found = scores(torch.tensor([[5]]), ("cell",))
+    assert found.warnings == []
+    require_labels_of_several_classes(found)
 
 
 def test_batches_add_up_to_one_pass():

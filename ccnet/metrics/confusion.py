@@ -25,9 +25,46 @@ class Scores:
     """Share of its pixels that are predicted correctly, averaged over the classes in the labels."""
     iou: dict[str, float | None]
     """Intersection over union of each class."""
+    pixels: dict[str, int]
+    """Labeled pixels of each class."""
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """The fields, and as "absent" the classes that the means leave out."""
+        return {**asdict(self), "absent": list(self.absent)}
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """Classes that occur neither in the labels nor in the predictions."""
+        return tuple(name for name, iou in self.iou.items() if iou is None)
+
+    @property
+    def labeled(self) -> tuple[str, ...]:
+        """Classes with at least one labeled pixel."""
+        return tuple(name for name, count in self.pixels.items() if count)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What makes the means say less than they seem to, a sentence each."""
+        sentences = []
+        if self.absent:
+            num_counted = len(self.iou) - len(self.absent)
+            sentences.append(
+                f"mIoU is over {num_counted} of {len(self.iou)} classes; "
+                f"never seen: {', '.join(self.absent)}"
+            )
+        predicted_only = [
+            name for name, iou in self.iou.items() if iou is not None and not self.pixels[name]
+        ]
+        if predicted_only:
+            sentences.append(
+                f"predicted, but never labeled, so that the IoU is 0: {', '.join(predicted_only)}"
+            )
+        if len(self.labeled) == 1 < len(self.iou):
+            sentences.append(
+                f"every labeled pixel is {self.labeled[0]}, so the scores do not tell whether the "
+                "model can distinguish classes"
+            )
+        return sentences
 
 
 class ConfusionMatrix:
@@ -77,4 +114,20 @@ def scores(confusion: Int[Tensor, "classes classes"], classes: tuple[str, ...]) 
             name: None if value.isnan() else value.item()
             for name, value in zip(classes, torch.unbind(iou), strict=True)
         },
+        pixels=dict(zip(classes, confusion.sum(1).tolist(), strict=True)),
     )
+
+
+def require_labels_of_several_classes(scores: Scores) -> None:
+    """Raises ValueError if there are several classes, and all labeled pixels are of one of them.
+
+    Their mIoU would be 1.0 for a model that has learned nothing. This is what becomes of masks of 0
+    and 255 whose 255 is read as ignored.
+    """
+    if len(scores.labeled) == 1 < len(scores.iou):
+        missing = [name for name in scores.iou if name not in scores.labeled]
+        raise ValueError(
+            f"every labeled pixel is {scores.labeled[0]!r}, so scores would say nothing about "
+            f"{', '.join(map(repr, missing[:3]))}{' and others' if len(missing) > 3 else ''}; for "
+            "masks of 0 and 255 write `mapping: {0: 0, 255: 1}` in dataset.yaml"
+        )
