@@ -10,7 +10,6 @@ from torch.utils.data import DataLoader, Dataset
 from ccnet.datasets import SegmentationDataset
 from ccnet.metrics import ConfusionMatrix, Scores, scores
 from ccnet.models.loading import require_same_classes
-from ccnet.prediction.batches import as_batch
 from ccnet.prediction.predictor import Predictor
 from ccnet.runtime.processes import (
     num_processes,
@@ -67,16 +66,16 @@ def evaluate(
     samples = iter(loader)
     try:
         for done, (index, (image, label)) in enumerate(zip(share, samples, strict=True), start=1):
-            image = np.asarray(image)
-            batch = as_batch(image, predictor.model.in_channels)
-            logits = predictor.logits(batch)[0]
-            prediction = logits.argmax(0).cpu()
-            confusion.update(prediction[None], torch.as_tensor(label)[None].long())
+            image, label = np.asarray(image), torch.as_tensor(label)
+            try:
+                (found,) = predictor.score([image])
+                labels = predictor.most_likely(found)
+            except FloatingPointError as error:
+                raise FloatingPointError(f"{dataset.name(index)}: {error}") from None
+            confusion.update(torch.from_numpy(labels)[None].long(), label[None].long())
             if observer is not None:
-                confidence = logits.softmax(0).amax(0).cpu().numpy()
-                labels = prediction.to(torch.uint8).numpy()
-                name = dataset.name(index)
-                observer(index, name, image, np.asarray(label), labels, confidence)
+                confidence = predictor.as_probabilities(found).amax(0).cpu().numpy()
+                observer(index, dataset.name(index), image, label.numpy(), labels, confidence)
             if progress is not None:
                 progress(done, len(share))
     except BaseException as error:

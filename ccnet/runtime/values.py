@@ -53,7 +53,7 @@ def wanted(kind: Any) -> str:
         return f"{wanted(inner)} or null"
     if get_origin(kind) is Literal:
         return " or ".join([", ".join(arguments[:-1]), arguments[-1]])
-    if get_origin(kind) is list:
+    if get_origin(kind) is list or ... in arguments:
         return f"a list in brackets, each item {wanted(arguments[0])}"
     if get_origin(kind) is tuple:
         return f"a list of {len(arguments)} in brackets, each item {wanted(arguments[0])}"
@@ -93,10 +93,10 @@ def typed(kind: Any, value: Any, name: str, said: Any = None) -> Any:
         number = typed(arguments[0], value, name, said)
         return number if number in arguments[1] else refuse(said, value, name)
     if get_origin(kind) in (list, tuple):
-        is_tuple = get_origin(kind) is tuple
-        if not isinstance(value, list | tuple) or (is_tuple and len(value) != len(arguments)):
+        is_fixed = get_origin(kind) is tuple and arguments[-1] is not ...
+        if not isinstance(value, list | tuple) or (is_fixed and len(value) != len(arguments)):
             refuse(said, value, name)
-        kinds = arguments if is_tuple else arguments * len(value)
+        kinds = arguments if is_fixed else arguments[:1] * len(value)
         items = enumerate(zip(kinds, value, strict=True))
         return get_origin(kind)(typed(item, part, f"{name}[{i}]") for i, (item, part) in items)
     if is_dataclass(kind):
