@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from ccnet.classes import IGNORE_INDEX
 from ccnet.datasets.dataset import SizeMismatchError
 from ccnet.datasets.labels import LabelMap
-from ccnet.images.opening import obstacle_to
+from ccnet.images.opening import leads_to_folder, obstacle_to
 from ccnet.images.reading import IMAGE_SUFFIXES, image_files, read_image, stored_size
 from ccnet.runtime.files import DataError, cause_of, read_text, require_folder, shown
 
@@ -166,7 +166,7 @@ def _by_stem(
         obstacle = obstacle_to(path)
         if obstacle is not None:
             unusable[path] = obstacle
-        if path.is_dir():  # one that may not be searched
+        if leads_to_folder(path):  # one that may not be searched
             continue
         stem = path.relative_to(folder).with_suffix("")
         if path.suffix.lower() not in suffixes or stem in files:

@@ -116,7 +116,7 @@ def named_causes(path: Path) -> Iterator[None]:
     try:
         yield
     except DataError:
-        closed = listing_error(path) if path.is_dir() else None
+        closed = listing_error(path) if leads_to_folder(path) else None
         if closed is not None:
             raise DataError(f"{path}: {cause_of(closed)}.", path=path) from closed
         raise
@@ -130,6 +130,11 @@ def named_causes(path: Path) -> Iterator[None]:
         raise DataError(f"{path}: {cause_of(error)}.", path=path) from error
     except ValueError as error:
         raise DataError(f"{shown(str(path))}: no file has such a name: {error}.") from error
+
+
+def leads_to_folder(path: Path) -> bool:
+    """Whether it is a folder or a link to one; False also where that may not be known."""
+    return os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises PermissionError
 
 
 def listing_error(folder: Path) -> OSError | None:

@@ -9,12 +9,10 @@ import numpy as np
 from jaxtyping import UInt8, UInt16
 from PIL import Image
 
-from ccnet.images.arrays import in_native_order, read_npy, require_channels
+from ccnet.images.arrays import read_npy, require_channels
 from ccnet.images.opening import Format, open_header, opened_image
 from ccnet.images.tiff import has_plain_16_bit_planes, read_tiff, require_decodable
 from ccnet.runtime.files import DataError, cause_of
-
-__all__ = ["image_files", "in_native_order", "open_picture", "read_image", "to_gray", "to_rgb"]
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".npy")
 ORIENTATION = 0x0112

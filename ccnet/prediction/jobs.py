@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ccnet.images.opening import listing_error
+from ccnet.images.opening import leads_to_folder, listing_error
 from ccnet.images.reading import IMAGE_SUFFIXES, image_files
 
 
@@ -71,23 +71,34 @@ def full_name(path: Path) -> Path:
 def find_images(given: str, output: Path) -> list[tuple[Path, Path]]:
     """Image files that a file name, folder or pattern stands for, with their paths in `output`."""
     path = Path(given)
-    if path.is_dir():
+    if leads_to_folder(path):
         files = list(image_files(path))
         written = Path(os.path.realpath(output))
         if Path(os.path.realpath(path)) in written.parents:  # label maps of an earlier call
             files = [file for file in files if written not in full_name(file).parents]
         return [(file, name_in_output(file, path)) for file in files]
-    if os.path.lexists(path):
+    if not is_missing(path):
         return [(path, Path(path.name))]
     matches = sorted(map(Path, glob.glob(given, recursive=True)))  # noqa: PTH207 - absolute patterns
-    files = [(file, Path(file.name)) for file in matches if not file.is_dir()]
+    files = [(file, Path(file.name)) for file in matches if not leads_to_folder(file)]
     return files + [(folder, name_in_output(folder, folder.parent)) for folder in closed(given)]
+
+
+def is_missing(path: Path) -> bool:
+    """Whether there is no such name; False where that may not be known, so that reading tells."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def name_in_output(path: Path, folder: Path) -> Path:
     """The path relative to a folder; of a folder, which cannot be opened, a name within it."""
     relative = path.relative_to(folder)
-    return relative / "(cannot be opened)" if path.is_dir() else relative
+    return relative / "(cannot be opened)" if leads_to_folder(path) else relative
 
 
 def closed(pattern: str) -> list[Path]:
@@ -101,7 +112,7 @@ def closed(pattern: str) -> list[Path]:
         for folders in searched
         for folder in glob.glob(str(folders), recursive=True)  # noqa: PTH207 - absolute patterns
     }
-    return sorted(folder for folder in found if folder.is_dir() and listing_error(folder))
+    return sorted(folder for folder in found if leads_to_folder(folder) and listing_error(folder))
 
 
 def require_targets_of_their_own(jobs: Sequence[Job]) -> None:
@@ -120,7 +131,17 @@ def require_no_image_replaced(jobs: Sequence[Job], images: Collection[Path]) -> 
     contents = {os.path.realpath(image) for image in images}
     for job in jobs:
         labels = full_name(job.labels)
-        exist = job.labels.exists() and job.image.exists()
-        over_itself = exist and job.labels.samefile(job.image)
-        if over_itself or labels in images or os.path.realpath(labels) in contents:
+        if (
+            is_same_file(job.labels, job.image)
+            or labels in images
+            or os.path.realpath(labels) in contents
+        ):
             raise ValueError(f"the labels of {job.image} would be written over {job.labels}")
+
+
+def is_same_file(path: Path, other: Path) -> bool:
+    """Whether two paths lead to one file; False if one of them leads nowhere."""
+    try:
+        return path.samefile(other)
+    except OSError:
+        return False

@@ -125,6 +125,21 @@ def test_folders_without_permission_are_found_and_fail(tmp_path, monkeypatch, gi
         find_jobs(["in/sub"], Path("out"))
 
 
+def test_a_file_in_a_folder_without_permission_is_not_called_missing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    stat = os.stat
+
+    def refuse(path, **options):
+        if str(path).startswith("sub/"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    (job,) = find_jobs(["sub/a.png"], Path("out"))
+    with pytest.raises(DataError, match=r"sub/a\.png: it cannot be read, since this user has no"):
+        read_image(job.image)
+
+
 def test_an_image_that_a_link_leads_to_is_not_written_over(tmp_path, monkeypatch):
     write_images(tmp_path, "real/a.png")
     (tmp_path / "in").mkdir()
