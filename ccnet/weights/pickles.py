@@ -209,7 +209,9 @@ class InertUnpickler(_PYTHON_UNPICKLER):
         # set_ itself would allocate what is missing
         if min(offset, *shape, *strides, 0) < 0 or end > storage.untyped.nbytes() // dtype.itemsize:
             raise RefusedError("it has a tensor that is larger than what is stored of it")
-        tensor = torch.empty(0, dtype=dtype).set_(storage.untyped, offset, shape, strides)
+        tensor = torch.empty(0, dtype=dtype, device="cpu").set_(
+            storage.untyped, offset, shape, strides
+        )
         self.bytes_left -= tensor.nbytes
         if self.bytes_left < 0:
             raise RefusedError("its tensors have more elements than the file stores")

@@ -71,6 +71,14 @@ def test_safetensors_are_read(tmp_path):
     assert_same(read_weights(tmp_path / "w.safetensors").tensors, {"weight": torch.ones(2)})
 
 
+@pytest.mark.parametrize("save", [save_zip, save_old, save_file])
+def test_tensors_are_on_the_cpu_whatever_the_default_device(tmp_path, save):
+    path = tmp_path / ("w.safetensors" if save is save_file else "w.pth")
+    save({"weight": torch.ones(2)}, path)
+    with torch.device("meta"):
+        assert_same(read_weights(path).tensors, {"weight": torch.ones(2, device="cpu")})
+
+
 # Foreign objects
 
 
