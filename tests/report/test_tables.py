@@ -122,3 +122,10 @@ def test_agreement_has_a_row_per_size():
     text = shown(agreement_table(rows, "model.onnx"))
     for row in (["161×97", "1.0e-06", "100.000"], ["96×129", "5.0e-01", "90.000", "3.0", "2.0"]):
         assert any(all(cell in line for cell in row) for line in text.splitlines())
+
+
+def test_names_send_nothing_to_the_terminal():
+    rows = [Agreement((1, 2, 3), 0.0, 1.0, 1.0, 1.0)]
+    printed = shown(agreement_table(rows, "a\x1b]0;title\x07\udcff.onnx"))
+    assert r"a\x1b]0;title\x07\udcff.onnx" in printed
+    assert all(character.isprintable() for character in printed.replace("\n", ""))
