@@ -88,10 +88,10 @@ def size_of(path: Path) -> tuple[int, int] | None:
     if path.suffix == ".npy":
         height, width = np.load(path).shape[:2]
         return width, height
+    quiet = warnings.catch_warnings(action="ignore")  # of odd metadata
     try:
-        with warnings.catch_warnings(action="ignore"):  # of odd metadata
-            with Image.open(path, formats=list(FORMATS.values())) as picture:
-                return picture.size
+        with quiet, Image.open(path, formats=list(FORMATS.values())) as picture:
+            return picture.size
     except Exception:  # a damaged header, of which the command made sense
         return None
 
