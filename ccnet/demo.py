@@ -8,12 +8,12 @@ import numpy as np
 
 from ccnet.config import DataConfig, LossConfig, ModelConfig, OptimizerConfig, TrainConfig
 from ccnet.datasets import Scenes
+from ccnet.labeling.files import predict_files
+from ccnet.labeling.jobs import find_jobs
+from ccnet.labeling.stamp import encode_plain_png
 from ccnet.metrics import Scores
 from ccnet.prediction.evaluate import evaluate
-from ccnet.prediction.files import predict_files
-from ccnet.prediction.jobs import find_jobs
 from ccnet.prediction.predictor import Predictor
-from ccnet.prediction.stamp import encode_plain_png
 from ccnet.report.attention import attention_maps, save_attention
 from ccnet.report.curves import save_curves
 from ccnet.report.pictures import save_comparison

@@ -46,8 +46,8 @@ def killed(number: int, output: Path, *words: object, seed: int = 0) -> Iterator
 
 def main() -> None:
     import ccnet.export.exporter
+    import ccnet.labeling.files
     import ccnet.models.loading
-    import ccnet.prediction.files
     import ccnet.report.tables  # noqa: F401 - loaded before the forks
 
     seed, number, output, *words = sys.argv[1:]

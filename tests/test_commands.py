@@ -15,7 +15,7 @@ from ccnet import CCNet, Predictor
 from ccnet.commands.train import train
 from ccnet.config import TrainConfig
 from ccnet.datasets import Scenes
-from ccnet.prediction.manifest import read_manifests
+from ccnet.labeling.manifest import read_manifests
 from tests.commands import status
 from tests.conftest import new_tiny_model
 from tests.images.test_tiff import write_tiff

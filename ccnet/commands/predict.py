@@ -43,9 +43,9 @@ def predict(
         num_nodes: Machines. Unless given, as many as torchrun or SLURM started; 1 without them.
         precision: Number format of the network; auto is bfloat16 where that is faster, or float32.
     """
-    from ccnet.prediction.files import predict_files
-    from ccnet.prediction.jobs import find_jobs
-    from ccnet.prediction.output import require_apart, require_folder
+    from ccnet.labeling.files import predict_files
+    from ccnet.labeling.jobs import find_jobs
+    from ccnet.labeling.output import require_apart, require_folder
     from ccnet.prediction.predictor import Predictor
     from ccnet.runtime.engine import process_device
     from ccnet.runtime.files import printable

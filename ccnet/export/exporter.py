@@ -19,7 +19,6 @@ from ccnet.export.quantization import quantize
 from ccnet.export.sample_images import noise, photographs, read_images, resize
 from ccnet.models.ccnet import CCNet
 from ccnet.prediction.batches import as_batch
-from ccnet.prediction.output import locked
 from ccnet.runtime.disk import (
     FULL,
     beside,
@@ -30,6 +29,7 @@ from ccnet.runtime.disk import (
     require_replaceable,
 )
 from ccnet.runtime.files import shown
+from ccnet.runtime.lock import locked
 
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 SMALLEST_AGREEMENT = {"float32": 0.999, "float16": 0.99, "int8": 0.9}

@@ -6,14 +6,19 @@ import os
 import socket
 import stat
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
-from ccnet.runtime.files import DataError, cause_of
+from ccnet.runtime.files import DataError, cause_of, printable
+from ccnet.runtime.processes import objects_of_processes, rank
 
 HELD = (errno.EACCES, errno.EAGAIN)
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 """Error numbers of file systems without locks."""
+UNPROTECTED = (
+    "warning: {} is not protected against a second process that writes it, since {} has no locks"
+)
 
 
 class FolderLock:
@@ -67,11 +72,54 @@ class FolderLock:
             if isinstance(error, OSError) and error.errno not in NO_LOCKS:
                 raise
             reason = "this system" if isinstance(error, ImportError) else "its file system"
-            print(
-                f"warning: {self.path.parent} is not protected against a second process that "
-                f"writes it, since {reason} has no locks",
-                file=sys.stderr,
-            )
+            print(UNPROTECTED.format(printable(self.path.parent), reason), file=sys.stderr)
         with contextlib.suppress(OSError):  # of a full disk; the content is only for a message
             os.ftruncate(self.descriptor, 0)
             os.write(self.descriptor, f"{os.getpid()} on {socket.gethostname()}\n".encode())
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds a folder without a file in it; of several processes, the first one holds it for all.
+
+    The lock ends with the process that has it. On a file system without locks this is said on
+    standard error, and nothing is held.
+
+    Raises:
+        ValueError: another command has it.
+        OSError: the folder cannot be opened.
+    """
+    descriptor, error = None, None
+    try:
+        if rank() == 0:
+            try:
+                descriptor = lock(folder)
+            except (ValueError, OSError) as reason:
+                error = reason
+        if reason := objects_of_processes(error)[0]:
+            raise reason
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def lock(folder: Path) -> int | None:
+    """A descriptor that holds a folder until it is closed; raises what `locked` raises."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        print(UNPROTECTED.format(printable(folder), "this system"), file=sys.stderr)
+        return None
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in HELD:
+            os.close(descriptor)
+            raise ValueError(
+                f"{folder}: another command writes there now; wait for its end, or give another "
+                "--output"
+            ) from None
+        print(UNPROTECTED.format(printable(folder), "its file system"), file=sys.stderr)
+    return descriptor

@@ -89,8 +89,8 @@ def load_modules() -> None:
     import ccnet.datasets.check
     import ccnet.demo
     import ccnet.export.exporter
+    import ccnet.labeling.files
     import ccnet.prediction.evaluate
-    import ccnet.prediction.files
     import ccnet.report.curves
     import ccnet.report.tables
     import ccnet.training.loop  # noqa: F401

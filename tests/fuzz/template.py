@@ -84,8 +84,8 @@ def write_run(folder: Path) -> None:
 
 def write_labels(folder: Path) -> None:
     """The labels that `ccnet predict model photos` makes in this folder."""
-    from ccnet.prediction.files import predict_files
-    from ccnet.prediction.jobs import find_jobs
+    from ccnet.labeling.files import predict_files
+    from ccnet.labeling.jobs import find_jobs
     from ccnet.prediction.predictor import Predictor
 
     (folder / "photos").mkdir()

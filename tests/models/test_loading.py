@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from ccnet import CCNet
 from ccnet.datasets import Scenes
+from ccnet.labeling.stamp import fingerprint
 from ccnet.models.loading import load_model, require_same_classes
-from ccnet.prediction.stamp import fingerprint
 from tests.conftest import new_tiny_model
 
 SAVED = Path(__file__).parent / "saved_by_0.1.0"

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from ccnet.runtime.files import DataError
-from ccnet.runtime.lock import FolderLock
+from ccnet.runtime.lock import FolderLock, locked
 from tests.commands import environment
 
 HOLDS = """
@@ -97,3 +97,21 @@ def test_what_is_no_file_of_ours_is_refused(make, tmp_path):
         lock.take()
     outside = tmp_path / "outside"
     assert not outside.exists() or outside.read_text() == "keep"
+
+
+def test_a_folder_is_free_after_an_error_too(tmp_path):
+    for _ in range(2):
+        with pytest.raises(KeyError), locked(tmp_path):
+            raise KeyError
+    with locked(tmp_path), pytest.raises(ValueError, match="another command"), locked(tmp_path):
+        pass
+
+
+def test_a_folder_on_a_file_system_without_locks_is_said(tmp_path, monkeypatch, capsys):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with locked(tmp_path):
+        pass
+    assert "its file system has no locks" in capsys.readouterr().err

@@ -29,7 +29,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Literal, NoReturn, Self, get_args
 
-from ccnet.prediction.jobs import Job
+from ccnet.labeling.jobs import Job
 from ccnet.runtime.disk import named_if_full
 from ccnet.runtime.files import MAX_TEXT, DataError, cause_of, open_regular, shown
 

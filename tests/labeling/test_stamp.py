@@ -12,7 +12,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ccnet import CCNet
-from ccnet.prediction.stamp import encode_png, fingerprint, inspect_picture, stamp_of
+from ccnet.labeling.stamp import encode_png, fingerprint, inspect_picture, stamp_of
 
 FLOAT = torch.float32
 LABELS = np.arange(12, dtype=np.uint8).reshape(3, 4)

@@ -5,10 +5,10 @@ import errno
 import pytest
 import torch
 
-from ccnet.prediction import writer
-from ccnet.prediction.files import Outcome
-from ccnet.prediction.manifest import read_manifests
-from tests.prediction.test_files import pictures_below, predict, write_images
+from ccnet.labeling import writer
+from ccnet.labeling.files import Outcome
+from ccnet.labeling.manifest import read_manifests
+from tests.labeling.test_files import pictures_below, predict, write_images
 
 ERRORS = [
     (RuntimeError("out of memory\nand a trace"), "out of memory"),

@@ -7,9 +7,9 @@ import pytest
 from matplotlib.path import Path as Outline
 from PIL import Image
 
-from ccnet.prediction.jobs import Job
-from ccnet.prediction.polygon_files import COCO_FILE, PolygonOptions, joined, write_polygons
-from ccnet.prediction.polygons import find_regions
+from ccnet.labeling.jobs import Job
+from ccnet.labeling.polygon_files import COCO_FILE, PolygonOptions, joined, write_polygons
+from ccnet.labeling.polygons import find_regions
 
 CLASSES = ("sky", "wüste", "tree")
 

@@ -15,10 +15,10 @@ import numpy as np
 
 from ccnet.images.colors import colorize, overlay
 from ccnet.images.reading import read_image
-from ccnet.prediction.jobs import Job
-from ccnet.prediction.manifest import Manifest
+from ccnet.labeling.jobs import Job
+from ccnet.labeling.manifest import Manifest
+from ccnet.labeling.stamp import encode_png, fingerprint, inspect_picture, stamp_of
 from ccnet.prediction.predictor import Predictor
-from ccnet.prediction.stamp import encode_png, fingerprint, inspect_picture, stamp_of
 from ccnet.runtime.disk import LONGEST_NAME, write_whole
 from ccnet.runtime.files import DataError, shown
 from ccnet.runtime.signals import StopSignals

@@ -1,6 +1,6 @@
 """Label maps of many image files: files in, PNG files out; a bad file does not stop the others.
 
-A file that already has the stamp it would get again (`ccnet.prediction.stamp`) is kept, so the same
+A file that already has the stamp it would get again (`ccnet.labeling.stamp`) is kept, so the same
 command continues after a stop or a kill. Each of N processes takes every N-th file. They wait for
 each other before the first prediction and after the last, and share nothing in between.
 
@@ -17,11 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from ccnet.prediction.jobs import Job
-from ccnet.prediction.manifest import Manifest
-from ccnet.prediction.output import locked, require_folder, require_own_folders
+from ccnet.labeling.jobs import Job
+from ccnet.labeling.manifest import Manifest
+from ccnet.labeling.output import require_folder, require_own_folders
+from ccnet.labeling.writer import PictureWriter, raise_if_stopped
 from ccnet.prediction.predictor import Predictor
-from ccnet.prediction.writer import PictureWriter, raise_if_stopped
+from ccnet.runtime.lock import locked
 from ccnet.runtime.processes import (
     num_processes,
     objects_of_processes,
@@ -63,7 +64,7 @@ def predict_files(
     Args:
         predictor: makes the labels.
         jobs: the images, and where their labels go; the same in all processes.
-        output: folder of the labels, which also gets the manifest (`ccnet.prediction.manifest`).
+        output: folder of the labels, which also gets the manifest (`ccnet.labeling.manifest`).
         color, overlays: also write NAME.color.png and NAME.overlay.png.
         overwrite: also replace files that `ccnet predict` did not write.
         num_workers: number of threads that read images ahead. Each holds one more image in memory.

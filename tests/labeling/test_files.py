@@ -18,9 +18,9 @@ from ccnet import Predictor
 from ccnet.datasets import Scenes
 from ccnet.images.colors import colorize, overlay
 from ccnet.images.reading import read_image
-from ccnet.prediction.files import Outcome, predict_files, read_ahead
-from ccnet.prediction.jobs import find_jobs
-from ccnet.prediction.manifest import read_manifests
+from ccnet.labeling.files import Outcome, predict_files, read_ahead
+from ccnet.labeling.jobs import find_jobs
+from ccnet.labeling.manifest import read_manifests
 from ccnet.runtime.signals import StopSignals
 from tests.conftest import in_processes, new_tiny_model
 from tests.kills import killed

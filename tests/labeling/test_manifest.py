@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ccnet.prediction.jobs import Job
-from ccnet.prediction.manifest import Manifest, open_to_append, read_manifests
+from ccnet.labeling.jobs import Job
+from ccnet.labeling.manifest import Manifest, open_to_append, read_manifests
 
 A, B = (Job(Path(f"in/{name}.jpg"), Path(f"out/{name}.png")) for name in "ab")
 

@@ -1,6 +1,5 @@
 """The folder of label maps: what it may be, where it may lie, and that one command has it."""
 
-import errno
 import os
 import subprocess
 import sys
@@ -8,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from ccnet.prediction import output as module
-from ccnet.prediction.files import Outcome, predict_files
-from ccnet.prediction.jobs import find_jobs
-from ccnet.prediction.output import locked, require_apart, require_folder
-from tests.prediction.test_files import pictures_below, predict, write_images
+from ccnet.labeling.files import Outcome, predict_files
+from ccnet.labeling.jobs import find_jobs
+from ccnet.labeling.output import require_apart, require_folder
+from tests.labeling.test_files import pictures_below, predict, write_images
 
 
 def link_to(target: str):
@@ -135,7 +133,7 @@ def test_label_maps_are_no_images(predictor, tmp_path, monkeypatch, pattern):
 HOLD = """
 import sys
 from pathlib import Path
-from ccnet.prediction.output import locked
+from ccnet.runtime.lock import locked
 with locked(Path(sys.argv[1])):
     print("locked", flush=True)
     sys.stdin.read()
@@ -163,21 +161,3 @@ def test_a_second_command_is_refused_until_the_first_is_gone_however_it_ends(pre
         first.kill()
         first.communicate()
     assert predict(predictor, tmp_path) == Outcome(written=1)
-
-
-def test_the_folder_is_free_after_an_error_too(tmp_path):
-    for _ in range(2):
-        with pytest.raises(KeyError), locked(tmp_path):
-            raise KeyError
-    with locked(tmp_path), pytest.raises(ValueError, match="another command"), locked(tmp_path):
-        pass
-
-
-def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch, capsys):
-    def refuse(*_):
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(module.fcntl, "flock", refuse)
-    with locked(tmp_path):
-        pass
-    assert f"{tmp_path}: its file system has no locks" in capsys.readouterr().err

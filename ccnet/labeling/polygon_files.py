@@ -13,8 +13,8 @@ from typing import Any, Literal
 import numpy as np
 
 from ccnet.images.reading import open_picture
-from ccnet.prediction.jobs import Job
-from ccnet.prediction.polygons import Region, find_regions
+from ccnet.labeling.jobs import Job
+from ccnet.labeling.polygons import Region, find_regions
 from ccnet.runtime.disk import write_text, write_whole
 
 PolygonFormat = Literal["coco", "geojson", "labelme"]

@@ -1,22 +1,13 @@
-"""The folder of label maps: what it may be, and that one command at a time writes to it."""
+"""The folder of label maps: what it may be."""
 
-import errno
 import os
 import stat
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
-from ccnet.prediction.jobs import Job
-from ccnet.prediction.stamp import inspect_picture
-from ccnet.runtime.files import KINDS, cause_of, printable
-from ccnet.runtime.processes import objects_of_processes, rank
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
+from ccnet.labeling.jobs import Job
+from ccnet.labeling.stamp import inspect_picture
+from ccnet.runtime.files import KINDS, cause_of
 
 
 def require_folder(output: Path) -> None:
@@ -87,50 +78,3 @@ def require_own_folders(jobs: Sequence[Job], output: Path) -> None:
                 )
             if folder.exists() and not folder.is_dir():
                 raise ValueError(f"{folder}: no folder; move it away, or give another --output")
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Holds a folder; of several processes, the first one holds it for all.
-
-    The lock ends with the process that has it. On a file system without locks this is said on
-    standard error, and nothing is held.
-
-    Raises:
-        ValueError: another command has it.
-        OSError: the folder cannot be opened.
-    """
-    descriptor, error = None, None
-    try:
-        if rank() == 0 and fcntl is not None:
-            try:
-                descriptor = lock(folder)
-            except (ValueError, OSError) as reason:
-                error = reason
-        if reason := objects_of_processes(error)[0]:
-            raise reason
-        yield
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)
-
-
-def lock(folder: Path) -> int:
-    """A descriptor that holds a folder until it is closed; raises what `locked` raises."""
-    assert fcntl is not None
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-            os.close(descriptor)
-            raise ValueError(
-                f"{folder}: another command writes there now; wait for its end, or give another "
-                "--output"
-            ) from None
-        print(
-            f"warning: {printable(folder)}: its file system has no locks ({cause_of(error)}); "
-            "start no second command that writes there",
-            file=sys.stderr,
-        )
-    return descriptor

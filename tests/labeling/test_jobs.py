@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from ccnet.images.reading import read_image
-from ccnet.prediction.jobs import find_jobs
+from ccnet.labeling.jobs import find_jobs
 from ccnet.runtime.files import DataError
 
 
