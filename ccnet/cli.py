@@ -1,6 +1,7 @@
 """The command line: a call of a command, and errors as one clear line."""
 
 import contextlib
+import errno
 import os
 import re
 import sys
@@ -9,6 +10,7 @@ from typing import Any, NoReturn
 
 from ccnet.commands import COMMANDS
 from ccnet.flags import parse
+from ccnet.runtime.disk import FULL
 from ccnet.runtime.files import cause_of
 from ccnet.runtime.launch import is_launched, launch_processes
 from ccnet.runtime.signals import raising_interrupts
@@ -24,6 +26,8 @@ EXPECTED = (
 )
 OUT_OF_MEMORY = re.compile("not enough memory|can't allocate memory|out of memory")
 """In the text of the RuntimeError with which torch says so, on CPUs, on MPS and on CUDA."""
+FULL_OR_CLOSED = (*FULL, errno.EPIPE, errno.EIO)
+"""Error numbers of a write whose error does not say to which file."""
 LONGEST_MESSAGE = 2000
 
 
@@ -39,7 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
     """
     given = sys.argv[1:] if arguments is None else arguments
     name = next((word for word in given if word in COMMANDS), "")
-    with raising_interrupts() as interrupts:
+    with raising_interrupts(is_launched=is_launched()) as interrupts:
         try:
             status = run_command(given)
         except SystemExit as stop:  # of --help; rich ends so when standard output is closed
@@ -80,6 +84,8 @@ def error_line(name: str, error: BaseException) -> str:
     message = without_traceback(str(error)) or f"it ended with a {type(error).__name__}"
     if isinstance(error, OSError) and error.filename is not None:
         message = f"{os.fsdecode(error.filename)}: {cause_of(error)}"
+    elif isinstance(error, OSError) and error.strerror and error.errno in FULL_OR_CLOSED:
+        message = f"standard output, or a file, takes no more: {error.strerror}"
     line = f"{' '.join(['ccnet', name]).strip()}{process}: {message}{notes}"
     shown = line if len(line) <= LONGEST_MESSAGE else f"{line[:LONGEST_MESSAGE]} ..."
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in shown)
@@ -103,7 +109,7 @@ def leave(status: Any, name: str) -> NoReturn:
     try:
         sys.stdout.flush()
     except OSError as error:
-        say(f"ccnet {name}: standard output takes no more: {error.strerror}; not all was printed")
+        say(error_line(name, error))
         status = 2
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())  # which Python flushes once more

@@ -161,6 +161,9 @@ class Parser(argparse.ArgumentParser):
         message = message.replace("the following arguments are required: ", "there is no ")
         raise ValueError(f"{message}; `{self.prog} --help` explains what to write")
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        print(message, end="", file=file)  # argparse passes over its errors
+
 
 class Given(argparse.Action):
     """Appends (name, value, whether it adds to a list) to `given` in the namespace."""

@@ -64,11 +64,9 @@ class SegmentationLoss(nn.Module):
         super().__init__()
         if not 0 <= auxiliary_weight < math.inf:
             raise ValueError(f"auxiliary_weight must be 0 or more, got {auxiliary_weight}")
-        if (
-            class_weights is not None
-            and not ((class_weights >= 0) & class_weights.isfinite()).all()
-        ):
-            raise ValueError(f"class_weights must be 0 or more, got {class_weights.tolist()}")
+        weights = () if class_weights is None else class_weights.tolist()
+        if not all(0 <= weight < math.inf for weight in weights):
+            raise ValueError(f"class_weights must be 0 or more, got {weights}")
         if ohem_threshold is not None and not 0 <= ohem_threshold <= 1:
             raise ValueError(f"ohem_threshold must be 0 to 1, got {ohem_threshold}")
         if ohem_min_kept < 0:

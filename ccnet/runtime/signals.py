@@ -52,12 +52,18 @@ class Interrupts:
 
 
 @contextmanager
-def raising_interrupts() -> Generator[Interrupts, None, None]:
-    """Inside the block SIGTERM raises KeyboardInterrupt, as SIGINT does; then as before."""
+def raising_interrupts(*, is_launched: bool) -> Generator[Interrupts, None, None]:
+    """Inside the block SIGTERM raises KeyboardInterrupt, as SIGINT does; then as before.
+
+    A process that a launcher started is ended by SIGTERM at once, as the launcher wants it: in an
+    exchange with processes that are gone no Python code would run.
+    """
     interrupts = Interrupts()
     with handlers_restored():
         if threading.current_thread() is threading.main_thread():
             on_stop_signals(interrupts.raise_one)
+            if is_launched:
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
         yield interrupts
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from ccnet.runtime.disk import (
     readable_size,
     repair_folder,
     replaced_path,
+    require_replaceable,
     write_folder,
     write_json,
     write_whole,
@@ -150,3 +152,13 @@ def test_a_folder_that_was_renamed_when_the_process_was_killed_comes_back(tmp_pa
         (leftover / "weights").write_text(leftover.suffix)
     repair_folder(folder)
     assert files_in(tmp_path) == {"model/weights": ".old"}
+
+
+@pytest.mark.parametrize("name", ["file/report.json", "loop/report.json", "file/deep/report.json"])
+def test_what_lies_below_no_folder_is_refused_before_work_begins(tmp_path, name):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(NotADirectoryError, match="cannot be written, since .* is no folder"):
+        require_replaceable(tmp_path / name)
+    require_replaceable(tmp_path / "new" / "report.json")
+    require_replaceable(Path("report.json"))

@@ -70,7 +70,7 @@ def test_values_that_fit_are_read(kind, value, expected):
         (int, 1.5, "x must be a whole number, got 1.5"),
         (int, "1e3", "x must be a whole number, got '1e3'"),
         (int, None, r"x must be a whole number, got nothing \(null\)"),
-        (Annotated[int, Between(0, 9)], 10**5000, "from 0 to 9, got a int with a very long number"),
+        (Annotated[int, Between(0, 9)], 16**5000, "from 0 to 9, got a int with a very long number"),
         (float, "nan", "x must be a number, got 'nan'"),
         (float, math.inf, "x must be a number, got inf"),
         (float, 10**400, "x must be a number, got 1000"),
@@ -87,7 +87,7 @@ def test_values_that_fit_are_read(kind, value, expected):
         (list[str], ["a", 3], r"x\[1\] must be text, got 3"),
         (Inner, [], "x must be a mapping with keys such as size"),
     ],
-    ids=lambda value: str(value)[:40] if not isinstance(value, int) else None,
+    ids=lambda value: value[:40] if isinstance(value, str) else "",
 )
 def test_values_that_do_not_fit_are_named_with_what_would(kind, value, said):
     with pytest.raises(ValueError, match=said) as caught:
@@ -136,7 +136,7 @@ def test_text_of_flags_is_taken_as_it_is_where_text_is_wanted():
     assert from_text(str, "{a: b}", "x") == "{a: b}"
     assert from_text(list[str], "[a, b]", "x") == ["a", "b"]
     assert from_text(Inner | None, "{share: 1}", "x") == {"share": 1}
-    with pytest.raises(ValueError, match="--x.*aliases are not read"):
+    with pytest.raises(ValueError, match=r"--x.*aliases are not read"):
         from_text(list[str], "[&a b, *a]", "x")
 
 
