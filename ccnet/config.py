@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from ccnet.datasets import DatasetName
 from ccnet.datasets.transforms import RandomTransform
+from ccnet.prediction.protocol import Protocol
 from ccnet.runtime.files import DataError, read_yaml
 from ccnet.runtime.values import MOST, Between, build, checked, require_fields
 
@@ -147,6 +148,9 @@ class TrainConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    protocol: Protocol = field(default_factory=Protocol)
+    """How images are shown to the network in validations. It is stored with the model, for which it
+    is then the default."""
     steps: Count = 60_000
     """Number of optimizer steps."""
     batch_size: Count = 8

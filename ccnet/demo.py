@@ -9,7 +9,7 @@ import numpy as np
 from ccnet.config import DataConfig, LossConfig, ModelConfig, OptimizerConfig, TrainConfig
 from ccnet.datasets import Scenes
 from ccnet.labeling.files import predict_files
-from ccnet.labeling.jobs import find_jobs
+from ccnet.labeling.jobs import Products, find_jobs
 from ccnet.labeling.stamp import encode_plain_png
 from ccnet.metrics import Scores
 from ccnet.prediction.evaluate import evaluate
@@ -59,7 +59,7 @@ def demo(run: Path, seed: int = 0) -> Scores:
         write_whole(images / f"{held_out.name(index)}.png", lambda p, c=content: p.write_bytes(c))
     predictions = run / "predictions"
     jobs = find_jobs([images], predictions)
-    assert not predict_files(predictor, jobs, predictions, color=True).failures
+    assert not predict_files(predictor, jobs, predictions, products=Products(color=True)).failures
 
     samples = [held_out[index] for index in shown]
     save_comparison(

@@ -27,7 +27,7 @@ FLOORS = {
     "report": "export prediction datasets models metrics images runtime classes ops",
     "export": "prediction models images runtime",
     "labeling": "prediction models images runtime classes",
-    "config": "datasets runtime",
+    "config": "prediction datasets runtime",
     "prediction": "datasets models metrics images runtime",
     "datasets": "images runtime classes",
     "models": "backbones ops weights runtime classes",

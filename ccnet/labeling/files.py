@@ -17,11 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from ccnet.labeling.jobs import Job
+from ccnet.labeling.jobs import Job, Products
 from ccnet.labeling.manifest import Manifest
 from ccnet.labeling.output import require_folder, require_own_folders
-from ccnet.labeling.writer import PictureWriter, raise_if_stopped
+from ccnet.labeling.writer import LoadedImage, PictureWriter, Predicted, raise_if_stopped
 from ccnet.prediction.predictor import Predictor
+from ccnet.runtime.files import DataError
 from ccnet.runtime.lock import locked
 from ccnet.runtime.processes import (
     num_processes,
@@ -33,6 +34,7 @@ from ccnet.runtime.signals import StopSignals
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+LABELS_ONLY = Products()
 
 
 @dataclass
@@ -49,10 +51,9 @@ def predict_files(
     jobs: Sequence[Job],
     output: Path,
     *,
-    color: bool = False,
-    overlays: bool = False,
+    products: Products = LABELS_ONLY,
     overwrite: bool = False,
-    num_workers: int = 0,
+    num_workers: int = 1,
     progress: Callable[[int, int], object] | None = None,
     stop: StopSignals | None = None,
 ) -> Outcome:
@@ -65,9 +66,10 @@ def predict_files(
         predictor: makes the labels.
         jobs: the images, and where their labels go; the same in all processes.
         output: folder of the labels, which also gets the manifest (`ccnet.labeling.manifest`).
-        color, overlays: also write NAME.color.png and NAME.overlay.png.
+        products: what else is written of each image.
         overwrite: also replace files that `ccnet predict` did not write.
         num_workers: number of threads that read images ahead. Each holds one more image in memory.
+            With one or more, another thread encodes and writes the files of the image before.
         progress: called as `progress(done, total)`, counting the files of this process.
         stop: looked at before each file.
 
@@ -87,16 +89,17 @@ def predict_files(
     names = {job.labels.relative_to(output).as_posix() for job in share}
     output.mkdir(parents=True, exist_ok=True)
     with locked(output), Manifest(output, names, rank(), num_processes()) as manifest:
-        writer = PictureWriter(predictor, manifest, color=color, overlays=overlays)
+        writer = PictureWriter(predictor, manifest, products)
         todo, foreign = writer.keep_finished(share, stop)
         require_none_foreign(foreign, overwrite)
         outcome = Outcome(kept=len(share) - len(todo))
         if progress is not None and outcome.kept:
             progress(outcome.kept, len(share))
-        with closing(read_ahead(writer.load, todo, num_workers)) as images:
-            for done, (job, image) in enumerate(images, start=outcome.kept + 1):
-                raise_if_stopped(stop)
-                reason = writer.predict(job, image)
+        images = map_ahead(writer.load, todo, num_workers)
+        predicted = ((job, predict_one(writer, job, image, stop)) for job, image in images)
+        written = map_ahead(lambda pair: writer.write(*pair), predicted, min(1, num_workers))
+        with closing(images), closing(predicted), closing(written):
+            for done, ((job, _), reason) in enumerate(written, start=outcome.kept + 1):
                 if reason is None:
                     outcome.written += 1
                 else:
@@ -104,6 +107,13 @@ def predict_files(
                 if progress is not None:
                     progress(done, len(share))
         return outcome_of_processes(outcome)  # before the folder is free for others
+
+
+def predict_one(
+    writer: PictureWriter, job: Job, image: LoadedImage | DataError, stop: StopSignals | None
+) -> Predicted | DataError:
+    raise_if_stopped(stop)
+    return writer.predict(job, image)
 
 
 def require_same_jobs(jobs: Sequence[Job]) -> None:
@@ -142,21 +152,21 @@ def outcome_of_processes(outcome: Outcome) -> Outcome:
     )
 
 
-def read_ahead(
-    read: Callable[[Item], Result], items: Iterable[Item], num_workers: int
+def map_ahead(
+    function: Callable[[Item], Result], items: Iterable[Item], num_workers: int
 ) -> Generator[tuple[Item, Result], None, None]:
-    """Pairs (item, read(item)) in order, while threads already read the next `num_workers` items.
+    """Pairs (item, function(item)) in order, while threads already work on the next `num_workers`.
 
-    Threads are enough, since Pillow releases Python's lock while it decodes.
+    Threads are enough for images, since Pillow releases Python's lock while it decodes and encodes.
     """
     if num_workers == 0:
-        yield from ((item, read(item)) for item in items)
+        yield from ((item, function(item)) for item in items)
         return
     pool = ThreadPoolExecutor(num_workers)
     pending: deque[tuple[Item, Future[Result]]] = deque()
     try:
         for item in items:
-            pending.append((item, pool.submit(read, item)))
+            pending.append((item, pool.submit(function, item)))
             if len(pending) > num_workers:
                 first, result = pending.popleft()
                 yield first, result.result()

@@ -6,9 +6,30 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from ccnet.images.opening import leads_to_folder, listing_error
 from ccnet.images.reading import IMAGE_SUFFIXES, image_files
+
+IdName = Literal["cityscapes", "ade20k", "voc"]
+PRODUCTS = ("color", "overlay", "confidence", "probabilities")
+
+
+@dataclass(frozen=True)
+class Products:
+    """What is written of an image besides its label map, and the values of the label map."""
+
+    color: bool = False
+    """NAME.color.png, the labels in the colors of the classes."""
+    overlay: bool = False
+    """NAME.overlay.png, these colors over the image."""
+    confidence: bool = False
+    """NAME.confidence.png, the probability of each pixel's label: 0 is 0, 255 is 1."""
+    probabilities: bool = False
+    """NAME.probabilities.npy, the probabilities of all classes (classes, H, W) in float16."""
+    ids: IdName | None = None
+    """The label map has the values of this data set (`ccnet.classes.LABEL_IDS`) instead of the
+    indices of the classes; that of voc is a PNG with a palette."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +47,21 @@ class Job:
     def overlay(self) -> Path:
         return self.labels.with_suffix(".overlay.png")
 
-    def targets(self, color: bool, overlays: bool) -> list[Path]:
+    @property
+    def confidence(self) -> Path:
+        return self.labels.with_suffix(".confidence.png")
+
+    @property
+    def probabilities(self) -> Path:
+        return self.labels.with_suffix(".probabilities.npy")
+
+    def targets(self, products: Products) -> list[Path]:
         """The files to write, the labels first."""
-        return [self.labels, *[self.color] * color, *[self.overlay] * overlays]
+        wanted = [name for name in PRODUCTS if getattr(products, name)]
+        return [self.labels, *(getattr(self, name) for name in wanted)]
+
+
+EVERYTHING = Products(color=True, overlay=True, confidence=True, probabilities=True)
 
 
 def find_jobs(inputs: Sequence[str | Path], output: Path) -> list[Job]:
@@ -119,7 +152,7 @@ def require_targets_of_their_own(jobs: Sequence[Job]) -> None:
     """Raises ValueError if two images would be written to the same file."""
     images_by_target = defaultdict(list)
     for job in jobs:
-        for target in (job.labels, job.color, job.overlay):
+        for target in job.targets(EVERYTHING):
             images_by_target[target].append(str(job.image))
     for target, images in images_by_target.items():
         if len(images) > 1:

@@ -12,13 +12,17 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ccnet.classes import IGNORE_INDEX, LABEL_IDS
 from ccnet.images.reading import open_picture
-from ccnet.labeling.jobs import Job
+from ccnet.labeling.jobs import IdName, Job
 from ccnet.labeling.polygons import Region, find_regions
 from ccnet.runtime.disk import write_text, write_whole
+from ccnet.runtime.files import open_regular
 
 PolygonFormat = Literal["coco", "geojson", "labelme"]
 COCO_FILE = "polygons.coco.json"
+MARK = '{"made_by": "ccnet predict", '
+"""How each file begins; readers of these formats pass over keys that they do not know."""
 SUFFIXES = {"geojson": ".geojson", "labelme": ".json"}
 
 
@@ -31,8 +35,14 @@ class PolygonOptions:
     """As for `find_regions`."""
     min_area: int = 16
     """As for `find_regions`."""
+    ids: IdName | None = None
+    """The data set whose values the label maps have, as in `Products`."""
 
     def regions(self, labels: np.ndarray) -> list[Region]:
+        if self.ids is not None:
+            indices = np.full(256, IGNORE_INDEX, np.uint8)
+            indices[list(LABEL_IDS[self.ids])] = range(len(LABEL_IDS[self.ids]))
+            labels = indices[labels]
         return find_regions(labels, tolerance=self.tolerance, min_area=self.min_area)
 
 
@@ -41,6 +51,8 @@ def write_polygons(
     output: Path,
     classes: Sequence[str],
     options: PolygonOptions,
+    *,
+    overwrite: bool = False,
     progress: Callable[[int, int], object] | None = None,
 ) -> list[Path]:
     """Write the regions of label maps that `ccnet predict` has written.
@@ -50,12 +62,21 @@ def write_polygons(
         output: folder of the label maps; COCO's file goes there, the others beside each label map.
         classes: names of the classes.
         options: format and simplification.
+        overwrite: also replace files that this function did not write.
         progress: called as `progress(done, total)` after each image.
 
     Returns:
         The files that were written.
+
+    Raises:
+        FileExistsError: another file would be replaced.
     """
     done = [job for job in jobs if job.labels.is_file()]
+    targets = [output / COCO_FILE]
+    if options.format != "coco":
+        targets = [job.labels.with_suffix(SUFFIXES[options.format]) for job in done]
+    for path in () if overwrite else targets:
+        require_own(path)
 
     def images() -> Iterator[tuple[Job, np.ndarray]]:
         for number, job in enumerate(done, start=1):
@@ -68,20 +89,31 @@ def write_polygons(
             (job.labels.relative_to(output).with_suffix(job.image.suffix).as_posix(), labels)
             for job, labels in images()
         )
-        path = output / COCO_FILE
-        write_whole(path, lambda file: _write_coco(file, named, classes, options))
-        return [path]
-    written = []
-    for job, labels in images():
+        write_whole(targets[0], lambda file: _write_coco(file, named, classes, options))
+        return targets
+    for path, (job, labels) in zip(targets, images(), strict=True):
         regions = options.regions(labels)
         content = (
             geojson(regions, classes)
             if options.format == "geojson"
             else labelme(regions, classes, job.image, labels.shape)
         )
-        written.append(job.labels.with_suffix(SUFFIXES[options.format]))
-        write_text(written[-1], json.dumps(content, ensure_ascii=False))
-    return written
+        write_text(path, MARK + json.dumps(content, ensure_ascii=False)[1:] + "\n")
+    return targets
+
+
+def require_own(path: Path) -> None:
+    """Raises FileExistsError if a path has a file that does not begin as those of this module."""
+    try:
+        with open_regular(path) as file:
+            start = file.read(len(MARK))
+    except FileNotFoundError:
+        return
+    if start != MARK.encode():
+        raise FileExistsError(
+            f"{path} was not written by ccnet predict; --overwrite replaces it, another --output "
+            "keeps it"
+        )
 
 
 def _write_coco(
@@ -93,7 +125,7 @@ def _write_coco(
     """Write the annotations of named label maps as they come; only one image's are in memory."""
     described = []
     with path.open("w", encoding="utf-8") as file:
-        file.write('{"annotations": [')
+        file.write(MARK + '"annotations": [')
         separator, number = "\n", 0
         for image_id, (name, labels) in enumerate(images, start=1):
             height, width = labels.shape

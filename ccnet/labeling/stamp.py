@@ -17,12 +17,13 @@ import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 from PIL import Image
 
+from ccnet.images.colors import Palette
 from ccnet.models.ccnet import CCNet
 from ccnet.runtime.files import open_regular
 
@@ -40,13 +41,14 @@ BLOCK = 1 << 20
 """Bytes that are read at once."""
 
 
-def fingerprint(model: CCNet, dtype: torch.dtype) -> str:
+def fingerprint(model: CCNet, dtype: torch.dtype, **options: Any) -> str:
     """SHA-256 of everything that labels depend on besides the image.
 
-    These are the configuration of the model, its weights and the dtype that it computes in. The
-    device is left out: label maps of one folder may be made on different machines.
+    These are the configuration of the model, its weights, the dtype that it computes in, and
+    options such as a protocol that is asked for. The device is left out: label maps of one folder
+    may be made on different machines.
     """
-    description = {"model": model.arguments, "options": {"dtype": str(dtype)}}
+    description = {"model": model.arguments, "options": {"dtype": str(dtype), **options}}
     digest = hashlib.sha256(json.dumps(description, sort_keys=True, default=str).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -88,8 +90,9 @@ class PictureFile:
 def inspect_picture(path: Path) -> PictureFile | None:
     """The file at a path; None if there is none.
 
-    An empty file, which a crash of the machine may leave of a new one, counts as none. What is no
-    regular file, links included, was not made by `ccnet predict`, and is not opened.
+    It is a PNG, or with the suffix .npy an array. An empty file, which a crash of the machine may
+    leave of a new one, counts as none. What is no regular file, links included, was not made by
+    `ccnet predict`, and is not opened.
 
     Raises:
         OSError: the file cannot be read, or its name is too long.
@@ -101,6 +104,8 @@ def inspect_picture(path: Path) -> PictureFile | None:
     if not stat.S_ISREG(mode):
         return PictureFile(path)
     with open_regular(path) as file:
+        if path.suffix == ".npy":
+            return _inspect_array(path, file)
         head = file.read(HEAD)
         text = _read_stamp(file) if head.startswith(START) else None
         if text is None:
@@ -111,6 +116,25 @@ def inspect_picture(path: Path) -> PictureFile | None:
         return PictureFile(path)
     size = struct.unpack_from(">II", head, len(START))
     return PictureFile(path, stamp, is_whole, size)
+
+
+def _inspect_array(path: Path, file: BinaryIO) -> PictureFile | None:
+    size = file.seek(0, io.SEEK_END)
+    if size == 0:
+        return None
+    start = max(0, size - MAX_STAMP)
+    file.seek(start)
+    end = file.read()
+    place = end.rfind(b"\n" + KEY)
+    if place < 0 or DIGEST.encode() not in end[place:]:
+        return PictureFile(path)
+    stamp, _, found = end[place + 1 + len(KEY) :].decode("latin-1").partition(DIGEST)
+    file.seek(0)
+    digest, left = hashlib.sha256(), start + place
+    while left > 0 and (block := file.read(min(left, BLOCK))):
+        digest.update(block)
+        left -= len(block)
+    return PictureFile(path, stamp, digest.hexdigest() == found)
 
 
 def _read_stamp(file: BinaryIO) -> str | None:
@@ -152,17 +176,32 @@ def _checksum(chunk: bytes) -> bytes:
     return zlib.crc32(chunk).to_bytes(4, "big")
 
 
-def encode_plain_png(array: np.ndarray) -> bytes:
-    """The PNG file of an array. Written by Pillow itself, a full disk would have no cause."""
+def encode_plain_png(array: np.ndarray, palette: Palette | None = None) -> bytes:
+    """The PNG file of an array, with a palette of its numbers if one is given.
+
+    Written by Pillow itself, a full disk would have no cause.
+    """
     buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, format="PNG")
+    picture = Image.fromarray(array)
+    if palette is not None:
+        picture.putpalette([value for color in palette for value in color])
+    picture.save(buffer, format="PNG")
     return buffer.getvalue()
 
 
-def encode_png(array: np.ndarray, stamp: str) -> bytes:
-    """The PNG file of an array, with a stamp."""
-    content = encode_plain_png(array)
+def encode_png(array: np.ndarray, stamp: str, palette: Palette | None = None) -> bytes:
+    """The PNG file of an array, with a stamp; see `encode_plain_png`."""
+    content = encode_plain_png(array, palette)
     text = f"{stamp}{DIGEST}{hashlib.sha256(content).hexdigest()}"
     chunk = b"tEXt" + KEY + text.encode("latin-1")
     length = (len(chunk) - 4).to_bytes(4, "big")
     return content[:HEAD] + length + chunk + _checksum(chunk) + content[HEAD:]
+
+
+def encode_array(array: np.ndarray, stamp: str) -> bytes:
+    """The .npy file of an array, with a stamp after the numbers, where readers do not look."""
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    content = buffer.getvalue()
+    text = f"{stamp}{DIGEST}{hashlib.sha256(content).hexdigest()}"
+    return content + b"\n" + KEY + text.encode("latin-1")

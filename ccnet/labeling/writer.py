@@ -10,14 +10,17 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
+from ccnet.classes import LABEL_IDS, PUBLISHED, VOC
 from ccnet.images.colors import colorize, overlay
 from ccnet.images.reading import read_image
-from ccnet.labeling.jobs import Job
+from ccnet.labeling.jobs import IdName, Job, Products
 from ccnet.labeling.manifest import Manifest
-from ccnet.labeling.stamp import encode_png, fingerprint, inspect_picture, stamp_of
+from ccnet.labeling.stamp import encode_array, encode_png, fingerprint, inspect_picture, stamp_of
 from ccnet.prediction.predictor import Predictor
 from ccnet.runtime.disk import LONGEST_NAME, write_whole
 from ccnet.runtime.files import DataError, shown
@@ -35,25 +38,43 @@ class LoadedImage:
     stamp: str
 
 
+@dataclass(frozen=True)
+class Predicted:
+    """What was computed for an image."""
+
+    image: LoadedImage
+    labels: np.ndarray
+    probabilities: torch.Tensor | None
+    """(classes, H, W); None if nothing that is written needs them."""
+    seconds: float
+
+
 @dataclass
 class PictureWriter:
     """Writes the pictures of one process, and its lines of the manifest.
 
     Raises:
-        ValueError: the model has no palette for pictures in color.
+        ValueError: the model has no palette for pictures in color, or not the classes whose ids are
+            asked for.
     """
 
     predictor: Predictor
     manifest: Manifest
-    color: bool
-    overlays: bool
+    products: Products
     maker: str = field(init=False)
-    """The fingerprint of the model."""
+    """The fingerprint of the model and of what else the files depend on."""
 
     def __post_init__(self) -> None:
-        if self.predictor.palette is None and (self.color or self.overlays):
+        predictor, ids = self.predictor, self.products.ids
+        if predictor.palette is None and (self.products.color or self.products.overlay):
             raise ValueError("the model has no palette to color labels with")
-        self.maker = fingerprint(self.predictor.model, self.predictor.dtype)
+        options: dict[str, Any] = {}
+        if predictor.is_protocol_given:
+            options["protocol"] = predictor.protocol.to_dict()
+        if ids is not None:
+            require_classes_of(ids, predictor.classes)
+            options["ids"] = ids
+        self.maker = fingerprint(predictor.model, predictor.dtype, **options)
 
     def keep_finished(
         self, jobs: Sequence[Job], stop: StopSignals | None
@@ -70,7 +91,7 @@ class PictureWriter:
         todo, foreign = [], []
         for job in jobs:
             raise_if_stopped(stop)
-            targets = job.targets(self.color, self.overlays)
+            targets = job.targets(self.products)
             try:
                 pictures = [inspect_picture(path) for path in targets]
             except OSError as error:
@@ -96,7 +117,7 @@ class PictureWriter:
         # the stamp first: if the file changes while it is read, the next call sees another stamp
         stamp = stamp_of(job.image, self.maker)
         try:
-            require_short_names(job, job.targets(self.color, self.overlays))
+            require_short_names(job, job.targets(self.products))
             pixels = read_image(job.image, self.predictor.model.in_channels)
         except Exception as error:
             return DataError(reason_of(job, error), path=job.image)
@@ -104,15 +125,32 @@ class PictureWriter:
             return DataError(f"{job.image}: no such file when it was to be read.", path=job.image)
         return LoadedImage(pixels, stamp)
 
-    def predict(self, job: Job, image: LoadedImage | DataError) -> str | None:
-        """Write the pictures of one image; the reason if that is not possible."""
+    def predict(self, job: Job, image: LoadedImage | DataError) -> Predicted | DataError:
+        """What an image's files are made of; the error if it cannot be predicted."""
         start = time.monotonic()
         try:
             if isinstance(image, DataError):
                 raise image
-            labels = self.predictor.predict(image.pixels)
-            contents = self.encode(job, image, labels)
-        except Exception as error:  # also of a decoder, or too little memory
+            (scores,) = self.predictor.score([image.pixels])
+            labels, probabilities = self.predictor.most_likely(scores), None
+            if self.products.confidence or self.products.probabilities:
+                probabilities = self.predictor.as_probabilities(scores)
+        except Exception as error:  # such as too little memory
+            return DataError(reason_of(job, error), path=job.image)
+        return Predicted(image, labels, probabilities, time.monotonic() - start)
+
+    def write(self, job: Job, predicted: Predicted | DataError) -> str | None:
+        """Write the files of one image; the reason if that is not possible.
+
+        Raises:
+            OSError: a file cannot be written for a reason that the next one would have too.
+        """
+        start = time.monotonic()
+        try:
+            if isinstance(predicted, DataError):
+                raise predicted
+            contents = self.encode(job, predicted)
+        except Exception as error:  # also of an encoder
             return self.skip(job, error)
         try:
             for path, content in contents.items():
@@ -121,11 +159,10 @@ class PictureWriter:
             if error.errno not in NAME_ERRORS:
                 raise
             return self.skip(job, error)
-        height, width = labels.shape
-        seconds = round(time.monotonic() - start, 3)
-        self.manifest.add(
-            job, "written", stamp=image.stamp, width=width, height=height, seconds=seconds
-        )
+        height, width = predicted.labels.shape
+        seconds = round(predicted.seconds + time.monotonic() - start, 3)
+        stamp = predicted.image.stamp
+        self.manifest.add(job, "written", stamp=stamp, width=width, height=height, seconds=seconds)
         return None
 
     def skip(self, job: Job, error: Exception) -> str:
@@ -133,15 +170,41 @@ class PictureWriter:
         self.manifest.add(job, "failed", reason=reason)
         return reason
 
-    def encode(self, job: Job, image: LoadedImage, labels: np.ndarray) -> dict[Path, bytes]:
+    def encode(self, job: Job, predicted: Predicted) -> dict[Path, bytes]:
         """The files of one image, the labels last."""
-        pictures, palette = {}, self.predictor.palette
-        if self.color and palette is not None:
-            pictures[job.color] = colorize(labels, palette)
-        if self.overlays and palette is not None:
-            pictures[job.overlay] = overlay(image.pixels, labels, palette)
-        pictures[job.labels] = labels
-        return {path: encode_png(picture, image.stamp) for path, picture in pictures.items()}
+        labels, palette, stamp = predicted.labels, self.predictor.palette, predicted.image.stamp
+        files = {}
+        if self.products.color and palette is not None:
+            files[job.color] = encode_png(colorize(labels, palette), stamp)
+        if self.products.overlay and palette is not None:
+            files[job.overlay] = encode_png(overlay(predicted.image.pixels, labels, palette), stamp)
+        if predicted.probabilities is not None:
+            if self.products.confidence:
+                confidence = (predicted.probabilities.amax(0) * 255).round().to(torch.uint8)
+                files[job.confidence] = encode_png(confidence.cpu().numpy(), stamp)
+            if self.products.probabilities:
+                numbers = predicted.probabilities.to(torch.float16).cpu().numpy()
+                files[job.probabilities] = encode_array(numbers, stamp)
+        files[job.labels] = encode_labels(labels, self.products.ids, stamp)
+        return files
+
+
+def encode_labels(labels: np.ndarray, ids: IdName | None, stamp: str) -> bytes:
+    """The label map as a PNG of class indices, or of the values that a data set has for them."""
+    if ids is None:
+        return encode_png(labels, stamp)
+    values = np.array(LABEL_IDS[ids], np.uint8)
+    return encode_png(values[labels], stamp, [*VOC.values()] if ids == "voc" else None)
+
+
+def require_classes_of(ids: IdName, classes: Sequence[str]) -> None:
+    """Raises ValueError unless a model has the classes of a data set, in its order."""
+    wanted = tuple(PUBLISHED[len(LABEL_IDS[ids])])
+    if tuple(classes) != wanted:
+        raise ValueError(
+            f"the ids of {ids} are for its {len(wanted)} classes, {wanted[0]} to {wanted[-1]}; the "
+            f"model has {len(classes)}, {shown(classes[0])} to {shown(classes[-1])}"
+        )
 
 
 def write_picture(path: Path, content: bytes) -> None:

@@ -203,7 +203,8 @@ class CCNet(
         """Scores for config.json and the model card; may be assigned, as training does.
 
         "miou", and where known "iou" (by the name of the class; None for a class that did not
-        occur), "pixel_accuracy" and "mean_accuracy", all from 0 to 1, "dataset", "split", "step".
+        occur), "pixel_accuracy" and "mean_accuracy", all from 0 to 1, "dataset", "split", "step",
+        and "protocol", how images were shown to the network (`ccnet.prediction.protocol`).
         """
         return self.arguments["metrics"]
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from ccnet.runtime.values import Between, build, checked, require_fields
 
-Weights = Literal["flat", "gaussian"]
+TileWeights = Literal["flat", "gaussian"]
 Average = Literal["logits", "probabilities"]
 
 
@@ -29,7 +29,7 @@ class Protocol:
     """Factors by which the image is resized."""
     mirror: bool = False
     """Also show the mirror image, left and right exchanged."""
-    weights: Weights = "flat"
+    weights: TileWeights = "flat"
     """Weights of a tile's pixels in the average: equal, or a Gaussian of an eighth of the tile,
     which favors its center."""
     average: Average = "logits"

@@ -111,7 +111,10 @@ class Run:
         require_finite(model, state.step)
         with evaluation_mode(model):
             predictor = Predictor(
-                model, device=str(self.fabric.device), precision=self.config.precision
+                model,
+                device=str(self.fabric.device),
+                precision=self.config.precision,
+                protocol=self.config.protocol,
             )
             scores = evaluate(
                 predictor,
@@ -122,6 +125,7 @@ class Run:
         is_best = scores.miou > state.best_miou
         state.best_miou = max(scores.miou, state.best_miou)
         measured = {"dataset": data.name, "split": data.val_split, "step": state.step}
+        measured["protocol"] = self.config.protocol.to_dict()
         model.metrics = {**measured, **scores.to_dict()}
         if rank() == 0:
             if is_best:

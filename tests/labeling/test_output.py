@@ -10,7 +10,7 @@ import pytest
 from ccnet.labeling.files import Outcome, predict_files
 from ccnet.labeling.jobs import find_jobs
 from ccnet.labeling.output import require_apart, require_folder
-from tests.labeling.test_files import pictures_below, predict, write_images
+from tests.labeling.test_files import COLOR, pictures_below, predict, write_images
 
 
 def link_to(target: str):
@@ -113,7 +113,7 @@ def test_a_second_call_finds_the_images_of_the_first(
     for _ in range(2):
         jobs = find_jobs(inputs, Path(output))
         require_apart(inputs, jobs, Path(output))
-        assert not predict_files(predictor, jobs, Path(output), color=True).failures
+        assert not predict_files(predictor, jobs, Path(output), products=COLOR).failures
         found.append(jobs)
     assert found[0] == found[1]
 

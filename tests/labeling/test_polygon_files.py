@@ -1,12 +1,14 @@
 """COCO, GeoJSON and LabelMe files: drawn again by other code, they give the label maps back."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from matplotlib.path import Path as Outline
 from PIL import Image
 
+from ccnet.classes import LABEL_IDS
 from ccnet.labeling.jobs import Job
 from ccnet.labeling.polygon_files import COCO_FILE, PolygonOptions, joined, write_polygons
 from ccnet.labeling.polygons import find_regions
@@ -44,7 +46,7 @@ def exact(format):
 def test_coco(jobs, tmp_path):
     seen = []
     (path,) = write_polygons(
-        jobs, tmp_path / "out", CLASSES, exact("coco"), lambda *counts: seen.append(counts)
+        jobs, tmp_path / "out", CLASSES, exact("coco"), progress=lambda *c: seen.append(c)
     )
     assert path == tmp_path / "out" / COCO_FILE
     assert seen == [(1, 2), (2, 2)]
@@ -116,3 +118,25 @@ def test_small_regions_and_corners_can_be_left_out(jobs, tmp_path):
         (path,) = write_polygons(jobs, tmp_path / "out", CLASSES, chosen)
         counts.append(len(json.loads(path.read_text())["annotations"]))
     assert 0 < counts[1] < counts[0]
+
+
+@pytest.mark.parametrize(("format", "name"), [("coco", COCO_FILE), ("labelme", "a.json")])
+def test_a_file_of_somebody_else_stays(jobs, tmp_path, format, name):
+    foreign = tmp_path / "out" / name
+    foreign.write_text('{"shapes": "mine"}')
+    with pytest.raises(FileExistsError, match=f"{name} was not written by ccnet predict"):
+        write_polygons(jobs, tmp_path / "out", CLASSES, exact(format))
+    assert foreign.read_text() == '{"shapes": "mine"}'
+    for overwrite in (True, False):  # the second time it is ours
+        write_polygons(jobs, tmp_path / "out", CLASSES, exact(format), overwrite=overwrite)
+    assert "mine" not in foreign.read_text()
+
+
+def test_label_maps_with_the_ids_of_a_data_set_give_the_same_polygons(jobs, tmp_path):
+    options = exact("geojson")
+    expected = [path.read_text() for path in write_polygons(jobs, tmp_path, CLASSES, options)]
+    values = np.array([*LABEL_IDS["ade20k"], *[255] * 106], np.uint8)
+    for job in jobs[:2]:
+        Image.fromarray(values[np.asarray(Image.open(job.labels))]).save(job.labels)
+    options = replace(options, ids="ade20k")
+    assert [p.read_text() for p in write_polygons(jobs, tmp_path, CLASSES, options)] == expected
