@@ -57,8 +57,8 @@ class CCNet(
     Args:
         num_classes: number of classes, 2 to 255.
         backbone: a name in `ccnet.backbones.BACKBONES`, or timm/NAME for a network of timm.
-        recurrence: R, the number of passes of criss-cross attention.
-        channels: number of channels on which the attention works.
+        recurrence: R, the number of passes of criss-cross attention, 0 to 16.
+        channels: number of channels on which the attention works, up to 4096.
         reduction: the attention's query and key have channels // reduction channels.
         shared: whether all passes share one set of weights, as in the paper.
         kernel_size: size of the head's convolutions, 3 as in the published networks, or 1.
@@ -70,11 +70,12 @@ class CCNet(
             authors' network.
         align_corners: how logits are upsampled to the size of the image; see
             `torch.nn.functional.interpolate`.
-        in_channels: number of channels of the image; 3 are red, green and blue.
+        in_channels: number of channels of the image, up to 1024; 3 are red, green and blue.
         pretrained: weights for the backbone: "imagenet", or a file or its URL. Not stored with the
             model.
-        mean, std: mean and standard deviation of each channel of the image, for values of 0 to 255.
-            None: those with which the backbone's weights were trained, repeated as needed.
+        mean, std: mean and standard deviation of each channel of the image, for values of 0 to 255;
+            at most 10⁶, and std at least 10⁻⁶. None: those with which the backbone's weights were
+            trained, repeated as needed.
         classes: one name per class; None numbers them.
         palette: one RGB color per class.
         metrics: scores for the model card, as `metrics` below.

@@ -26,7 +26,7 @@ from ccnet.models.published_names import (
     STRANGERS,
     Family,
 )
-from ccnet.weights import BGR_MEAN, DEEP_STEM, read_weights
+from ccnet.weights import BGR_MEAN, DEEP_STEM, named, read_weights
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def _recognize(path: Path, tensors: Mapping[str, Tensor]) -> Family:
     for start, what in STRANGERS.items():
         if any(key.startswith(start) for key in tensors):
             raise ValueError(f"{path} is no published CCNet; it looks like {what}")
-    keys = ", ".join(f"{key:.80}" for key in list(tensors)[:3])
+    keys = ", ".join(named(key) for key in list(tensors)[:3])
     raise ValueError(
         f"{path} is no published CCNet, which has {' or '.join(MARKS.values())}; it begins {keys}"
     )
@@ -152,7 +152,7 @@ def _convert(
     names = {key: _rename(key, prefixes) for key in tensors}
     if unknown := [key for key, name in names.items() if name is None]:
         more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-        names = ", ".join(f"{key:.80}" for key in unknown[:5])
+        names = ", ".join(named(key) for key in unknown[:5])
         raise ValueError(f"keys of unknown use in a CCNet: {names}{more}")
     changes, state = [], {}
     for source_key, key in names.items():
@@ -161,7 +161,7 @@ def _convert(
             changes.append(KeyChange(source_key, "", "left out: no pass with recurrence=0"))
             continue
         if key in state:
-            raise ValueError(f"two keys are {key}, of which one is {source_key:.80}")
+            raise ValueError(f"two keys are {key}, of which one is {named(source_key)}")
         value, change = _adapt(family, key, source_key, tensors)
         state[key] = value
         changes.append(KeyChange(source_key, key, change))

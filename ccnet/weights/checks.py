@@ -31,6 +31,12 @@ SIGNATURES = {
 }
 
 
+def named(key: str, length: int = 80) -> str:
+    """A key of a file as it is quoted in a message: in one line, and not longer than `length`."""
+    text = key if key.isprintable() else repr(key)
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
 def require_readable(file: BinaryIO, path: Path) -> None:
     """Raise DataError for what the first bytes show to be no weight file, in words."""
     head = file.read(512)
@@ -72,7 +78,7 @@ def require_sound(tensors: Mapping[str, Tensor], path: Path) -> None:
     some 15 ms.
     """
     problems = [
-        f"{key:.80} {problem}"
+        f"{named(key)} {problem}"
         for key, value in tensors.items()
         if (problem := _unsound(key, value))
     ]

@@ -6,7 +6,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from ccnet.weights.checks import FLOATS
+from ccnet.weights.checks import FLOATS, named
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -21,23 +21,24 @@ def differences(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> st
     common = [(key, value, wanted[key]) for key, value in given.items() if key in wanted]
     problems = {
         "missing": [
-            key for key in wanted if key not in given and not key.endswith("num_batches_tracked")
+            named(key)
+            for key in wanted
+            if key not in given and not key.endswith("num_batches_tracked")
         ],
-        "unexpected": [key for key in given if key not in wanted],
+        "unexpected": [named(key) for key in given if key not in wanted],
         "of another shape": [
-            f"{key} {tuple(value.shape)} for {tuple(target.shape)}"
+            f"{named(key)} {tuple(value.shape)} for {tuple(target.shape)}"
             for key, value, target in common
             if value.shape != target.shape
         ],
         "of another type": [
-            f"{key} {value.dtype} for {target.dtype}".replace("torch.", "")
+            f"{named(key)} {value.dtype} for {target.dtype}".replace("torch.", "")
             for key, value, target in common
             if not _converts(value.dtype, target.dtype)
         ],
     }
     return "; ".join(
-        f"{len(keys)} {kind} ({', '.join(f'{key:.120}' for key in keys[:3])}"
-        f"{', ...' if len(keys) > 3 else ''})"
+        f"{len(keys)} {kind} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
         for kind, keys in problems.items()
         if keys
     )

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.serialization import MAGIC_NUMBER
 
 from ccnet.runtime.files import shown
+from ccnet.weights.checks import named
 
 MAX_OPCODES = 500_000
 """Instructions of a pickle; one of 700 tensors has 23,000."""
@@ -283,7 +284,7 @@ def _placeholder(module: str, name: str) -> type:
         is_network = module[:9] == "torch.nn."
         hint = "; is it a whole network? Save its state_dict()" if is_network else ""
         raise RefusedError(
-            f"it asks for {module[:80]}.{name[:80]}, which weights have no need of; "
+            f"it asks for {named(module)}.{named(name)}, which weights have no need of; "
             f"nothing of it was run{hint}"
         )
     return type(name, (Placeholder,), {"__module__": module, "is_foreign": not is_at_hand})

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ccnet.runtime.files import DataError, cause_of, open_regular, shown
 from ccnet.weights.archives import read_pickled
-from ccnet.weights.checks import require_readable, require_sound
+from ccnet.weights.checks import named, require_readable, require_sound
 from ccnet.weights.pickles import Placeholder, RefusedError
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
@@ -69,7 +69,7 @@ def read_weights(path: str | Path) -> Weights:
     if not isinstance(state, dict):
         raise ValueError(f"{path} holds a {type(state).__name__}, other than a state dict")
     strangers = [
-        f"{key if isinstance(key, str) else shown(key):.80}{_kind(value)}"
+        f"{named(key) if isinstance(key, str) else shown(key)}{_kind(value)}"
         for key, value in state.items()
         if not isinstance(value, Tensor) or not isinstance(key, str)
     ]
@@ -85,7 +85,7 @@ def read_weights(path: str | Path) -> Weights:
             continue
         if name in tensors:
             raise ValueError(
-                f"{path} has two tensors for {name:.80}: {keys[name]:.80} and {key:.80}"
+                f"{path} has two tensors for {named(name)}: {named(keys[name])} and {named(key)}"
             )
         tensors[name], keys[name] = value.detach(), key
     require_sound(tensors, path)
@@ -106,7 +106,7 @@ def _read(path: Path) -> Any:
     except RefusedError as error:
         raise ValueError(f"{path} cannot be read as weights: {error}") from error
     except Exception as error:  # a broken file can raise anything
-        reason = f"{type(error).__name__}: {' '.join(str(error).split()):.150}"
+        reason = f"{type(error).__name__}: {named(' '.join(str(error).split()), 150)}"
         raise ValueError(
             f"{path} cannot be read as weights: cut off, damaged or of another kind ({reason})"
         ) from error

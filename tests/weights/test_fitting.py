@@ -48,6 +48,11 @@ def test_differences_are_summed_up_in_one_short_line():
     assert len(text) < 1000
 
 
+def test_a_key_of_a_file_is_quoted_in_one_line():
+    text = differences({"a\nb\x1b[31m": torch.ones(1)}, {})
+    assert text == r"1 unexpected ('a\nb\x1b[31m')"
+
+
 def test_a_counter_is_a_number_of_any_real_type():
     network = nn.BatchNorm1d(2)
     for dtype in (torch.int32, torch.float32):
