@@ -158,7 +158,7 @@ def test_a_folder_that_was_renamed_when_the_process_was_killed_comes_back(tmp_pa
 def test_what_lies_below_no_folder_is_refused_before_work_begins(tmp_path, name):
     (tmp_path / "file").write_text("mine")
     (tmp_path / "loop").symlink_to("loop")
-    with pytest.raises(NotADirectoryError, match="cannot be written, since .* is no folder"):
+    with pytest.raises(NotADirectoryError, match=r"cannot be written, since .* is no folder"):
         require_replaceable(tmp_path / name)
     require_replaceable(tmp_path / "new" / "report.json")
     require_replaceable(Path("report.json"))
