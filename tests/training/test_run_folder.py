@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from ccnet.config import TrainConfig
+from ccnet.config import DataConfig, TrainConfig, read_config
 from ccnet.models.ccnet import CCNet
 from ccnet.runtime.files import DataError
 from ccnet.training.progress import TrainingProgress
@@ -31,6 +31,12 @@ def test_a_new_run_wants_an_empty_folder(tmp_path):
     folder.save({"step": 0})
     with pytest.raises(FileExistsError, match="--resume"):
         folder.require_empty()
+
+
+def test_a_name_that_is_not_utf_8_comes_back_from_the_configuration(tmp_path):
+    config = TrainConfig(data=DataConfig(root=os.fsdecode(b"caf\xe9")))
+    RunFolder(tmp_path).create(config)
+    assert read_config(tmp_path / "config.yaml") == config
 
 
 def test_the_lock_s_file_is_no_content(tmp_path):
