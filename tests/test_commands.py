@@ -3,6 +3,8 @@
 import csv
 import json
 import os
+import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,7 @@ from ccnet.datasets import Scenes
 from ccnet.labeling.manifest import read_manifests
 from ccnet.models.published_names import PREFIXES
 from ccnet.weights import pickles
-from tests.commands import run_python, status
+from tests.commands import run_python, start, status
 from tests.conftest import new_tiny_model
 from tests.images.test_tiff import write_tiff
 
@@ -143,6 +145,67 @@ def test_check_data_says_by_its_status_whether_data_are_fit(folder, tmp_path, ca
     assert "9" in capsys.readouterr().out
     assert status("check-data", broken) == 2
     assert "no split 'val'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["folder", "FIFO", "below a file"])
+def test_an_output_that_cannot_be_written_is_said_before_the_work(
+    folder, tmp_path, capsys, monkeypatch, kind
+):
+    output = tmp_path / "report.json"
+    if kind == "folder":
+        output.mkdir()
+    elif kind == "FIFO":
+        os.mkfifo(output)
+    else:
+        output.write_text("mine")
+        output = output / "report.json"
+    monkeypatch.setattr("ccnet.datasets.check.check_dataset", None)
+    assert status("check-data", folder, "--output", output) == 2
+    line = capsys.readouterr().err
+    assert line.startswith(f"ccnet check-data: {output} ")
+    assert line.count("\n") == 1
+
+
+SECONDS = ("--data.num-images=2", "--num-workers=0", "--device=cpu", "--model.backbone=tiny")
+SECONDS += ("--model.channels=8", "--model.kernel-size=1", "--batch-size=2", "--steps=10000")
+
+
+@pytest.mark.slow
+def test_a_second_process_on_a_run_is_told_that_it_is_in_use(tmp_path, capsys):
+    run = tmp_path / "run"
+    flags = [f"--run={run}", *SECONDS, "--validate-every=10000", "--log-every=1"]
+    first = start("train", *flags)
+    try:
+        while not list(run.glob("checkpoints/*.pt")):
+            assert first.poll() is None, first.communicate()[0]
+            time.sleep(0.2)
+        before = (run / "log.csv").read_text()
+        assert status("train", "--resume", run) == 2
+        assert capsys.readouterr().err.startswith(f"ccnet train: {run} is in use: the process ")
+        assert (run / "log.csv").read_text().startswith(before)
+    finally:
+        first.send_signal(signal.SIGTERM)
+        output, _ = first.communicate(timeout=120)
+    assert first.returncode == 130, output
+    steps = [row.split(",")[0] for row in (run / "log.csv").read_text().splitlines()[1:]]
+    assert steps == [str(step) for step in range(1, len(steps) + 1)]
+    second = start("train", "--resume", str(run))
+    time.sleep(2)
+    second.kill()  # the lock is released by any death
+    second.communicate()
+    assert status("train", "--resume", run, "--optimizer.lr=0.5") == 2
+    assert "optimizer cannot be given with it" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_rate_that_ruins_the_network_is_never_a_success(tmp_path, capsys, steps):
+    flags = [*SECONDS, f"--steps={steps}", "--optimizer.lr=1e30", "--optimizer.head-lr-factor=1000"]
+    for policy in ("stop", "skip"):
+        run = tmp_path / policy
+        assert status("train", f"--run={run}", *flags, f"--non-finite={policy}") == 2
+        assert "finite" in (error := capsys.readouterr().err) or "the loss is" in error
+        assert not (run / "last").exists()
 
 
 @pytest.fixture(scope="module")

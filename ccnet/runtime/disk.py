@@ -56,7 +56,9 @@ def write_whole(path: Path, write: Callable[[Path], object], *, flush_to_disk: b
 
 
 def write_text(path: Path, text: str) -> None:
-    write_whole(path, lambda file: file.write_text(text, encoding="utf-8"))
+    # bytes of a name that are not UTF-8 are written as \udcff, which JSON and YAML read back
+    data = text.encode("utf-8", errors="backslashreplace")
+    write_whole(path, lambda file: file.write_bytes(data))
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

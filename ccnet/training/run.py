@@ -37,7 +37,7 @@ from ccnet.training.assembly import (
     to_training_mode,
 )
 from ccnet.training.checkpoint import naming, require_checkpoint, what_is_computed
-from ccnet.training.failures import require_finite
+from ccnet.training.failures import require_finite, requiring_finite_output
 from ccnet.training.progress import NoProgress, TrainingProgress
 from ccnet.training.run_folder import RunFolder
 from ccnet.training.samples import AugmentedDataset, Callback, TrainingBatches, new_loader
@@ -109,7 +109,7 @@ class Run:
             model.load_state_dict(gather_full_state(self.model.state_dict()))
         broadcast_buffers(model)
         require_finite(model, state.step)
-        with evaluation_mode(model):
+        with evaluation_mode(model), requiring_finite_output(model, state.step):
             predictor = Predictor(
                 model,
                 device=str(self.fabric.device),

@@ -32,8 +32,9 @@ class Saves:
         """All files that are named as saves, the newest first."""
         if not self.folder.is_dir():
             return []
-        paths = [path for path in self.folder.iterdir() if NAME.fullmatch(path.name)]
-        return sorted(paths, key=lambda p: (step_of(p), p.stat().st_mtime_ns), reverse=True)
+        named = [path for path in self.folder.iterdir() if NAME.fullmatch(path.name)]
+        paths = [path for path in named if path.is_symlink() or not path.is_dir()]
+        return sorted(paths, key=lambda p: (step_of(p), p.lstat().st_mtime_ns), reverse=True)
 
     def any(self) -> bool:
         """Whether a file is named as a save; any process may ask, also while one writes."""

@@ -17,6 +17,7 @@ from ccnet.runtime.disk import (
     write_json,
     write_whole,
 )
+from ccnet.runtime.files import read_json
 
 
 def test_failed_writing_leaves_the_old_file_and_no_other(tmp_path):
@@ -162,3 +163,9 @@ def test_what_lies_below_no_folder_is_refused_before_work_begins(tmp_path, name)
         require_replaceable(tmp_path / name)
     require_replaceable(tmp_path / "new" / "report.json")
     require_replaceable(Path("report.json"))
+
+
+def test_names_that_are_not_utf_8_come_back(tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    write_json(tmp_path / "a.json", {"command": [name]})
+    assert read_json(tmp_path / "a.json") == {"command": [name]}
