@@ -22,7 +22,7 @@ from tests.fuzz.runner import make, run_all, schedule
 from tests.fuzz.template import build
 from tests.fuzz.verdict import BAD, VERDICTS, judge
 
-LIMITS = Limits(cpu_seconds=0.5, idle_seconds=3, memory=200 * MIB)
+LIMITS = Limits(cpu_seconds=3, idle_seconds=3, memory=200 * MIB)
 
 
 @pytest.mark.slow
