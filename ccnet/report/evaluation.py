@@ -35,7 +35,7 @@ class Evaluation:
     """Observes the evaluation of a model; `write_report` makes a page of it.
 
     Give it to `evaluate` as its observer. Of each image there remain the counts of its confusion
-    matrix and its suspected label errors, some hundred bytes; pictures are kept of a bounded number
+    matrix and its suspected label errors, a few kilobytes; pictures are kept of a bounded number
     of images. Of several processes each observes its share; `gathered` merges them.
 
     Args:

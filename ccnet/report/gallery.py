@@ -102,11 +102,13 @@ class Gallery:
     def __init__(self, limit: int, seed: int = 0) -> None:
         self.limit = limit
         self.seed = seed
+        self.num_seen = 0
         self.keys: dict[int, float] = {}
         self.pictures: dict[int, Picture] = {}
 
     def add(self, index: int, iou: float | None, make: Callable[[], Picture]) -> None:
         """Keep an image if it is one of those chosen so far; only then is its picture made."""
+        self.num_seen += 1
         self.keys[index] = math.inf if iou is None else iou
         self.keep_chosen()
         if index in self.keys:
@@ -114,30 +116,30 @@ class Gallery:
 
     def merge(self, other: Self) -> None:
         """Take the images of another process."""
+        self.num_seen += other.num_seen
         self.keys |= other.keys
         self.pictures |= other.pictures
         self.keep_chosen()
 
     def keep_chosen(self) -> None:
-        if len(self.keys) <= self.limit:
+        if self.num_seen <= self.limit:
             return
         worst, best = self.limit // 2, self.limit // 4
-        chosen = {
-            *self.from_worst()[:worst],
-            *self.from_worst()[len(self.keys) - best :],
-            *self.at_random()[: self.limit - worst - best],
-        }
+        random = self.limit - worst - best
+        chosen = {*self.worst()[:worst], *self.best()[:best], *self.at_random()[:random]}
         self.keys = {index: key for index, key in self.keys.items() if index in chosen}
         self.pictures = {i: picture for i, picture in self.pictures.items() if i in chosen}
 
     def ranked(self) -> list[int]:
         """The images of which pictures are kept, the most important first: worst, random, best."""
-        worst, random = self.from_worst(), self.at_random()
-        turns = zip(worst, random, reversed(worst), strict=True)
+        turns = zip(self.worst(), self.at_random(), self.best(), strict=True)
         return list(dict.fromkeys(index for turn in turns for index in turn))
 
-    def from_worst(self) -> list[int]:
+    def worst(self) -> list[int]:
         return sorted(self.keys, key=lambda index: (self.keys[index], index))
+
+    def best(self) -> list[int]:
+        return sorted(self.keys, key=lambda index: (-self.keys[index], index))
 
     def at_random(self) -> list[int]:
         """The images in an order that depends on nothing but their numbers and the seed."""

@@ -71,9 +71,8 @@ def write_page(
     file: TextIO, evaluation: Evaluation, title: str, facts: Mapping[str, str], max_bytes: int
 ) -> None:
     """Fill the template, picture by picture."""
-    web = files("ccnet.report") / "web"
-    style = (web / "page.css").read_text(encoding="utf-8")
-    program = "\n".join((web / name).read_text(encoding="utf-8") for name in PROGRAM)
+    style = part_of_page("page.css")
+    program = "\n".join(map(part_of_page, PROGRAM))
     fields = {
         "title": html.escape(title),
         "policy": f"default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "
@@ -81,14 +80,17 @@ def write_page(
         "style": style,
         "program": program,
     }
-    template = (web / "page.html").read_text(encoding="utf-8")
-    for place, part in enumerate(re.split(r"\{\{(\w+)\}\}", template)):
+    for place, part in enumerate(re.split(r"\{\{(\w+)\}\}", part_of_page("page.html"))):
         if place % 2 == 0:
             file.write(part)
         elif part == "data":
             file.writelines(data_blocks(evaluation, title, facts, max_bytes))
         else:
             file.write(fields[part])
+
+
+def part_of_page(name: str) -> str:
+    return (files("ccnet.report") / name).read_text(encoding="utf-8")
 
 
 def data_blocks(

@@ -6,6 +6,8 @@ const HATCH = [[120, 120, 120], [225, 225, 225]];
 const WRONG = [213, 94, 0];
 const OTHER_WRONG = [86, 180, 233];
 const LAYERS = { image: "Image", truth: "Truth", prediction: "Prediction", difference: "Difference" };
+/* Viewers of suspected label errors always show these two. */
+const OF_ERRORS = { left: "truth", right: "prediction", strength: 0.45, pair: null };
 
 const content = JSON.parse(document.getElementById("content").textContent);
 const numClasses = content.classes.length;
@@ -28,12 +30,17 @@ function make(tag, attributes = {}, ...children) {
   return element;
 }
 
+/* A name without characters that are not seen, such as those that turn the order of letters. */
+function visible(name) {
+  return name.replace(/[\p{Cc}\p{Cf}\p{Cs}]/gu, "\ufffd");
+}
+
 function named(name, tag = "span") {
-  return make(tag, { class: "name" }, name);
+  return make(tag, { class: "name" }, visible(name));
 }
 
 function className(index) {
-  return index === IGNORED ? "ignored" : content.classes[index].name;
+  return index === IGNORED ? "ignored" : visible(content.classes[index].name);
 }
 
 async function unpack(text, width) {
@@ -63,7 +70,7 @@ async function read(name) {
 }
 
 /* Paint a layer: the image, and over it class colors or errors. */
-function paint(canvas, picture, layer) {
+function paint(canvas, picture, layer, shown) {
   const { width, height, image, label, prediction } = picture;
   canvas.width = width;
   canvas.height = height;
@@ -74,8 +81,8 @@ function paint(canvas, picture, layer) {
   if (layer === "image") return;
   const colors = new ImageData(width, height);
   for (let i = 0; i < label.length; i++) {
-    const [color, opacity] = layer === "difference" ? errorColor(label[i], prediction[i])
-      : classColor(layer === "truth" ? label[i] : prediction[i]);
+    const [color, opacity] = layer === "difference" ? errorColor(label[i], prediction[i], shown.pair)
+      : classColor(layer === "truth" ? label[i] : prediction[i], shown.strength);
     if (opacity === 0) continue;
     const hatched = color === null;
     const [red, green, blue] = hatched ? HATCH[((i % width) + Math.floor(i / width)) % 8 < 4 ? 0 : 1]
@@ -87,19 +94,19 @@ function paint(canvas, picture, layer) {
   context.drawImage(over, 0, 0);
 }
 
-function classColor(index) {
-  return index === IGNORED ? [null, view.strength * 0.75] : [content.classes[index].color, view.strength];
+function classColor(index, strength) {
+  return index === IGNORED ? [null, strength * 0.75] : [content.classes[index].color, strength];
 }
 
-function errorColor(label, prediction) {
+function errorColor(label, prediction, pair) {
   if (label === IGNORED) return [null, 0.3];
-  if (view.pair === null) return [WRONG, label === prediction ? 0 : 0.85];
-  if (label === view.pair.label && prediction === view.pair.prediction) return [WRONG, 0.9];
+  if (pair === null) return [WRONG, label === prediction ? 0 : 0.85];
+  if (label === pair.label && prediction === pair.prediction) return [WRONG, 0.9];
   return [OTHER_WRONG, label === prediction ? 0 : 0.45];
 }
 
 /* Two layers of a picture behind a slider, painted when it comes into view. */
-function newViewer(name, title, size, box = null) {
+function newViewer(name, title, size, shown = view, box = null) {
   const back = make("canvas", { "aria-hidden": "true" });
   const front = make("canvas", { class: "front", "aria-hidden": "true" });
   const slider = make("input", { type: "range", min: 0, max: 100, value: 50, step: 1 });
@@ -118,20 +125,20 @@ function newViewer(name, title, size, box = null) {
   let picture = null;
   const split = () => {
     root.style.setProperty("--split", `${slider.value}%`);
-    slider.setAttribute("aria-valuetext", `${slider.value} % ${LAYERS[view.left]}`);
+    slider.setAttribute("aria-valuetext", `${slider.value} % ${LAYERS[shown.left]}`);
   };
   const viewer = {
     root,
     repaint() {
-      left.textContent = LAYERS[view.left];
-      right.textContent = LAYERS[view.right];
+      left.textContent = LAYERS[shown.left];
+      right.textContent = LAYERS[shown.right];
       slider.setAttribute("aria-label",
-        `${title}: ${LAYERS[view.left]} to the left, ${LAYERS[view.right]} to the right`);
+        `${title}: ${LAYERS[shown.left]} to the left, ${LAYERS[shown.right]} to the right`);
       split();
       if (picture === null) return;
-      paint(front, picture, view.left);
-      paint(back, picture, view.right);
-      root.dataset.painted = `${view.left} ${view.right}`;
+      paint(front, picture, shown.left, shown);
+      paint(back, picture, shown.right, shown);
+      root.dataset.painted = `${shown.left} ${shown.right}`;
     },
     async show() {
       try {

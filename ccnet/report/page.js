@@ -24,7 +24,7 @@ function numbers() {
     [percent(content.boundary_miou, 2), "%", "boundary mIoU"],
     [percent(content.pixel_accuracy, 2), "%", "pixel accuracy"],
     [percent(content.mean_accuracy, 2), "%", "mean accuracy"],
-    [percent(content.mean_image_iou, 2), "%", "mean IoU of an image"],
+    [percent(content.mean_image_iou, 2), "%", "mean image IoU"],
     [percent(content.calibration_error, 2), "%", "calibration error"],
     [count(content.images), "", content.images === 1 ? "image" : "images"],
   ];
@@ -65,7 +65,7 @@ function classTable(column = null, descending = false) {
   byId("class-table").replaceChildren(
     make("thead", {}, make("tr", {}, ...head)),
     make("tbody", {}, ...rows.map((row) => make("tr", {},
-      make("th", { scope: "row" }, swatch(row.index), named(row.name)),
+      make("th", { scope: "row" }, make("span", { class: "class" }, swatch(row.index), named(row.name))),
       row.iou === null ? make("td", {}, "never seen") : make("td", {}, percent(row.iou, 2), meter(row)),
       make("td", {}, percent(row.boundary_iou, 2)), make("td", {}, percent(row.accuracy, 2)),
       make("td", {}, percent(row.precision, 2)), make("td", {}, count(row.labeled_pixels)),
@@ -89,8 +89,8 @@ function meter(row) {
 function matrix() {
   const table = byId("matrix");
   table.classList.toggle("dense", numClasses > 24);
-  table.append(make("thead", {}, make("tr", { role: "row" }, make("td"),
-    ...content.classes.map((row) => make("th", { scope: "col", title: row.name }, named(row.name))))));
+  table.append(make("thead", {}, make("tr", { role: "row" }, make("th"),
+    ...content.classes.map((row) => make("th", { scope: "col", title: visible(row.name) }, named(row.name))))));
   const body = make("tbody");
   content.confusion.forEach((counts, label) => {
     const labeled = counts.reduce((sum, pixels) => sum + pixels, 0);
@@ -263,7 +263,7 @@ function fillGrid() {
 }
 
 function card(image, place) {
-  const viewer = newViewer(`image-${image.index}`, image.name, [image.width, image.height]);
+  const viewer = newViewer(`image-${image.index}`, visible(image.name), [image.width, image.height]);
   return make("article", { class: "card" }, viewer.root,
     make("h3", {}, make("button", { type: "button", class: "link", "aria-haspopup": "dialog", onclick: () => open(place) },
       named(image.name))),
@@ -277,7 +277,7 @@ function open(place) {
   const image = state.order[place];
   byId("large-title").replaceChildren(named(image.name));
   byId("large-picture").replaceChildren(
-    newViewer(`image-${image.index}`, image.name, [image.width, image.height]).root);
+    newViewer(`image-${image.index}`, visible(image.name), [image.width, image.height]).root);
   const pairs = image.cells.map((key, i) => ({
     label: Math.floor(key / numClasses), prediction: key % numClasses, pixels: image.pixels[i],
   })).filter(({ label, prediction }) => label !== prediction).sort((a, b) => b.pixels - a.pixels);
@@ -289,7 +289,8 @@ function open(place) {
       make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "labeled → predicted"),
         make("th", { scope: "col" }, "pixels"), make("th", { scope: "col" }, "%"))),
       make("tbody", {}, ...pairs.slice(0, 8).map(({ label, prediction, pixels }) => make("tr", {},
-        make("td", {}, swatch(label), named(className(label)), " → ", swatch(prediction), named(className(prediction))),
+        make("td", {}, make("span", { class: "class" }, swatch(label), named(className(label)), " →"), " ",
+          make("span", { class: "class" }, swatch(prediction), named(className(prediction)))),
         make("td", {}, count(pixels)), make("td", {}, percent(pixels / image.labeled_pixels, 1)))))));
   byId("previous").disabled = place === 0;
   byId("next").disabled = place === state.order.length - 1;
@@ -317,7 +318,7 @@ function fillErrors() {
 
 function errorCard(error) {
   const [x, y, width, height] = error.box;
-  const picture = error.size ? newViewer(`crop-${error.rank}`, `Suspected error ${error.rank}`, error.size, error.place).root
+  const picture = error.size ? newViewer(`crop-${error.rank}`, `Suspected error ${error.rank}`, error.size, OF_ERRORS, error.place).root
     : make("p", {}, "No picture of it was kept.");
   return make("article", { class: "card" }, picture,
     make("h3", {}, `${error.rank}. labeled `, swatch(error.label), named(className(error.label), "b"), ", the model sees ",
@@ -353,10 +354,14 @@ function start() {
   byId("close").addEventListener("click", () => byId("large").close());
   byId("previous").addEventListener("click", () => open(state.opened - 1));
   byId("next").addEventListener("click", () => open(state.opened + 1));
-  byId("legend").append(...[...content.classes.keys(), IGNORED].map((index) => make("li", {}, swatch(index), named(className(index)))));
+  const wrong = make("span", { class: "swatch", "aria-hidden": "true" });
+  wrong.style.background = `rgb(${WRONG.join(",")})`;
+  byId("legend").append(
+    ...[...content.classes.keys(), IGNORED].map((index) => make("li", {}, swatch(index), named(className(index)))),
+    make("li", {}, wrong, "wrong, in Difference"));
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const isDark = () => (document.documentElement.dataset.theme ?? (dark.matches ? "dark" : "light")) === "dark";
-  const mark = () => byId("theme").setAttribute("aria-pressed", isDark());
+  const mark = () => { byId("theme").textContent = isDark() ? "Light theme" : "Dark theme"; };
   byId("theme").addEventListener("click", () => {
     document.documentElement.dataset.theme = isDark() ? "light" : "dark";
     mark();

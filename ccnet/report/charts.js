@@ -1,8 +1,8 @@
 /* Charts, each with its numbers as a table. */
 
-const WIDTH = 520;
-const HEIGHT = 300;
-const EDGE = { left: 44, right: 14, top: 26, bottom: 46 };
+const WIDTH = 420;
+const HEIGHT = 270;
+const EDGE = { left: 40, right: 12, top: 28, bottom: 44 };
 
 function across(share) {
   return EDGE.left + share * (WIDTH - EDGE.left - EDGE.right);
@@ -32,7 +32,7 @@ function newChart(title, xName, yName, low = 0) {
     );
   }
   svg.append(
-    make("text", { x: across(0) - 36, y: 12 }, yName),
+    make("text", { x: 0, y: 12 }, yName),
     make("text", { x: across(0.5), y: HEIGHT - 6, "text-anchor": "middle" }, xName),
     make("line", { class: "axis", x1: across(0), x2: across(1), y1: up(0), y2: up(0) }),
   );
@@ -55,7 +55,7 @@ function bandName({ from, to }) {
 function distanceChart() {
   const bands = content.accuracy_by_distance;
   const lowest = Math.min(...bands.map((band) => band.accuracy ?? 1));
-  const low = Math.max(0, Math.floor(10 * lowest - 0.5) / 10);
+  const low = [0.95, 0.9, 0.75, 0.5, 0].find((value) => value <= lowest);
   const chart = newChart("Accuracy by distance to a border", "distance to a border, pixels",
     "accuracy %", low);
   const places = bands.map((band, i) => ({
@@ -66,7 +66,7 @@ function distanceChart() {
   const points = places.filter(({ y }) => y !== null);
   chart.append(make("path", { class: "stroke", d: `M${points.map(({ x, y }) => `${x},${y}`).join("L")}` }));
   for (const { x, y, band } of places) {
-    chart.append(make("text", { x, y: HEIGHT - 26, "text-anchor": "middle" }, bandName(band)));
+    chart.append(make("text", { x, y: HEIGHT - 25, "text-anchor": "middle" }, bandName(band)));
     if (y === null) continue;
     chart.append(
       make("circle", { class: "fill", cx: x, cy: y, r: 5 },
@@ -91,12 +91,12 @@ function reliabilityChart() {
     }, make("title", {}, `confidence ${name(bin)} %: right in ${percent(bin.accuracy)} % of ${count(bin.pixels)} pixels`)));
   }
   for (const tick of [0, 0.2, 0.4, 0.6, 0.8, 1]) {
-    chart.append(make("text", { x: across(tick), y: HEIGHT - 26, "text-anchor": "middle" }, percent(tick, 0)));
+    chart.append(make("text", { x: across(tick), y: HEIGHT - 25, "text-anchor": "middle" }, percent(tick, 0)));
   }
   const ece = content.calibration_error;
   chart.append(
     make("line", { class: "ideal", x1: across(0), y1: up(0), x2: across(1), y2: up(1) }),
-    make("text", { class: "ideal-text", x: across(0.02), y: up(0.93) }, "dashed: right as often as it says"),
+    make("text", { class: "ideal-text", x: across(0.02), y: up(0.93) }, "dashed: as often right as it says"),
     make("text", { class: "value", x: across(0.02), y: up(0.84) }, `calibration error ${percent(ece, 2)} %`),
     make("text", { x: across(0.02), y: up(0.75) }, "pale bars: under 0.1 % of the pixels"),
   );
@@ -122,12 +122,12 @@ function histogramChart() {
     }
   });
   for (const tick of [0, 0.2, 0.4, 0.6, 0.8, 1]) {
-    chart.append(make("text", { x: across(tick), y: HEIGHT - 26, "text-anchor": "middle" }, percent(tick, 0)));
+    chart.append(make("text", { x: across(tick), y: HEIGHT - 25, "text-anchor": "middle" }, percent(tick, 0)));
   }
   chart.append(
     make("line", { class: "axis", x1: across(0), x2: across(1), y1: up(0), y2: up(0) }),
     make("text", { x: across(0.5), y: HEIGHT - 6, "text-anchor": "middle" }, "IoU of an image, %"),
-    make("text", { x: across(0) - 36, y: 12 }, "images"));
+    make("text", { x: 0, y: 12 }, "images"));
   document.getElementById("histogram-chart").append(chart, tableOf(["IoU %", "images"],
     bins.map((images, i) => [`${percent(i / bins.length, 0)}–${percent((i + 1) / bins.length, 0)}`, count(images)])));
 }
