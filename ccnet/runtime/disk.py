@@ -147,6 +147,11 @@ def replaced_path(folder: Path) -> Path:
     return _variant(folder, "old")
 
 
+def partial_path(path: Path) -> Path:
+    """Where the parts of a file are gathered over several calls: the folder .NAME.part."""
+    return _variant(path, "part")
+
+
 def _variant(path: Path, kind: str) -> Path:
     name = f".{path.name}.{kind}"
     if len(os.fsencode(name)) > LONGEST_NAME:

@@ -1,0 +1,331 @@
+"""Windows of image files that may be larger than memory.
+
+TIFFs and GeoTIFFs of any compression are read by rasterio (GDAL), an extra, and .npy files row by
+row. All others are decoded as a whole, since their formats allow nothing else.
+"""
+
+import warnings
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from jaxtyping import Bool, UInt8, UInt16
+from PIL import Image
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+from ccnet.images.reading import in_native_order, read_image
+from ccnet.runtime.files import DataError, open_regular
+
+TIFF_SUFFIXES = (".tif", ".tiff")
+MAX_PIXELS = 50_000_000
+"""Pixels of a TIFF that is decoded as a whole, where it cannot be read window by window."""
+GDAL_CACHE = 32 << 20
+"""Bytes of decoded blocks that GDAL keeps, in the whole process."""
+WIDTH, HEIGHT, ORIENTATION = 256, 257, 274
+UPRIGHT = 1
+
+Pixels = UInt8[np.ndarray, "h w c"] | UInt16[np.ndarray, "h w c"]
+
+
+@dataclass(frozen=True)
+class Georeference:
+    """Where an image lies on the earth, as rasterio has it, for a file of its labels."""
+
+    crs: Any = None
+    transform: Any = None
+    gcps: Any = None
+    rpcs: Any = None
+    has_absent: bool = False
+    """Whether the file marks pixels that hold no picture."""
+
+    def profile(self) -> dict[str, Any]:
+        """As arguments of `rasterio.open`."""
+        ground = {"crs": self.crs, "transform": self.transform, "rpcs": self.rpcs}
+        if self.gcps and self.gcps[0]:  # with control points there is no transform
+            ground |= {"gcps": self.gcps[0], "crs": self.gcps[1], "transform": None}
+        return {name: value for name, value in ground.items() if value is not None}
+
+
+class WindowedImage(ABC):
+    """An image of which windows are read: what `read_image` gives of the whole, part by part."""
+
+    path: Path
+    height: int
+    width: int
+    channels: int
+    dtype: np.dtype
+    georeference: Georeference | None = None
+    """None if the format has none."""
+    held_bytes: int = 0
+    """Memory that reading a window takes besides its pixels."""
+
+    @abstractmethod
+    def read(self, top: int, left: int, height: int, width: int) -> Pixels:
+        """The pixels of a window that lies in the image.
+
+        Raises:
+            DataError: the file is damaged there.
+        """
+
+    def absent(
+        self, top: int, left: int, height: int, width: int
+    ) -> Bool[np.ndarray, "h w"] | None:
+        """Which pixels of a window hold no picture, by the file's nodata value or mask.
+
+        None if the file does not mark such pixels.
+        """
+        return None
+
+    def close(self) -> None:  # noqa: B027 - most have nothing to close
+        """Close the file."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_windows(
+    path: Path | str, channels: int = 3, *, max_pixels: int = MAX_PIXELS
+) -> WindowedImage:
+    """Open an image file for reading windows of it.
+
+    Args:
+        path: of the file.
+        channels: as in `read_image`.
+        max_pixels: of a TIFF that has to be decoded as a whole.
+
+    Raises:
+        DataError: the file cannot be read, has another data type or number of channels, or would
+            have to be decoded as a whole and is too large for that.
+        ImportError: it is too large for that, and rasterio is not installed.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix == ".npy":
+        stored = _open_npy(path, channels)
+        return _ArrayInMemory(path, read_image(path, channels)) if stored is None else stored
+    if suffix in TIFF_SUFFIXES:
+        tags = _read_tags(path)
+        is_large = tags[WIDTH] * tags[HEIGHT] > max_pixels
+        if is_large or find_spec("rasterio"):
+            tiff = _open_tiff(path, channels, is_upright=tags[ORIENTATION] == UPRIGHT)
+            if tiff is not None:
+                return tiff
+        if is_large:
+            raise DataError(
+                f"{path}: {tags[WIDTH]}×{tags[HEIGHT]} pixels of a kind that cannot be read in "
+                f"windows as {channels} channels: of another number of bands or data type, turned "
+                "by a tag, or with colors of a palette, inverted or as ink; convert it to plain "
+                "gray or RGB of 8 or 16 bits, such as by gdal_translate -expand rgb.",
+                path=path,
+            )
+    return _ArrayInMemory(path, read_image(path, channels))
+
+
+def import_rasterio(path: Path) -> Any:
+    """The package rasterio; raises ImportError with what would work, if it is not there."""
+    try:
+        return import_module("rasterio")
+    except ImportError as error:
+        raise ImportError(
+            f"{path}: TIFFs of any size need rasterio, which cannot be imported here ({error}): "
+            "pip install 'criss-cross[geo]'"
+        ) from error
+
+
+def open_dataset(rasterio: Any, path: Path, mode: str = "r", **options: Any) -> Any:
+    """A TIFF as a dataset of rasterio, without a warning if it has no georeference.
+
+    No other driver: some of GDAL's formats name further files and hosts to read.
+    """
+    with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE), warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        return rasterio.open(path.absolute(), mode, driver="GTiff", **options)
+
+
+class _ArrayInMemory(WindowedImage):
+    """An image that was decoded as a whole."""
+
+    def __init__(self, path: Path, pixels: Pixels) -> None:
+        self.path, self.pixels = path, pixels
+        self.height, self.width, self.channels = pixels.shape
+        self.dtype = pixels.dtype
+
+    def read(self, top: int, left: int, height: int, width: int) -> Pixels:
+        return self.pixels[top : top + height, left : left + width]
+
+
+def _open_npy(path: Path, channels: int) -> "_ArrayInFile | None":
+    """The array in a .npy file; None if its pixels do not follow each other row by row."""
+    try:
+        with open_regular(path):
+            mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+    except DataError:
+        raise
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file.", path=path) from None
+    except Exception as error:  # a broken file can raise any exception
+        raise DataError(f"{path}: {error}", path=path) from error
+    full = (*mapped.shape, 1) if mapped.ndim == 2 else mapped.shape
+    kind = mapped.dtype.newbyteorder("=")
+    is_plain = isinstance(mapped, np.memmap) and mapped.flags.c_contiguous
+    if len(full) != 3 or full[2] != channels or kind not in (np.uint8, np.uint16) or not is_plain:
+        return None  # what is wrong with it, `read_image` says
+    return _ArrayInFile(path, full, mapped.dtype, mapped.offset)
+
+
+class _ArrayInFile(WindowedImage):
+    """The array of a .npy file, read by rows: pages of a mapped file would stay in memory."""
+
+    def __init__(self, path: Path, shape: tuple[int, ...], stored: np.dtype, start: int) -> None:
+        self.path, self.stored, self.start = path, stored, start
+        self.height, self.width, self.channels = shape
+        self.dtype = stored.newbyteorder("=")
+        self.file = open_regular(path)
+
+    def read(self, top: int, left: int, height: int, width: int) -> Pixels:
+        pixels = np.empty((height, width, self.channels), self.stored)
+        size = self.channels * self.stored.itemsize
+        for row in range(top, top + height):
+            self.file.seek(self.start + (row * self.width + left) * size)
+            content = self.file.read(width * size)
+            if len(content) < width * size:
+                raise DataError(f"{self.path}: the file became shorter meanwhile.", path=self.path)
+            pixels[row - top] = np.frombuffer(content, self.stored).reshape(width, -1)
+        return in_native_order(pixels)
+
+    def close(self) -> None:
+        self.file.close()
+
+
+def _read_tags(path: Path) -> dict[int, int]:
+    """Width, height and orientation of the first image in a TIFF."""
+    try:
+        with open_regular(path) as file:
+            head = file.read(16)
+            tags = ImageFileDirectory_v2(head if head[2:3] == b"+" else head[:8])
+            file.seek(tags.next)
+            tags.load(file)
+            orientation = int(tags.get(ORIENTATION, UPRIGHT))
+            return {WIDTH: int(tags[WIDTH]), HEIGHT: int(tags[HEIGHT]), ORIENTATION: orientation}
+    except DataError:
+        raise
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file.", path=path) from None
+    except Exception as error:
+        raise DataError(f"{path}: cannot be read as a TIFF ({error}).", path=path) from error
+
+
+def _open_tiff(path: Path, channels: int, *, is_upright: bool) -> "_Tiff | None":
+    """A TIFF by rasterio; None for a kind that only `read_image` converts, or nothing does."""
+    rasterio = import_rasterio(path)
+    try:
+        dataset = open_dataset(rasterio, path)
+    except rasterio.errors.RasterioError as error:
+        raise DataError(f"{path}: cannot be read as a TIFF ({error}).", path=path) from error
+    bands = _choose_bands(dataset, channels) if is_upright else None
+    if bands is None:
+        dataset.close()
+        return None
+    return _Tiff(path, dataset, channels, bands)
+
+
+def _choose_bands(dataset: Any, channels: int) -> "_Bands | None":
+    """The bands of a file that make an image of so many channels; None if there are no such."""
+    kinds = {np.dtype(kind) for kind in dataset.dtypes}
+    structure = dataset.tags(ns="IMAGE_STRUCTURE")
+    is_plain = not {"MINISWHITE", "SOURCE_COLOR_SPACE", "NBITS"} & {
+        name
+        for name, value in structure.items()
+        if (name, value) != ("SOURCE_COLOR_SPACE", "YCbCr")
+    }
+    if len(kinds) != 1 or kinds.pop() not in (np.uint8, np.uint16) or not is_plain:
+        return None
+    colors = [color.name for color in dataset.colorinterp]
+    if {"palette", "cyan"} & set(colors):
+        return None
+    alpha = "alpha" in colors
+    if dataset.count == channels:
+        return _Bands(list(range(1, channels + 1)))
+    if channels == 3 and colors[:1] == ["gray"] and len(colors) == 1 + alpha:
+        return _Bands([1], repeat=True, drops_alpha=alpha)
+    if channels == 1 and colors == ["gray", "alpha"]:
+        return _Bands([1], drops_alpha=True)
+    if channels in (1, 3) and colors[:3] == ["red", "green", "blue"]:
+        return _Bands([1, 2, 3], to_gray=channels == 1, drops_alpha=alpha)
+    return None
+
+
+@dataclass(frozen=True)
+class _Bands:
+    """Which bands are read, and how they become the channels that are wanted."""
+
+    numbers: list[int]
+    repeat: bool = False
+    to_gray: bool = False
+    drops_alpha: bool = False
+
+
+class _Tiff(WindowedImage):
+    """A TIFF that rasterio has opened."""
+
+    def __init__(self, path: Path, dataset: Any, channels: int, bands: _Bands) -> None:
+        self.path, self.dataset, self.bands, self.channels = path, dataset, bands, channels
+        self.height, self.width = dataset.height, dataset.width
+        stored = np.dtype(dataset.dtypes[0])
+        self.scales = stored == np.uint16 and (channels == 3 or bands.to_gray)
+        self.dtype = np.dtype(np.uint8) if self.scales else stored
+        rows, columns = np.max(dataset.block_shapes, axis=0)
+        self.held_bytes = GDAL_CACHE + 2 * int(rows * columns) * dataset.count * stored.itemsize
+        flags = {flag.name for flag in dataset.mask_flag_enums[bands.numbers[0] - 1]}
+        # a band that the network takes is no mask, even where the file calls it alpha
+        is_mask = "alpha" not in flags or bands.drops_alpha
+        self.has_absent = "all_valid" not in flags and is_mask
+        self.georeference = Georeference(
+            crs=dataset.crs,
+            transform=None if dataset.transform.is_identity else dataset.transform,
+            gcps=dataset.gcps,
+            rpcs=dataset.rpcs,
+            has_absent=self.has_absent,
+        )
+
+    def read(self, top: int, left: int, height: int, width: int) -> Pixels:
+        numbers = self.bands.numbers
+        pixels = np.empty((height, width, len(numbers)), self.dataset.dtypes[0])
+        self._decode("read", numbers, out=pixels.transpose(2, 0, 1), at=(top, left, height, width))
+        if self.scales:
+            pixels = np.rint(pixels / np.float32(257)).astype(np.uint8)
+        if self.bands.to_gray:
+            return np.array(Image.fromarray(pixels).convert("L"))[:, :, None]
+        return np.repeat(pixels, 3, axis=2) if self.bands.repeat else pixels
+
+    def absent(
+        self, top: int, left: int, height: int, width: int
+    ) -> Bool[np.ndarray, "h w"] | None:
+        if not self.has_absent:
+            return None
+        return self._decode("dataset_mask", at=(top, left, height, width)) == 0
+
+    def _decode(self, method: str, *arguments: Any, at: tuple[int, ...], **options: Any) -> Any:
+        rasterio = import_rasterio(self.path)
+        top, left, height, width = at
+        window = rasterio.windows.Window(left, top, width, height)
+        try:
+            with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE):
+                return getattr(self.dataset, method)(*arguments, window=window, **options)
+        except rasterio.errors.RasterioError as error:
+            reason = error.__cause__ or error
+            raise DataError(
+                f"{self.path}: damaged between rows {top} and {top + height} ({reason}); "
+                "restore the file.",
+                path=self.path,
+            ) from error
+
+    def close(self) -> None:
+        self.dataset.close()

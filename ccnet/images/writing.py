@@ -1,0 +1,177 @@
+"""Label maps that are larger than memory as PNG, TIFF or GeoTIFF, and what they say of their maker.
+
+Pillow needs all pixels for that, so a PNG is encoded here row by row; a TIFF is written by rasterio
+(GDAL), an extra. Source: PNG specification (third edition, W3C), sections 5, 9 and 11.
+"""
+
+import os
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from jaxtyping import UInt8
+
+from ccnet.classes import IGNORE_INDEX
+from ccnet.images.windows import (
+    GDAL_CACHE,
+    TIFF_SUFFIXES,
+    Georeference,
+    import_rasterio,
+    open_dataset,
+)
+from ccnet.runtime.disk import write_whole
+
+KEY = "ccnet"
+"""Name of the text in a file that holds its stamp."""
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+END = b"\0\0\0\0IEND\xaeB`\x82"
+GRAY_8_BITS = struct.pack("!5B", 8, 0, 0, 0, 0)
+MAX_CHUNK = 1 << 20
+BLOCK = 256
+"""Height and width of the tiles of a TIFF."""
+WIDEST = 1 << 16
+"""Pixels of a row that are written to a TIFF at once."""
+
+ReadRows = Callable[[int, int, int, int], UInt8[np.ndarray, "h w"]]
+"""Reads a window (top, left, height, width) of what is to be written."""
+
+
+def write_labels(
+    path: Path,
+    read: ReadRows,
+    size: tuple[int, int],
+    stamp: str,
+    georeference: Georeference | None = None,
+) -> None:
+    """Write 8-bit pixels, window by window, as the PNG or the tiled TIFF that the suffix says.
+
+    A TIFF gets the georeference, and 255 as its nodata value if the image had one or a mask.
+
+    Args:
+        path: of the file, which is replaced as a whole when it is complete.
+        read: gives the pixels of a window.
+        size: height and width.
+        stamp: goes into the file as text; `read_stamp` finds it.
+        georeference: of the image; PNG has none.
+
+    Raises:
+        ImportError: rasterio is needed and not installed.
+        OSError: the file cannot be written.
+        ValueError: another suffix.
+    """
+    require_suffix(path)
+    if path.suffix.lower() == ".png":
+        write_whole(path, lambda fresh: _write_png(fresh, read, size, stamp))
+    else:
+        ground = georeference or Georeference()
+        try:
+            write_whole(path, lambda fresh: _write_tiff(fresh, read, size, stamp, ground))
+        except RuntimeError as error:
+            raise OSError(f"{path} could not be written: {error}; is there room?") from error
+
+
+def require_suffix(path: Path) -> None:
+    """Raise what `write_labels` raises of the suffix, before any work."""
+    if path.suffix.lower() in TIFF_SUFFIXES:
+        import_rasterio(path)
+    elif path.suffix.lower() != ".png":
+        raise ValueError(f"{path}: labels are written as .png, .tif or .tiff")
+
+
+def read_stamp(path: Path) -> str | None:
+    """The stamp in a complete PNG or TIFF of `write_labels`; None for any other file, or none.
+
+    Of the pixels, only the last are read of a TIFF.
+    """
+    if not path.is_file():
+        return None
+    if path.suffix.lower() == ".png":
+        with path.open("rb") as file:
+            return _stamp_of_png(file)
+    rasterio = import_rasterio(path)
+    try:
+        with open_dataset(rasterio, path) as dataset:
+            row, column = dataset.height - 1, dataset.width - 1
+            dataset.read(1, window=rasterio.windows.Window(column, row, 1, 1))
+            return dataset.tags().get(KEY)
+    except rasterio.errors.RasterioError:
+        return None
+
+
+def _stamp_of_png(file: BinaryIO) -> str | None:
+    if file.read(len(SIGNATURE)) != SIGNATURE:
+        return None
+    while len(head := file.read(8)) == 8:
+        length, kind = struct.unpack("!I4s", head)
+        if kind in (b"IDAT", b"IEND") or length > MAX_CHUNK:
+            return None
+        name, _, text = file.read(length + 4)[:-4].partition(b"\0")
+        if kind == b"tEXt" and name == KEY.encode():
+            file.seek(-len(END), os.SEEK_END)
+            return text.decode("latin-1") if file.read() == END else None
+    return None
+
+
+def _write_png(path: Path, read: ReadRows, size: tuple[int, int], stamp: str) -> None:
+    """Encode gray of 8 bits, one row after the other, without a filter: labels are constant."""
+    height, width = size
+    compress = zlib.compressobj()
+    with path.open("wb") as file:
+
+        def chunk(kind: bytes, content: bytes) -> None:
+            checksum = zlib.crc32(content, zlib.crc32(kind))
+            file.write(struct.pack("!I", len(content)) + kind + content)
+            file.write(struct.pack("!I", checksum))
+
+        file.write(SIGNATURE)
+        chunk(b"IHDR", struct.pack("!2I", width, height) + GRAY_8_BITS)
+        chunk(b"tEXt", f"{KEY}\0{stamp}".encode("latin-1"))
+        encoded = bytearray()
+        for top in range(height):
+            encoded += compress.compress(b"\0" + read(top, 0, 1, width).tobytes())
+            if len(encoded) >= MAX_CHUNK // 2:
+                chunk(b"IDAT", bytes(encoded))
+                encoded.clear()
+        chunk(b"IDAT", bytes(encoded) + compress.flush())
+        file.write(END)
+
+
+def _write_tiff(
+    path: Path, read: ReadRows, size: tuple[int, int], stamp: str, georeference: Georeference
+) -> None:
+    """Write one band of deflated tiles, and read it again: GDAL may drop errors of its last part.
+
+    Raises:
+        RuntimeError: GDAL cannot write the file, or it does not hold what was written.
+    """
+    rasterio = import_rasterio(path)
+    height, width = size
+    options = {"dtype": "uint8", "count": 1, "height": height, "width": width}
+    options |= {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "compress": "deflate"}
+    options |= {"bigtiff": "if_safer", **georeference.profile()}
+    if georeference.has_absent:
+        options["nodata"] = IGNORE_INDEX
+    windows = [
+        (top, left, min(BLOCK, height - top), min(WIDEST, width - left))
+        for top in range(0, height, BLOCK)
+        for left in range(0, width, WIDEST)
+    ]
+    try:
+        # PAM would write a second file beside this one
+        with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE, GDAL_PAM_ENABLED=False):
+            with open_dataset(rasterio, path, "w", **options) as dataset:
+                dataset.update_tags(**{KEY: stamp})
+                for top, left, high, wide in windows:
+                    window = rasterio.windows.Window(left, top, wide, high)
+                    dataset.write(read(top, left, high, wide), 1, window=window)
+            with open_dataset(rasterio, path) as dataset:
+                for top, left, high, wide in windows:
+                    window = rasterio.windows.Window(left, top, wide, high)
+                    written = dataset.read(1, window=window)
+                    if not np.array_equal(written, read(top, left, high, wide)):
+                        raise RuntimeError("it does not hold what was written")
+    except (rasterio.errors.RasterioError, rasterio._err.CPLE_BaseError) as error:
+        raise RuntimeError(str(error.__cause__ or error)) from error
