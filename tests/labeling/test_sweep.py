@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccnet.images.windows import WindowedImage
-from ccnet.prediction.large import divide
+from ccnet.labeling.large import divide
+from ccnet.labeling.sweep import CONFIDENCE, LABELS, Sweep, TileCount
 from ccnet.prediction.protocol import Protocol
-from ccnet.prediction.sweep import CONFIDENCE, LABELS, Sweep, TileCount
 from ccnet.prediction.views import score_images
 
 protocols = st.builds(

@@ -15,8 +15,8 @@ import torch
 from ccnet.images.partial import PartialArrays, kept_settings, remove_partial
 from ccnet.images.windows import WindowedImage
 from ccnet.images.writing import read_stamp, require_suffix, write_labels
+from ccnet.labeling.sweep import CONFIDENCE, LABELS, Scorer, Sweep, TileCount
 from ccnet.prediction.protocol import Protocol
-from ccnet.prediction.sweep import CONFIDENCE, LABELS, Scorer, Sweep, TileCount
 from ccnet.runtime.disk import readable_size
 from ccnet.runtime.signals import StopSignals
 

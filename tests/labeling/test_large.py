@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from ccnet.images.windows import open_windows
-from ccnet.prediction.large import predict_large
+from ccnet.labeling.large import predict_large
 from ccnet.prediction.protocol import PROTOCOLS, Protocol
 from ccnet.prediction.views import score_images
 from ccnet.runtime.memory import peak_memory
@@ -150,7 +150,7 @@ def test_a_prediction_in_blocks_goes_on_though_the_memory_is_measured_differentl
     tmp_path, monkeypatch
 ):
     measured = [10**9]
-    monkeypatch.setattr("ccnet.prediction.sweep.peak_memory", lambda _: measured[0])
+    monkeypatch.setattr("ccnet.labeling.sweep.peak_memory", lambda _: measured[0])
     path, output = save(tmp_path / "a.npy", 300, 3000), tmp_path / "a.png"
     memory = 10**9 + 40 * 10**6
     num_tiles = predict(path, tmp_path / "whole.png", memory=memory)
