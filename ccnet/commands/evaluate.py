@@ -1,10 +1,16 @@
 """`ccnet evaluate`."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ccnet.config import Precision
 from ccnet.datasets import DatasetName
 from ccnet.prediction.protocol import Average, ProtocolName, TileWeights
+
+if TYPE_CHECKING:
+    from ccnet.datasets import SegmentationDataset
+    from ccnet.prediction.predictor import Predictor
 
 
 def evaluate(
@@ -13,6 +19,8 @@ def evaluate(
     root: Path | None = None,
     split: str = "val",
     output: Path | None = None,
+    report: Path | None = None,
+    compare: Path | None = None,
     protocol: ProtocolName | None = None,
     tile: int | None = None,
     stride: int | None = None,
@@ -29,10 +37,12 @@ def evaluate(
     """Score a model on a data set.
 
     Prints the intersection over union (IoU) of each class, their mean (mIoU), and pixel and mean
-    accuracy. All labeled pixels are counted in one confusion matrix, at the size of each image.
+    accuracy. All labeled pixels are counted in one confusion matrix, at the size of each image. A
+    data set in whose labels only one class occurs is an error, since its mIoU says nothing.
 
         ccnet evaluate runs/mine/model --root FOLDER
-        ccnet evaluate runs/mine/model --root FOLDER --protocol multiscale
+        ccnet evaluate runs/mine/model --root FOLDER --protocol multiscale --report report
+        ccnet evaluate runs/old/model --root FOLDER --compare runs/new/model
         ccnet evaluate runs/demo/model --data scenes --split test --output scores.json
 
     Args:
@@ -41,6 +51,10 @@ def evaluate(
         root: Folder of the data set. The scenes need none.
         split: Part of the data set.
         output: JSON file to write the scores to, each 0 to 1.
+        report: Folder for report.html, a page to browse the errors: images from worst to best, the
+            confusion matrix, borders, calibration, suspected label errors; with JSON and CSV files.
+        compare: Second model. Prints the difference of the mIoU with its 95 % interval and p-value
+            (paired bootstrap over images), and the images on which the models differ most.
         protocol: How images are shown to the network: whole; sliding, in tiles of 769 every 513
             pixels; multiscale, such tiles at scales 0.75 to 2 and mirrored too, both as in the
             paper; or mmsegmentation, its whole images at scales 0.5 to 1.75 and mirrored too.
@@ -63,31 +77,89 @@ def evaluate(
     from rich.console import Console
 
     from ccnet.datasets import open_dataset
-    from ccnet.prediction.evaluate import evaluate
     from ccnet.prediction.predictor import Predictor
     from ccnet.prediction.protocol import choose_protocol
-    from ccnet.report.tables import scores_table
     from ccnet.runtime.disk import require_replaceable, write_json
     from ccnet.runtime.engine import process_device
     from ccnet.runtime.processes import rank, require_num_workers
-    from ccnet.runtime.progress import counting
 
     require_num_workers(num_workers)
+    if report is not None and compare is not None:
+        raise ValueError("--report is of one model: leave out --compare")
     changes = {"tile": tile, "stride": stride, "scales": scales, "mirror": mirror}
     asked = choose_protocol(protocol, **changes, weights=weights, average=average)
     if output is not None:
         require_replaceable(output)
     dataset = open_dataset(data, root, split)
+    title = f"{data} {split}, {len(dataset)} images"
     with process_device(device, devices, num_nodes) as own_device:
-        predictor = Predictor(model, device=own_device, precision=precision, protocol=asked)
-        with counting("evaluating") as progress:
-            scores = evaluate(predictor, dataset, num_workers=num_workers, progress=progress)
+        predictors = [
+            Predictor(path, device=own_device, precision=precision, protocol=asked)
+            for path in (model, compare)
+            if path is not None
+        ]
+        protocols = ", ".join(dict.fromkeys(str(predictor.protocol) for predictor in predictors))
+        way = {"precision": precision, "protocol": protocols}
+        if compare is not None:
+            names = str(model), str(compare)
+            found, table = compared(predictors, dataset, names, title, num_workers)
+        else:
+            title = f"{model} on {title}, {predictors[0].protocol}"
+            found, table = scored(predictors[0], dataset, title, num_workers, report, way)
         if rank() > 0:
             return 0
-    title = f"{model} on {data} {split}, {len(dataset)} images, {predictor.protocol}"
-    Console().print(scores_table(scores, title))
+    Console().print(table)
     if output is not None:
-        facts = {"model": str(model), "data": data, "split": split, "precision": precision}
-        way = {"protocol": predictor.protocol.to_dict(), "images": len(dataset)}
-        write_json(output, {**facts, **way, **scores.to_dict()})
+        facts = {"model": str(model), "data": data, "split": split, "images": len(dataset)}
+        write_json(output, {**facts, **way, **found})
     return 0
+
+
+def scored(
+    predictor: "Predictor",
+    dataset: "SegmentationDataset",
+    title: str,
+    num_workers: int,
+    report: Path | None,
+    facts: dict[str, Any],
+) -> tuple[dict[str, Any], Any]:
+    """The scores of a model as JSON and as a table; writes the report if one is asked for."""
+    from ccnet.metrics.confusion import require_labels_of_several_classes
+    from ccnet.prediction.evaluate import evaluate
+    from ccnet.report.evaluation import Evaluation
+    from ccnet.report.page import write_report
+    from ccnet.report.tables import scores_table
+    from ccnet.runtime.processes import rank
+    from ccnet.runtime.progress import counting
+
+    observer = None if report is None else Evaluation(dataset.classes, dataset.palette)
+    with counting("evaluating") as progress:
+        scores = evaluate(
+            predictor, dataset, num_workers=num_workers, progress=progress, observer=observer
+        )
+    require_labels_of_several_classes(scores)
+    if observer is not None and report is not None:
+        observer = observer.gathered()
+        if rank() == 0:
+            page = write_report(report, observer, title=title, facts=facts)
+            print(f"{page} opens in a browser")
+    return scores.to_dict(), scores_table(scores, title)
+
+
+def compared(
+    predictors: "Sequence[Predictor]",
+    dataset: "SegmentationDataset",
+    names: tuple[str, str],
+    title: str,
+    num_workers: int,
+) -> tuple[dict[str, Any], Any]:
+    """How two models differ on a data set, as JSON and as a table."""
+    from ccnet.prediction.compare import compare
+    from ccnet.report.tables import comparison_table
+    from ccnet.runtime.progress import counting
+
+    with counting("comparing") as progress:
+        comparison = compare(*predictors, dataset, num_workers=num_workers, progress=progress)
+    return {"compared": names[1], **comparison.to_dict()}, comparison_table(
+        comparison, names, title
+    )
