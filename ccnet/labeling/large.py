@@ -76,7 +76,7 @@ def predict_large(
         return
     settings = {"stamp": stamp, "protocol": protocol.to_dict(), "batch_size": batch_size}
     settings |= {"size": [image.height, image.width], "layers": sorted(targets)}
-    sweep = Sweep(scorer, image, protocol, batch_size)
+    sweep = Sweep(scorer, image, protocol, batch_size, confidence is not None)
     num_blocks = choose_blocks(sweep, memory, settings, kept_settings(output))
     blocks = divide(image.width, num_blocks)
     parts = [part for block in blocks for part in sweep.parts(block)]

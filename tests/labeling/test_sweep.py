@@ -72,7 +72,7 @@ def whole(pixels, protocol):
 
 def swept(image, protocol, num_blocks=1, first=0, batch_size=1, count=None):
     """The results of all blocks from a part on; what is before it is 9."""
-    sweep = Sweep(Blurring(), image, protocol, batch_size)
+    sweep = Sweep(Blurring(), image, protocol, batch_size, with_confidence=True)
     arrays = {name: np.full((image.height, image.width), 9, np.uint8) for name in ("labels", "x")}
     arrays[CONFIDENCE] = arrays.pop("x")
     for block in divide(image.width, num_blocks):

@@ -1,0 +1,169 @@
+"""Predict a TIFF of 30,000×30,000 pixels within a stated amount of memory.
+
+Makes a synthetic, tiled and compressed TIFF window by window, predicts it in tiles of 769 with a
+small network of five classes, and compares labels in a few places with those computed in memory.
+The image has 2.7 GB, and the scores of all its pixels would have 18. The script appends a row to
+results/large_image.csv and exits with status 1 if labels differ or the limit was exceeded.
+
+    python benchmarks/large_image.py [--size 30000] [--memory 1GB] [--folder FOLDER] [--no-csv]
+
+It needs 3 GB on disk and the extra `geo`. A file of an earlier call in FOLDER is used again, and a
+prediction that was interrupted goes on there.
+"""
+
+import argparse
+import csv
+import platform
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ccnet.images.windows import WindowedImage, import_rasterio, open_dataset, open_windows
+from ccnet.prediction.large import predict_large
+from ccnet.prediction.protocol import Protocol
+from ccnet.prediction.views import score_images
+from ccnet.runtime.memory import parse_size, peak_memory
+from ccnet.runtime.progress import CountProgress
+from ccnet.training.run_folder import source_commit
+
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results" / "large_image.csv"
+COLUMNS = ("date", "commit", "python", "torch", "threads", "height", "width", "file_mb", "tile")
+COLUMNS += ("stride", "classes", "memory_mb", "peak_mb", "seconds", "mpixels_per_s", "equal")
+NUM_CLASSES = 5
+BAND = 512
+CPU = torch.device("cpu")
+
+
+class SmallNetwork(nn.Module):
+    """Scores at an eighth of the resolution, enlarged, as those of larger networks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 16, 8, stride=8, padding=4),
+            nn.ReLU(),
+            nn.Conv2d(16, 16, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(16, NUM_CLASSES, 1),
+        ).requires_grad_(False)
+
+    def normalize(self, images: Tensor) -> Tensor:
+        return (images.float() - 120) / 60
+
+    def network(self, images: Tensor) -> Tensor:
+        return F.interpolate(self.layers(images), images.shape[-2:], mode="bilinear")
+
+
+def write_image(path: Path, size: int) -> None:
+    """Waves of several lengths in three colors with a little noise, in compressed tiles."""
+    rasterio = import_rasterio(path)
+    rng = np.random.default_rng(0)
+    across = np.arange(size) / 97
+    options = {"height": size, "width": size, "count": 3, "dtype": "uint8", "tiled": True}
+    options |= {"compress": "deflate", "zlevel": 1, "crs": "EPSG:32632", "bigtiff": "if_safer"}
+    options |= {"transform": rasterio.Affine(0.2, 0, 3e5, 0, -0.2, 5e6), "photometric": "RGB"}
+    fresh = path.with_suffix(".new")
+    with open_dataset(rasterio, fresh, "w", **options) as dataset:
+        for top in range(0, size, BAND):
+            down = np.arange(top, min(top + BAND, size))[:, None] / 131
+            noise = rng.integers(0, 16, (len(down), size), np.uint8)
+            for color in range(3):
+                waves = np.sin(across + color * down) * np.cos(down / (color + 2))
+                pixels = (120 + 100 * waves).astype(np.uint8) & 0xF0 | noise
+                window = rasterio.windows.Window(0, top, size, len(down))
+                dataset.write(pixels, color + 1, window=window)
+    fresh.replace(path)
+
+
+def differs(image: WindowedImage, output: Path, protocol: Protocol, place: int) -> bool:
+    """Whether labels around a tile differ from those of a part of the image in memory.
+
+    Pixels near the border of a part are covered by fewer tiles than in the image.
+    """
+    assert protocol.tile is not None
+    start, side = place * protocol.step, protocol.tile + 2 * protocol.step
+    if start + side > min(image.height, image.width):
+        raise ValueError(f"the image is too small for a part at {start}")
+    network = SmallNetwork()
+    pixels = torch.from_numpy(image.read(start, start, side, side)).movedim(-1, 0)[None]
+    (scores,) = score_images(network.network, [network.normalize(pixels)], protocol)
+    inner = slice(protocol.tile - protocol.step, side - (protocol.tile - protocol.step))
+    with open_windows(output, 1) as labels:
+        found = labels.read(start, start, side, side)[inner, inner, 0]
+    return not np.array_equal(found, scores.argmax(0)[inner, inner].numpy())
+
+
+def measure(folder: Path, size: int, memory: int, protocol: Protocol) -> dict[str, object]:
+    source, output = folder / f"image_{size}.tif", folder / f"labels_{size}.tif"
+    if not source.exists():
+        write_image(source, size)
+    output.unlink(missing_ok=True)
+    network = SmallNetwork()
+    begin = time.monotonic()
+    with open_windows(source) as image, CountProgress("tiles") as progress:
+        predict_large(
+            network, image, output, protocol, stamp="benchmark", memory=memory, progress=progress
+        )
+        seconds, peak = time.monotonic() - begin, peak_memory(CPU)
+        last = (size - (protocol.tile or 0)) // protocol.step - 2
+        places = sorted({0, last // 3, last})
+        is_equal = not any(differs(image, output, protocol, place) for place in places)
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "commit": source_commit(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "height": size,
+        "width": size,
+        "file_mb": round(source.stat().st_size / 1e6),
+        "tile": protocol.tile,
+        "stride": protocol.step,
+        "classes": NUM_CLASSES,
+        "memory_mb": round(memory / 1e6),
+        "peak_mb": round(peak / 1e6),
+        "seconds": round(seconds, 1),
+        "mpixels_per_s": round(size * size / seconds / 1e6, 2),
+        "equal": is_equal,
+    }
+
+
+def append(row: dict[str, object]) -> None:
+    is_new = not RESULTS.exists()
+    with RESULTS.open("a", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        if is_new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def main(given: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--size", type=int, default=30_000, help="height and width in pixels")
+    parser.add_argument("--memory", default="1GB", help="limit of the process (default: 1GB)")
+    parser.add_argument("--tile", type=int, default=769, help="of the protocol (default: 769)")
+    parser.add_argument("--folder", type=Path, help="where the files are kept (default: nowhere)")
+    parser.add_argument("--no-csv", action="store_true", help="do not append a row to the results")
+    arguments = parser.parse_args(given)
+    protocol = Protocol(tile=arguments.tile)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        row = measure(folder, arguments.size, parse_size(arguments.memory), protocol)
+    for name, value in row.items():
+        print(f"{name:14}{value}")
+    if not arguments.no_csv:
+        append(row)
+    is_within = int(str(row["peak_mb"])) <= int(str(row["memory_mb"]))
+    return 0 if row["equal"] and is_within else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
