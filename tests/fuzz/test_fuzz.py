@@ -83,7 +83,7 @@ def follow_link() -> None:
 GOOD_LINE = "ccnet predict: x.png: it is damaged; restore it"
 PLANTED = [
     ("refused", lambda: say(GOOD_LINE)),
-    ("refused", lambda: say("reading x.png", GOOD_LINE)),
+    ("refused", lambda: say("reading x.png", "warning: it is large", GOOD_LINE)),
     ("traceback", lambda: {}["missing"]),
     ("traceback", lambda: say("Traceback (most recent call last)", GOOD_LINE)),
     ("traceback", lambda: stop(signal.SIGSEGV)),
