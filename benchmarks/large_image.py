@@ -22,10 +22,10 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from ccnet.prediction.large import predict_large
 from torch import Tensor, nn
 
 from ccnet.images.windows import WindowedImage, import_rasterio, open_dataset, open_windows
-from ccnet.prediction.large import predict_large
 from ccnet.prediction.protocol import Protocol
 from ccnet.prediction.views import score_images
 from ccnet.runtime.memory import parse_size, peak_memory

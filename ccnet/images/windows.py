@@ -17,7 +17,8 @@ from jaxtyping import Bool, UInt8, UInt16
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from ccnet.images.reading import in_native_order, read_image
+from ccnet.images.arrays import in_native_order
+from ccnet.images.reading import read_image
 from ccnet.runtime.files import DataError, open_regular
 
 TIFF_SUFFIXES = (".tif", ".tiff")

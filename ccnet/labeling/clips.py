@@ -9,7 +9,8 @@ import numpy as np
 
 from ccnet.images.colors import overlay
 from ccnet.images.video import Video, VideoWriter
-from ccnet.prediction.stamp import inspect_picture, write_png
+from ccnet.labeling.stamp import encode_png, inspect_picture
+from ccnet.labeling.writer import write_picture
 from ccnet.runtime.disk import write_whole
 from ccnet.runtime.signals import StopSignals
 
@@ -83,7 +84,7 @@ def predict_clip(
                 found = predictor.predict(frame.pixels)
                 writer.write(overlay(frame.pixels, found, palette, opacity), frame.place)
                 if labels is not None:
-                    write_png(frame_path(labels, number), found, stamp)
+                    write_picture(frame_path(labels, number), encode_png(found, stamp))
                 count[0], count[1] = number + 1, count[1] + frame.is_damaged
                 if progress is not None:
                     progress(count[0], max(count[0], video.num_frames))

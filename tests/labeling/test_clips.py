@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from ccnet.prediction.stamp import inspect_picture
 from PIL import Image
 
 from ccnet.images.colors import overlay
 from ccnet.images.video import Video, read_video_stamp
 from ccnet.labeling.clips import predict_clip
+from ccnet.labeling.stamp import inspect_picture
 from ccnet.runtime.files import DataError
 from ccnet.runtime.memory import peak_memory
 from ccnet.runtime.signals import StopSignals
