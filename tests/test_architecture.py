@@ -27,7 +27,7 @@ FLOORS = {
     "report": "export prediction datasets models metrics images ops",
     "export": "prediction models images runtime",
     "config": "datasets",
-    "prediction": "datasets models metrics images runtime",
+    "prediction": "datasets models metrics images runtime classes",
     "datasets": "images runtime classes",
     "models": "backbones ops weights runtime classes",
     "losses": "runtime classes",
