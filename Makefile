@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # without compiled modules every test that starts a process would compile them anew
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test check types fast format package clean
+.PHONY: help demo test fuzz check types fast format package clean
 
 help:     ## this list
 	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -17,6 +17,9 @@ demo: .venv/installed     ## train, evaluate and predict on embedded scenes, abo
 
 test: .venv/dev     ## every test
 	$(BIN)/python -m pytest -n 2
+
+fuzz: .venv/dev     ## 1,500 bad inputs to every command, and a table of what they got
+	$(BIN)/python -m tests.fuzz --jobs 2 --output benchmarks/results/fuzz.csv
 
 check: .venv/dev     ## format, lint, types and the fast tests, under a minute
 	$(BIN)/ruff format --check .

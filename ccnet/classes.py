@@ -217,3 +217,13 @@ flag 92 0 255
 
 PUBLISHED = {len(classes): classes for classes in (CITYSCAPES, VOC, ADE20K)}
 """The classes of Cityscapes, Pascal VOC and ADE20K, by their number: 19, 21 and 150."""
+
+LABEL_IDS = {
+    "cityscapes": (7, 8, 11, 12, 13, 17, *range(19, 29), 31, 32, 33),
+    "ade20k": tuple(range(1, 151)),
+    "voc": tuple(range(21)),
+}
+"""By data set: the value that its server and its label files have for each class, in order.
+
+For Cityscapes these are the labelIds of its trainIds; for ADE20K 0 stands for other things.
+"""

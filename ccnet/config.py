@@ -1,13 +1,23 @@
 """The configuration of a run: dataclass = YAML file = command-line flags. Loads no torch."""
 
+import json
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from ccnet.datasets import DatasetName
 from ccnet.datasets.transforms import RandomTransform
+from ccnet.prediction.protocol import Protocol
+from ccnet.runtime.files import DataError, read_yaml
+from ccnet.runtime.values import MOST, Between, build, checked, require_fields
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
+Count = Annotated[int, Between(1, MOST)]
+Width = Annotated[int, Between(1, 16384)]
+Share = Annotated[float, Between(0, 1)]
+Factor = Annotated[float, Between(0, 1000)]
+Rate = Annotated[float, Between(0, 1e30)]
+"""A learning rate: the upper end is that of float32; `Run.save` finds a network that overflows."""
 
 
 @dataclass(frozen=True)
@@ -22,10 +32,13 @@ class DataConfig:
     """Split to learn from."""
     val_split: str = "val"
     """Split to validate on."""
-    num_images: int = 48_000
+    num_images: Count = 48_000
     """Number of training images; for the scenes only."""
     augment: RandomTransform | None = None
     """Random scale, crop, mirroring and colors. Null: train on the images as they are."""
+
+    def __post_init__(self) -> None:
+        require_fields(self, "data")
 
 
 @dataclass(frozen=True)
@@ -34,21 +47,21 @@ class ModelConfig:
 
     backbone: str = "resnet101"
     """resnet18, 34, 50, 101 or 152, mobilenet_v2, tiny, or timm/NAME (an extra)."""
-    recurrence: int = 2
+    recurrence: Annotated[int, Between(0, 100)] = 2
     """R, the number of passes of criss-cross attention; 0 for none, 2 to reach every pixel."""
-    channels: int = 512
+    channels: Width = 512
     """Number of channels on which the attention works."""
-    reduction: int = 8
+    reduction: Width = 8
     """The attention's query and key have channels // reduction channels."""
     shared: bool = True
     """All passes share one set of weights, as in the paper."""
-    kernel_size: int = 3
+    kernel_size: Annotated[int, Between(1, 3)] = 3
     """Size of the head's convolutions: 3 as in the published networks, or 1."""
     activation: Literal["relu", "leaky_relu"] = "relu"
     """Activation of the heads; the authors' is leaky_relu."""
-    dropout: float = 0.1
+    dropout: Annotated[float, Between(0, 1, excluded="high")] = 0.1
     """Probability with which a channel is dropped before a classifier."""
-    output_stride: int | None = None
+    output_stride: Annotated[int, Between(1, 32)] | None = None
     """Image pixels per feature pixel: 8, 16 or 32; null for the backbone's default, 8."""
     stem: Literal["plain", "deep_32", "deep_64"] | None = None
     """First layers of a ResNet: one 7×7 convolution (plain, the default), or three 3×3 ones to 32,
@@ -58,7 +71,7 @@ class ModelConfig:
     (contract, the default, as mmsegmentation) or the same (uniform, the authors)."""
     ceil_mode: bool | None = None
     """Round the size after a ResNet's max pooling up, as the authors; null does not."""
-    auxiliary_channels: int | None = 256
+    auxiliary_channels: Width | None = 256
     """Width of the auxiliary head, which only helps in training; null for none."""
     auxiliary_bias: bool = False
     """The 3×3 convolution of the auxiliary head has a bias, as the authors'."""
@@ -68,6 +81,9 @@ class ModelConfig:
     """Weights for the backbone: imagenet (also for a ResNet-50 or -101 with stem deep_32), or a
     .safetensors or .pth file or its URL."""
 
+    def __post_init__(self) -> None:
+        require_fields(self, "model")
+
 
 @dataclass(frozen=True)
 class OptimizerConfig:
@@ -75,45 +91,53 @@ class OptimizerConfig:
 
     name: Literal["sgd", "adamw"] = "sgd"
     """SGD with momentum, as in the paper, or AdamW."""
-    lr: float = 1e-2
+    lr: Rate = 1e-2
     """Peak learning rate of the backbone; that of the heads is head_lr_factor times as large."""
-    head_lr_factor: float = 1.0
+    head_lr_factor: Factor = 1.0
     """Learning rate of the heads divided by that of the backbone; 10 is usual with a pretrained
     backbone."""
-    momentum: float = 0.9
+    momentum: Annotated[float, Between(0, 1, excluded="high")] = 0.9
     """Momentum of SGD. The one_cycle schedule replaces it by 0.95 to 0.85, and AdamW's first beta
     too."""
-    weight_decay: float = 1e-4
+    weight_decay: Factor = 1e-4
     """L2 penalty of SGD, decoupled weight decay of AdamW."""
     decay_norms: bool = True
     """Also decay the parameters of normalization, biases and γ."""
     schedule: Literal["poly", "one_cycle"] = "poly"
     """poly: lr · (1 − step/steps)^power, as in the paper. one_cycle: a rise and a fall, both
     cosines."""
-    power: float = 0.9
+    power: Factor = 0.9
     """Exponent of the poly schedule."""
-    final_lr: float = 0.0
+    final_lr: Rate = 0.0
     """Learning rate of the backbone at the end of the poly schedule; 0 in the paper, 1e-4 in
     mmsegmentation."""
-    warmup_steps: int = 0
+    warmup_steps: Annotated[int, Between(0, MOST)] = 0
     """Steps at the start of the poly schedule in which the rate rises linearly from almost 0."""
-    clip_norm: float | None = None
+    clip_norm: Annotated[float, Between(0, MOST, excluded="low")] | None = None
     """Largest norm of the gradient. Null: no limit."""
+
+    def __post_init__(self) -> None:
+        require_fields(self, "optimizer")
 
 
 @dataclass(frozen=True)
 class LossConfig:
     """What to minimize: cross-entropy, averaged over the labeled pixels of a batch."""
 
-    auxiliary_weight: float = 0.4
+    auxiliary_weight: Factor = 0.4
     """Weight of the auxiliary head's cross-entropy."""
-    class_weights: list[float] | None = None
+    class_weights: list[Factor] | None = None
     """One weight per class; `ccnet check-data` prints median-frequency weights. Null: equal."""
-    ohem_threshold: float | None = None
+    ohem_threshold: Share | None = None
     """Count only pixels whose true class has at most this probability (OHEM); the CCNet authors
     take 0.7. Null: count all."""
-    ohem_min_kept: int = 100_000
+    ohem_min_kept: Annotated[int, Between(0, 10**12)] = 100_000
     """With ohem_threshold: the number of hardest pixels of a batch that count in any case."""
+
+    def __post_init__(self) -> None:
+        require_fields(self, "loss")
+        if self.class_weights is not None and not any(self.class_weights):
+            raise ValueError("loss.class_weights must have one above 0, or nothing is learned")
 
 
 @dataclass(frozen=True)
@@ -124,30 +148,33 @@ class TrainConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     loss: LossConfig = field(default_factory=LossConfig)
-    steps: int = 60_000
+    protocol: Protocol = field(default_factory=Protocol)
+    """How images are shown to the network in validations. It is stored with the model, for which it
+    is then the default."""
+    steps: Count = 60_000
     """Number of optimizer steps."""
-    batch_size: int = 8
+    batch_size: Count = 8
     """Images per step, of all devices together."""
-    accumulate: int = 1
+    accumulate: Count = 1
     """Number of parts in which a device takes its images of a step; more parts need less memory.
     The gradient is the same except for batch normalization and dropout, which see one part at a
     time."""
-    validate_every: int = 1000
+    validate_every: Count = 1000
     """Steps between validations; each one also saves."""
-    save_every: int = 1000
+    save_every: Count = 1000
     """Largest number of steps between saves; the last two saves are kept."""
-    save_seconds: float = 600.0
+    save_seconds: Annotated[float, Between(0, MOST)] = 600.0
     """Largest number of seconds between saves."""
-    log_every: int = 10
+    log_every: Count = 10
     """Steps between rows of the log."""
-    num_workers: int = 2
+    num_workers: Annotated[int, Between(0, 1024)] = 2
     """Processes per device that read and transform images. 0: the training process reads."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
-    devices: int | None = None
+    devices: Annotated[int, Between(1, 1024)] | None = None
     """Processes per node, one per device. Null: as many as torchrun or SLURM started, and 1 without
     them."""
-    num_nodes: int | None = None
+    num_nodes: Annotated[int, Between(1, 65536)] | None = None
     """Machines. Null: as many as torchrun or SLURM use, and 1 without them."""
     strategy: Literal["ddp", "fsdp"] = "ddp"
     """With several devices. ddp: each device has the whole model. fsdp: each device has a part of
@@ -169,31 +196,24 @@ class TrainConfig:
     """Modules that do not learn, such as [backbone.conv1, backbone.bn1, backbone.layer1]."""
     freeze_norms: bool = False
     """Keep statistics, scale and offset of all batch normalization as they are."""
-    ema_decay: float | None = None
+    ema_decay: Annotated[float, Between(0, 1, excluded="both")] | None = None
     """Validate and write an exponential moving average of the weights, with this decay per step.
     Null: the weights themselves."""
     non_finite: Literal["stop", "skip"] = "stop"
     """What to do if a loss or a gradient is infinite or nan. stop: end the run. skip: leave the
     step out, and end the run after 20 such steps in a row."""
-    seed: int = 0
+    seed: Annotated[int, Between(0, 2**32 - 1)] = 0
     """Seed of the initial weights, the order of the images, their transforms, and dropout."""
 
     def __post_init__(self) -> None:
-        for name in (
-            "steps",
-            "batch_size",
-            "accumulate",
-            "validate_every",
-            "save_every",
-            "log_every",
-        ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be ≥ 1, got {getattr(self, name)}")
-        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
-            raise ValueError(f"ema_decay must be between 0 and 1, got {self.ema_decay}")
+        require_fields(self)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+    def to_plain(self) -> dict[str, Any]:
+        """What a YAML file holds: `to_dict` with lists instead of tuples."""
+        return json.loads(json.dumps(self.to_dict()))
 
 
 OF_THE_MACHINE = (
@@ -208,23 +228,33 @@ OF_THE_MACHINE = (
 """Options that may change when a run is resumed: where it computes, not what."""
 
 
+def to_yaml(config: TrainConfig) -> str:
+    """The text of a YAML file that `read_config` reads."""
+    import yaml
+
+    return yaml.safe_dump(config.to_plain(), sort_keys=False, allow_unicode=True)
+
+
 def read_config(path: Path) -> TrainConfig:
-    """Read the configuration of a run.
+    """Read a configuration; what the file leaves out has its default.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file holds something else than a configuration of this version.
+        DataError: the file cannot be read, or it holds something else than a configuration of this
+            version.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"no run to resume: there is no {path}")
-    from jsonargparse import ArgumentError, ArgumentParser
-
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(TrainConfig)
     try:
-        return TrainConfig(**vars(parser.instantiate(parser.parse_path(path))))
-    except ArgumentError as error:
-        raise ValueError(f"{path}: {error}") from error
+        return build(TrainConfig, read_settings(path))
+    except ValueError as error:
+        raise error if isinstance(error, DataError) else DataError(f"{path}: {error}") from error
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The keys of a YAML file of a configuration, with checked values; raises as `read_config`."""
+    content = read_yaml(path)
+    try:
+        return checked(TrainConfig, content)
+    except ValueError as error:
+        raise DataError(f"{path}: {error}", path=path) from error
 
 
 def resumed_config(own: TrainConfig, given: TrainConfig) -> TrainConfig:

@@ -5,19 +5,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from ccnet.config import DataConfig, LossConfig, ModelConfig, OptimizerConfig, TrainConfig
 from ccnet.datasets import Scenes
+from ccnet.labeling.files import predict_files
+from ccnet.labeling.jobs import Products, find_jobs
+from ccnet.labeling.stamp import encode_plain_png
 from ccnet.metrics import Scores
 from ccnet.prediction.evaluate import evaluate
-from ccnet.prediction.files import predict_files
-from ccnet.prediction.jobs import find_jobs
 from ccnet.prediction.predictor import Predictor
 from ccnet.report.attention import attention_maps, save_attention
 from ccnet.report.curves import save_curves
 from ccnet.report.pictures import save_comparison
-from ccnet.runtime.disk import write_json
+from ccnet.runtime.disk import write_json, write_whole
 from ccnet.runtime.progress import CountProgress
 from ccnet.training.loop import train
 
@@ -54,12 +54,12 @@ def demo(run: Path, seed: int = 0) -> Scores:
 
     shown = first_of_each_color(held_out)
     images = run / "images"
-    images.mkdir()
     for index in shown:
-        Image.fromarray(held_out[index][0]).save(images / f"{held_out.name(index)}.png")
+        content = encode_plain_png(held_out[index][0])
+        write_whole(images / f"{held_out.name(index)}.png", lambda p, c=content: p.write_bytes(c))
     predictions = run / "predictions"
     jobs = find_jobs([images], predictions)
-    assert not predict_files(predictor, jobs, predictions, color=True).failures
+    assert not predict_files(predictor, jobs, predictions, products=Products(color=True)).failures
 
     samples = [held_out[index] for index in shown]
     save_comparison(

@@ -5,6 +5,7 @@ over all parts in which a process takes its images. So its gradient does not dep
 devices or parts, however the ignored pixels are distributed among them.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -46,6 +47,9 @@ class SegmentationLoss(nn.Module):
         class_weights: one weight per class for a weighted mean. None: equal weights.
         ohem_threshold: from 0 to 1. None: all labeled pixels count.
         ohem_min_kept: number of pixels of the global batch that count at least, if it has as many.
+
+    Raises:
+        ValueError: a weight is negative, infinite or nan, or a number of OHEM is out of its range.
     """
 
     class_weights: Float[Tensor, " classes"] | None
@@ -58,6 +62,11 @@ class SegmentationLoss(nn.Module):
         ohem_min_kept: int = 100_000,
     ) -> None:
         super().__init__()
+        if not 0 <= auxiliary_weight < math.inf:
+            raise ValueError(f"auxiliary_weight must be 0 or more, got {auxiliary_weight}")
+        weights = () if class_weights is None else class_weights.tolist()
+        if not all(0 <= weight < math.inf for weight in weights):
+            raise ValueError(f"class_weights must be 0 or more, got {weights}")
         if ohem_threshold is not None and not 0 <= ohem_threshold <= 1:
             raise ValueError(f"ohem_threshold must be 0 to 1, got {ohem_threshold}")
         if ohem_min_kept < 0:

@@ -1,219 +1,21 @@
-"""The command line: flags and their help, booleans as switches, exit statuses, clear errors."""
+"""The command line: exit statuses, signals, errors as one clear line, and no code in values."""
 
-import inspect
+import contextlib
+import errno
+import os
 import re
-import shlex
-import typing
-from contextlib import redirect_stdout
-from dataclasses import fields, is_dataclass
-from functools import cache
-from io import StringIO
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
+from subprocess import PIPE
 
-import docstring_parser
 import pytest
 
-from ccnet.cli import DESCRIPTION, boolean_flags, build_parser, error_line, negative, parse
+from ccnet.cli import error_line
 from ccnet.commands import COMMANDS
-from ccnet.config import TrainConfig
-from tests.commands import ROOT, run_python, status
-
-
-def booleans(owner: object, prefix: str = "") -> dict[str, bool]:
-    """Names and defaults of all booleans of a function or a dataclass, however deep they lie."""
-    hints = typing.get_type_hints(owner)
-    if is_dataclass(owner):
-        defaults = {field.name: field.default for field in fields(owner)}
-    else:
-        defaults = {p.name: p.default for p in inspect.signature(owner).parameters.values()}
-    found = {}
-    for name, default in defaults.items():
-        inner = "" if hints[name] is TrainConfig else f"{prefix}{name}."
-        for part in (hints[name], *typing.get_args(hints[name])):
-            if part is bool:
-                found[prefix + name] = default
-            elif is_dataclass(part):
-                found |= booleans(part, inner)
-    return found
-
-
-PARSER = build_parser()
-BOOLEANS = [
-    (command, name, default)
-    for command, function in COMMANDS.items()
-    for name, default in booleans(function).items()
-]
-
-
-def positional(command: str) -> list[str]:
-    parameters = inspect.signature(COMMANDS[command]).parameters.values()
-    return [p.name for p in parameters if p.default is p.empty and p.name != "config"]
-
-
-def value_of(command: str, name: str, *flags: str, after: bool = True) -> object:
-    words = [command, *positional(command)] if after else [command]
-    parsed = parse(PARSER, [*words, *flags, *([] if after else positional(command))])
-    return parsed[f"{command}.{name}"]
-
-
-@cache
-def help_of(command: str) -> str:
-    """What `ccnet COMMAND --help` prints, on one line."""
-    with redirect_stdout(StringIO()) as out:
-        assert status(command, "--help") == 0
-    return " ".join(out.getvalue().split())
-
-
-def test_booleans_are_many_and_some_are_nested():
-    names = {(command, name) for command, name, _ in BOOLEANS}
-    assert {("train", "compile"), ("train", "model.align_corners")} <= names
-    assert {("predict", "overlay"), ("export", "labels"), ("convert", "overwrite")} <= names
-    for command, function in COMMANDS.items():
-        assert {name for c, name in names if c == command} == set(boolean_flags(function))
-
-
-@pytest.mark.parametrize(("command", "name", "default"), BOOLEANS)
-def test_every_boolean_is_a_pair_of_switches(command, name, default):
-    on, off = f"--{name}", f"--{negative(name)}"
-    assert value_of(command, name) is default
-    for flag in (on, on.replace("_", "-")):
-        assert value_of(command, name, flag) is True
-    for flag in (off, off.replace("_", "-")):
-        assert value_of(command, name, flag) is False
-    assert value_of(command, name, off, on) is True
-    assert value_of(command, name, on, off) is False
-
-
-@pytest.mark.parametrize(("command", "name", "default"), BOOLEANS)
-@pytest.mark.slow
-def test_a_boolean_may_have_its_value_as_in_yaml(command, name, default):
-    for value in (True, False):
-        for text in (str(value), str(value).lower()):
-            assert value_of(command, name, f"--{name}={text}") is value
-            assert value_of(command, name, f"--{name}", text) is value
-
-
-@pytest.mark.parametrize(("command", "name", "default"), BOOLEANS)
-def test_help_shows_both_switches_and_the_default(command, name, default):
-    text = help_of(command)
-    (said,) = re.findall(rf"--{name}, --{negative(name)} (.*?)(?= --|$)", text)
-    shown = {True: " (default: on)", False: " (default: off)", None: ""}[default]
-    assert said.endswith(shown)
-    assert len(said) > 10 + len(shown)
-    assert "{true,false" not in text
-
-
-def test_a_boolean_that_may_be_null_is_a_pair_of_switches_too(monkeypatch, capsys):
-    def command(ceil_mode: bool | None = None) -> int:
-        """Tell the value.
-
-        Args:
-            ceil_mode: Whether sizes are rounded up.
-        """
-        print(ceil_mode)
-        return 0
-
-    monkeypatch.setitem(COMMANDS, "demo", command)
-    for flags, value in (
-        ([], None),
-        (["--ceil-mode"], True),
-        (["--no-ceil-mode"], False),
-        (["--ceil-mode", "null"], None),
-        (["--ceil-mode=false"], False),
-    ):
-        assert status("demo", *flags) == 0
-        assert capsys.readouterr().out == f"{value}\n"
-    assert status("demo", "--help") == 0
-    assert "--ceil_mode, --no_ceil_mode" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("command", ["predict", "export", "convert"])
-def test_a_switch_before_the_arguments_takes_none_of_them(command):
-    assert value_of(command, "overwrite", "--overwrite", after=False) is True
-
-
-@pytest.mark.parametrize("flags", [["--compile=maybe"], ["--compile=3"]])
-def test_another_value_of_a_boolean_is_refused_by_its_name(flags, capsys):
-    assert status("train", *flags) == 2
-    assert 'Parser key "compile"' in capsys.readouterr().err
-
-
-def test_switches_change_a_configuration_file(tmp_path):
-    file = tmp_path / "c.yaml"
-    file.write_text("compile: true\nchannels_last: false\nmodel: {align_corners: true}")
-    name = "model.align_corners"
-    for flags, found in (([], True), (["--model.no-align-corners"], False)):
-        assert value_of("train", name, f"--config={file}", *flags) is found
-    assert value_of("train", "compile", f"--config={file}", "--no-compile") is False
-    assert value_of("train", "compile", f"--config={file}") is True
-    assert value_of("train", "channels_last", f"--config={file}", "--channels-last") is True
-
-
-@pytest.mark.parametrize(("command", "name", "default"), [b for b in BOOLEANS if b[0] == "train"])
-@pytest.mark.slow
-def test_resuming_keeps_the_run_s_booleans_unless_a_switch_is_given(
-    command, name, default, tmp_path
-):
-    *owner, own = name.split(".")
-    text = f"{own}: {str(not default).lower()}"
-    (tmp_path / "config.yaml").write_text(f"{owner[0]}: {{{text}}}" if owner else text)
-    resume = f"--resume={tmp_path}"
-    assert value_of(command, name, resume) is (not default)
-    switch = f"--{name}" if default else f"--{negative(name)}"
-    assert value_of(command, name, resume, switch) is bool(default)
-    assert value_of(command, name, switch, resume) is bool(default)
-
-
-@pytest.mark.parametrize(
-    "words", [["--num-workers", "3"], ["--num_workers=3"], ["--num-workers=3"]], ids=" ".join
-)
-def test_words_of_a_flag_are_joined_by_hyphens_or_underscores(words):
-    assert value_of("train", "num_workers", *words) == 3
-
-
-@pytest.mark.parametrize("words", [["--run=a-b_c"], ["--run", "a-b_c"]], ids=" ".join)
-def test_values_keep_their_hyphens(words):
-    assert value_of("train", "run", *words) == Path("a-b_c")
-
-
-def examples(text: str) -> list[str]:
-    """The commands that a text shows, indented."""
-    return re.findall(r"^ +(ccnet .*?)(?: {3,}.*)?$", text, re.MULTILINE)
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_help_teaches_every_command(command):
-    text = docstring_parser.parse(COMMANDS[command].__doc__ or "")
-    shown = help_of(command)
-    assert len(text.short_description) < 80
-    assert text.short_description in shown
-    assert len(examples(text.long_description)) == 2
-    assert all(example in shown for example in examples(text.long_description))
-    parameters = inspect.signature(COMMANDS[command]).parameters.keys() - {"config"}
-    assert {item.arg_name for item in text.params} == parameters
-    for item in text.params:
-        assert " ".join(item.description.split()) in shown.replace("fine- tuning", "fine-tuning")
-
-
-EXAMPLES = [
-    *examples(DESCRIPTION),
-    *(e for function in COMMANDS.values() for e in examples(function.__doc__ or "")),
-]
-
-
-@pytest.mark.parametrize("example", EXAMPLES)
-def test_every_example_of_the_help_is_a_command(example, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    parse(PARSER, shlex.split(example)[1:])
-
-
-def test_help_lists_every_command_with_its_summary(capsys):
-    assert status("--help") == 0
-    out = " ".join(capsys.readouterr().out.split())
-    for command, function in COMMANDS.items():
-        summary = docstring_parser.parse(function.__doc__ or "").short_description
-        assert f"{command} {summary}" in out
-    assert "--no-compile" in out
+from tests.commands import environment, status
 
 
 @pytest.mark.parametrize(
@@ -224,7 +26,7 @@ def test_help_lists_every_command_with_its_summary(capsys):
         (("check-data", "nowhere"), "nowhere"),
         (("train", "--resume", "nowhere"), "no run to resume"),
         (("train", "--data.name", "camvid"), "needs `root`, the folder"),
-        (("train", "--steps", "0"), "steps must be ≥ 1, got 0"),
+        (("train", "--steps", "0"), "steps must be a whole number from 1 to 1000000000, got '0'"),
         (("predict", "m", "i.png", "--devices", "0"), "devices must be ≥ 1, got 0"),
         (("evaluate", "m", "--num-nodes", "2"), "2 nodes have to find each other"),
         (("train", "--device", "foo"), "got 'foo'"),
@@ -240,34 +42,6 @@ def test_errors_are_one_clear_line(arguments, words, capsys, tmp_path, monkeypat
     assert words in error
     assert "Traceback" not in error
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_help_of_no_command_loads_torch():
-    program = """
-import sys
-from ccnet.cli import main
-from ccnet.commands import COMMANDS
-for command in COMMANDS:
-    try:
-        main([command, "--help"])
-    except SystemExit as stop:
-        assert stop.code == 0, command
-print("torch" in sys.modules)
-"""
-    assert run_python(program).split()[-1] == "False"
-
-
-@pytest.mark.parametrize("arguments", [("train", "--stepz", "3"), ("train", "--steps", "many")])
-def test_wrong_flags_are_refused(arguments, capsys):
-    assert status(*arguments) == 2
-    assert arguments[1].strip("-") in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("arguments", [(), ("predicts",)], ids=["none", "misspelled"])
-def test_without_a_command_those_there_are_are_named(arguments, capsys):
-    assert status(*arguments) == 2
-    error = capsys.readouterr().err
-    assert all(command in error for command in ("train", "predict"))
 
 
 @pytest.mark.parametrize("value", [0, 1, 2, 130])
@@ -330,3 +104,146 @@ def test_the_traceback_of_a_worker_process_is_left_out():
         "ccnet.images.reading.DataError: a.png: no such file.\n"
     )
     assert error_line("train", ValueError(message)) == "ccnet train: a.png: no such file."
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9"), "can't all"),
+        (MemoryError(), "it ended with a MemoryError"),
+        (PermissionError(errno.EACCES, "Permission denied", "a/b"), "a/b: it cannot be read, "),
+        (IsADirectoryError(errno.EISDIR, "Is a directory", b"a\xff"), "a\\\\udcff: it is a folder"),
+        (ValueError("x" * 10**5), "x" * 100),
+        (ValueError("photo\x1b[2J\udcff.jpg: broken"), r"photo\\x1b\[2J\\udcff.jpg: broken"),
+    ],
+    ids=["memory of torch", "memory", "permission", "folder", "long", "control characters"],
+)
+def test_an_error_line_is_short_and_printable(error, said, monkeypatch, capsys):
+    def command() -> int:
+        """Raise the error."""
+        raise error
+
+    monkeypatch.setitem(COMMANDS, "demo", command)
+    assert status("demo") == 2
+    line = capsys.readouterr().err
+    assert re.match(f"ccnet demo: .*{said}", line)
+    assert len(line) < 2100
+    assert line.count("\n") == 1
+
+
+def test_an_import_that_a_signal_breaks_off_is_a_stop(monkeypatch, capsys):
+    def command() -> int:
+        """Be stopped, as while a module in C is imported."""
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+        raise ImportError("initialization failed")
+
+    monkeypatch.setitem(COMMANDS, "demo", command)
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    assert status("demo") == 130
+    assert capsys.readouterr().err == "\nccnet demo: stopped\n"
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("seconds", [0.06, 0.15, 0.3, 0.6])
+@pytest.mark.slow
+def test_a_signal_while_modules_are_imported_is_a_line(number, seconds, tmp_path):
+    """What happens before the package's first line is Python's own."""
+    program = "import time; from ccnet.__main__ import main; print('begun', flush=True); main()"
+    command = [sys.executable, "-c", program, "demo", "--run", str(tmp_path / "run")]
+    process = subprocess.Popen(command, env=environment(), stdout=PIPE, stderr=PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    time.sleep(seconds)
+    process.send_signal(number)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 130, error
+    assert "Traceback" not in error
+    assert "stopped" in error
+
+
+def run_shell(line: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """A line of the shell in which `$CCNET` is the command, run in a folder."""
+    variables = {**environment(), "CCNET": f"{sys.executable} -m ccnet", **variables}
+    return subprocess.run(
+        ["bash", "-c", line], cwd=folder, env=variables, capture_output=True, text=True, check=False
+    )
+
+
+def test_output_that_nobody_takes_is_one_line(tmp_path):
+    for line, said in (
+        ("$CCNET --help > /dev/full", "standard output, or a file, takes no more"),
+        ("$CCNET --help >&-", "standard output is closed"),
+        (
+            "set -o pipefail; (sleep 1; $CCNET --help) | true",
+            "standard output, or a file, takes no more",
+        ),
+    ):
+        for unbuffered in ("", "1"):
+            result = run_shell(line, tmp_path, PYTHONUNBUFFERED=unbuffered)
+            assert result.returncode == 2, line
+        assert said in result.stderr
+        assert result.stderr.count("\n") == 1, result.stderr
+    result = run_shell("$CCNET --help 2>&-", tmp_path)
+    assert (result.returncode, result.stderr) == (2, "")
+    assert "standard error is closed" in result.stdout
+    assert run_shell("$CCNET nothing 2> /dev/full", tmp_path).returncode == 2
+
+
+def test_modules_in_the_current_folder_are_not_imported(tmp_path):
+    for name in ("yaml", "numpy", "docstring_parser", "argparse", "hostile"):
+        (tmp_path / f"{name}.py").write_text(f"print('{name} ran')")
+    for word in ("--version", "train --print_config", "train --model hostile.Model"):
+        result = run_shell(f"$CCNET {word}", tmp_path)
+        assert " ran" not in result.stdout + result.stderr, word
+        assert "Traceback" not in result.stderr
+
+
+CODE = "hostile_module_of_the_test"
+WAYS = [
+    f"model: {{class_path: {CODE}.Model}}",
+    f"class_path: {CODE}.Model",
+    f"data: {{augment: {{class_path: {CODE}.Model, init_args: {{crop_size: [4, 4]}}}}}}",
+    f"data: {{augment: {CODE}.Model}}",
+    f"data: {CODE}.Model",
+    f"optimizer: {CODE}.Model",
+    f"optimizer: !!python/object/apply:{CODE}.Model []",
+    f"model: !!python/name:{CODE}.Model ''",
+    f"__path__: {CODE}.Model",
+    f"model: {{__path__: {CODE}.py, dict_kwargs: {{a: 1}}}}",
+    f"recompute: [!!python/module:{CODE} '']",
+    f"model: {{backbone: {CODE}.Model}}",
+]
+FLAGS = [
+    *(["--model", f"{CODE}.Model"], ["--model.class_path", f"{CODE}.Model"]),
+    *(["--data.augment", f"{CODE}.Model"], ["--data.augment.help", f"{CODE}.Model"]),
+    *(["--data.augment.class_path", f"{CODE}.Model"], ["--data.augment.init_args.x", "1"]),
+    *(["--config", f"{{model: {{class_path: {CODE}.Model}}}}"], ["--optimizer", CODE]),
+    *(["--run", f"{CODE}.Model", "--steps", "x"], ["--data.name", f"{CODE}.Model"]),
+]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_no_file_of_flags_runs_code(way, tmp_path, monkeypatch, capsys):
+    place_trap(tmp_path, monkeypatch)
+    (tmp_path / "config.yaml").write_text(f"{way}\nsteps: 0\n")
+    for words in (["--config=config.yaml"], ["--resume=."], ["--model=config.yaml"]):
+        assert status("train", *words) == 2
+        assert re.fullmatch(r"ccnet train: .*\n", capsys.readouterr().err)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("words", FLAGS, ids=" ".join)
+def test_no_flag_runs_code(words, tmp_path, monkeypatch, capsys):
+    place_trap(tmp_path, monkeypatch)
+    assert status("train", *words) == 2
+    assert re.fullmatch(r"ccnet train: .*\n", capsys.readouterr().err)
+    assert not (tmp_path / "ran").exists()
+
+
+def place_trap(folder: Path, monkeypatch) -> None:
+    """A module that leaves a file when it is imported, where Python looks for modules first."""
+    (folder / f"{CODE}.py").write_text(f"open({str(folder / 'ran')!r}, 'w')\nclass Model: pass\n")
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(str(folder))

@@ -2,6 +2,9 @@
 
 import csv
 import json
+import os
+import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +17,11 @@ from ccnet import CCNet, Predictor
 from ccnet.commands.train import train
 from ccnet.config import TrainConfig
 from ccnet.datasets import Scenes
-from tests.commands import status
+from ccnet.labeling.manifest import read_manifests
+from ccnet.models.published_names import PREFIXES
+from ccnet.weights import pickles
+from tests.commands import run_python, start, status
+from tests.conftest import new_tiny_model
 from tests.images.test_tiff import write_tiff
 
 TRAIN = """
@@ -140,6 +147,67 @@ def test_check_data_says_by_its_status_whether_data_are_fit(folder, tmp_path, ca
     assert "no split 'val'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("kind", ["folder", "FIFO", "below a file"])
+def test_an_output_that_cannot_be_written_is_said_before_the_work(
+    folder, tmp_path, capsys, monkeypatch, kind
+):
+    output = tmp_path / "report.json"
+    if kind == "folder":
+        output.mkdir()
+    elif kind == "FIFO":
+        os.mkfifo(output)
+    else:
+        output.write_text("mine")
+        output = output / "report.json"
+    monkeypatch.setattr("ccnet.datasets.check.check_dataset", None)
+    assert status("check-data", folder, "--output", output) == 2
+    line = capsys.readouterr().err
+    assert line.startswith(f"ccnet check-data: {output} ")
+    assert line.count("\n") == 1
+
+
+SECONDS = ("--data.num-images=2", "--num-workers=0", "--device=cpu", "--model.backbone=tiny")
+SECONDS += ("--model.channels=8", "--model.kernel-size=1", "--batch-size=2", "--steps=10000")
+
+
+@pytest.mark.slow
+def test_a_second_process_on_a_run_is_told_that_it_is_in_use(tmp_path, capsys):
+    run = tmp_path / "run"
+    flags = [f"--run={run}", *SECONDS, "--validate-every=10000", "--log-every=1"]
+    first = start("train", *flags)
+    try:
+        while not list(run.glob("checkpoints/*.pt")):
+            assert first.poll() is None, first.communicate()[0]
+            time.sleep(0.2)
+        before = (run / "log.csv").read_text()
+        assert status("train", "--resume", run) == 2
+        assert capsys.readouterr().err.startswith(f"ccnet train: {run} is in use: the process ")
+        assert (run / "log.csv").read_text().startswith(before)
+    finally:
+        first.send_signal(signal.SIGTERM)
+        output, _ = first.communicate(timeout=120)
+    assert first.returncode == 130, output
+    steps = [row.split(",")[0] for row in (run / "log.csv").read_text().splitlines()[1:]]
+    assert steps == [str(step) for step in range(1, len(steps) + 1)]
+    second = start("train", "--resume", str(run))
+    time.sleep(2)
+    second.kill()  # the lock is released by any death
+    second.communicate()
+    assert status("train", "--resume", run, "--optimizer.lr=0.5") == 2
+    assert "optimizer cannot be given with it" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_rate_that_ruins_the_network_is_never_a_success(tmp_path, capsys, steps):
+    flags = [*SECONDS, f"--steps={steps}", "--optimizer.lr=1e30", "--optimizer.head-lr-factor=1000"]
+    for policy in ("stop", "skip"):
+        run = tmp_path / policy
+        assert status("train", f"--run={run}", *flags, f"--non-finite={policy}") == 2
+        assert "finite" in (error := capsys.readouterr().err) or "the loss is" in error
+        assert not (run / "last").exists()
+
+
 @pytest.fixture(scope="module")
 def published_file(tmp_path_factory):
     """Keys and shapes of mmsegmentation's CCNet R-50, next to nothing on disk."""
@@ -152,7 +220,10 @@ def published_file(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_convert_makes_a_model_folder_and_reports_each_key(published_file, tmp_path, capsys):
+def test_convert_makes_a_model_folder_and_reports_each_key(
+    published_file, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(pickles, "MAX_EXPANSION", float("inf"))  # it holds one number per tensor
     folder = tmp_path / "model"
     assert status("convert", published_file, folder, "--recurrence", 1) == 0
     printed = capsys.readouterr().out
@@ -181,6 +252,240 @@ def test_convert_names_what_is_no_ccnet(tmp_path, capsys):
     assert not (tmp_path / "model").exists()
     assert status("convert", tmp_path / "none.pth", tmp_path / "model") == 2
     assert "no weight file at" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--output", "photos"), "photos: the label maps would come among the images"),
+        (("--output", "photos/a.jpg"), "photos/a.jpg: it is a file; give a folder"),
+        (("--output", "loop"), "loop: it is a loop of symbolic links; give a folder"),
+        (("--num-workers", 10**9), "num_workers must be from 0 to 256, got 1000000000"),
+        (("--num-workers", -1), "num_workers must be from 0 to 256, got -1"),
+        (("--devices", 0), "devices must be ≥ 1, got 0"),
+    ],
+)
+def test_predict_refuses_in_one_line_before_it_loads_the_model(
+    tmp_path, monkeypatch, capsys, flags, words
+):
+    monkeypatch.chdir(tmp_path)
+    Path("photos").mkdir()
+    Image.new("RGB", (8, 8)).save("photos/a.jpg")
+    Path("loop").symlink_to("loop")
+    assert status("predict", "no-model", "photos", *flags) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"ccnet predict: {words}")
+    assert error.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["loop", "photos"]
+
+
+def test_names_of_files_send_nothing_to_the_terminal(tmp_path, capsys):
+    new_tiny_model().save_pretrained(tmp_path / "model")
+    names = ["-a\n.png", "\x1b]0;title\x07.png", "b\\c\td\u202e.png", "\udcff.png"]
+    (tmp_path / "in").mkdir()
+    for index, name in enumerate(names):
+        Image.new("RGB", (40 + index, 40)).save(tmp_path / "in" / name)
+        (tmp_path / "in" / f"bad {name}").write_bytes(b"no image")
+    output = tmp_path / "out\x1b[2J"
+    arguments = (tmp_path / "model", tmp_path / "in", "--output", output, "--device", "cpu")
+    assert status("predict", *arguments) == 1
+    said = capsys.readouterr()
+    lines = [line for line in said.err.splitlines() if line.startswith("skipped")]
+    assert len(lines) == 4
+    assert all(character.isprintable() for line in lines for character in line)
+    assert all(character.isprintable() for character in said.out.rstrip("\n"))
+    for index, name in enumerate(names):
+        with Image.open(output / name) as picture:
+            assert picture.size == (40 + index, 40)
+    entries = read_manifests(output)
+    assert {name for name, entry in entries.items() if entry.status == "written"} == set(names)
+
+
+@pytest.mark.parametrize("output", ["folder", "loop/scores.json", "file/scores.json", "fifo"])
+def test_evaluate_refuses_an_output_before_work_starts(tmp_path, monkeypatch, capsys, output):
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    Path("file").touch()
+    Path("loop").symlink_to("loop")
+    os.mkfifo("fifo")
+    assert status("evaluate", "no-model", "--data", "scenes", "--output", output) == 2
+    error = capsys.readouterr().err
+    assert output in error
+    assert error.count("\n") == 1
+
+
+def test_evaluate_gives_no_score_of_a_network_that_gives_nan(tmp_path, capsys):
+    model = new_tiny_model()
+    with torch.no_grad():
+        model.head.attention.passes[0].gamma.fill_(3e38)
+    model.save_pretrained(tmp_path / "model")
+    output = tmp_path / "scores.json"
+    arguments = ("--data", "scenes", "--device", "cpu", "--output", output)
+    assert status("evaluate", tmp_path / "model", *arguments) == 2
+    said = capsys.readouterr()
+    assert "val-000000: the network gives nan or infinite logits; its weights" in said.err
+    assert said.out == ""
+    assert not output.exists()
+
+
+@pytest.fixture(scope="module")
+def small_file(tmp_path_factory):
+    """A whole CCNet on a ResNet-18 by the names of mmsegmentation."""
+    model = CCNet(3, "resnet18", channels=8, auxiliary_channels=None)
+    theirs = {ours: name for name, ours in PREFIXES["mmsegmentation"].items()}
+    state = {}
+    for key, value in model.state_dict().items():
+        start = max((ours for ours in theirs if key.startswith(ours)), key=len)
+        state[theirs[start] + key.removeprefix(start)] = value
+    path = tmp_path_factory.mktemp("published") / "small.pth"
+    torch.save(state, path)
+    return path
+
+
+CONVERTED = ["README.md", "config.json", "conversion.csv", "model.safetensors"]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.slow
+def test_convert_replaces_the_models_files_and_no_others(small_file, tmp_path, capsys):
+    folder = tmp_path / "model"
+    assert status("convert", small_file, folder) == 0
+    assert names(folder) == CONVERTED
+    assert names(tmp_path) == ["model"]
+    outside = tmp_path / "outside"
+    outside.write_text("kept")
+    for name in ("config.json", "conversion.csv", "README.md"):
+        (folder / name).unlink()
+        (folder / name).symlink_to(outside)
+    (folder / "notes.txt").write_text("mine")
+    (folder / "logs").mkdir()
+    (folder / "logs" / "a").touch()
+    assert status("convert", small_file, folder) == 2
+    assert "already exists; give a new folder, or --overwrite" in capsys.readouterr().err
+    assert status("convert", small_file, folder, "--overwrite") == 0
+    assert names(folder) == sorted([*CONVERTED, "logs", "notes.txt"])
+    assert not any((folder / name).is_symlink() for name in CONVERTED)
+    assert outside.read_text() == "kept"
+    assert (folder / "notes.txt").read_text() == "mine"
+    CCNet.from_pretrained(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["", "."])
+def test_convert_wants_the_name_of_a_folder(small_file, tmp_path, monkeypatch, capsys, place):
+    monkeypatch.chdir(tmp_path)
+    assert status("convert", small_file, place) == 2
+    assert "give a new folder by its name" in capsys.readouterr().err
+    assert names(tmp_path) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["model.safetensors", "conversion.csv"])
+def test_a_full_disk_is_one_line_and_leaves_nothing(
+    small_file, tmp_path, capsys, monkeypatch, name
+):
+    """Writing more than a limit fails in the system as a full disk does."""
+    program = f"""
+import resource, signal, sys
+from ccnet.cli import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+limit = {{"model.safetensors": 1 << 20, "conversion.csv": 50 << 20}}[{name!r}]
+if limit > 1 << 20:
+    from ccnet.models.published import Published
+    def fail(self, path):
+        raise OSError(28, "No space left on device")
+    Published.save_report = fail
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+sys.stderr = sys.stdout
+try:
+    main(["convert", {str(small_file)!r}, {str(tmp_path / "model")!r}])
+except SystemExit as stop:
+    print("status", stop.code)
+"""
+    *_, message, end = run_python(program).splitlines()
+    assert end == "status 2"
+    assert message.startswith(f"ccnet convert: {tmp_path / 'model'}")
+    assert "could not be written: " in message
+    assert "Traceback" not in message
+    assert names(tmp_path) == []
+
+
+KILLS = """
+import os, random, shutil, signal, sys, time
+from pathlib import Path
+from ccnet.commands.convert import convert
+import ccnet.models.ccnet, ccnet.models.published  # before the processes are forked
+
+file, root = map(Path, sys.argv[1:3])
+CHANGES = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link"}
+
+def started(folder, kill_at=None, number=signal.SIGKILL):
+    process = os.fork()
+    if process:
+        return process
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.dup2(1, 2)
+    count = 0
+    def watch(event, arguments):
+        nonlocal count
+        if event in CHANGES and str(root) in str(arguments[0]):
+            count += 1
+            if count == kill_at:
+                os.kill(os.getpid(), number)
+    sys.addaudithook(watch)
+    try:
+        os._exit(convert(file, folder, overwrite=folder.exists()))
+    except BaseException:
+        os._exit(7)
+
+def finished(process):
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+def check(folder, when):
+    if folder.exists():
+        found = {path.name for path in folder.iterdir()} - {"notes.txt"}
+        assert found == {"README.md", "config.json", "conversion.csv", "model.safetensors"}, when
+        ccnet.models.ccnet.CCNet.from_pretrained(folder)
+
+rng, killed = random.Random(0), 0
+begin = time.monotonic()
+assert finished(started(root / "first")) == 0
+duration = time.monotonic() - begin
+for turn in range(20):
+    folder = root / f"model{turn}"
+    number = (signal.SIGKILL, signal.SIGTERM)[turn % 2]
+    is_old = turn % 4 > 1
+    if is_old:
+        shutil.copytree(root / "first", folder)
+        (folder / "notes.txt").touch()
+    if turn < 14:  # at a change in the file system
+        process = started(folder, kill_at=1 + turn * 2, number=number)
+    else:
+        process = started(folder)
+        time.sleep(rng.uniform(0.2, 1.0) * duration)
+        os.kill(process, number)
+    killed += finished(process) == -number
+    check(folder, turn)
+    assert finished(started(folder)) == 0, turn
+    check(folder, turn)
+    assert not is_old or (folder / "notes.txt").exists(), turn
+    leftover = {path.name for path in root.iterdir()} - {"first", folder.name}
+    assert not leftover, (turn, leftover)
+    shutil.rmtree(folder)
+print("killed", killed)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
+def test_convert_killed_twenty_times_leaves_nothing_partial_and_then_works(small_file, tmp_path):
+    program = f"import sys; sys.argv[1:] = [{str(small_file)!r}, {str(tmp_path)!r}]\n{KILLS}"
+    word, number = run_python(program).split()
+    assert word == "killed"
+    assert int(number) >= 15  # some of the last signals may come when it has ended
 
 
 @pytest.mark.parametrize("overlay", [True, False])

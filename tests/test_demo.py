@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from ccnet import demo
-from ccnet.cli import build_parser, parse
 from ccnet.datasets import Scenes
+from ccnet.flags import parse
 from tests.commands import ROOT, status
 
 
@@ -43,11 +43,10 @@ def test_the_report_has_the_score_and_its_data(report):
 
 def test_what_the_report_says_to_try_are_commands(report, monkeypatch):
     monkeypatch.chdir(ROOT)
-    parser = build_parser()
     commands = re.findall(r"^  (ccnet .*)$", report, re.MULTILINE)
     assert len(commands) == 5
     for command in commands:
-        parse(parser, shlex.split(command)[1:])
+        parse(shlex.split(command)[1:])
 
 
 def test_the_shown_scenes_have_all_classes_between_them():

@@ -13,9 +13,9 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from ccnet.cli import build_parser
 from ccnet.commands import COMMANDS
 from ccnet.config import TrainConfig
+from ccnet.flags import parse
 from tests.test_architecture import FLOORS, MODULES
 
 ROOT = Path(__file__).parents[1]
@@ -137,7 +137,7 @@ def flags() -> dict[str, set[str]]:
 def help_of(command: str) -> str:
     output = io.StringIO()
     with contextlib.redirect_stdout(output), contextlib.suppress(SystemExit):
-        build_parser().parse_args([command, "--help"])
+        parse([command, "--help"])
     return output.getvalue()
 
 

@@ -1,5 +1,7 @@
 """The loss: torch's mean where that is defined, 0 where nothing counts, OHEM's hard pixels."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -155,3 +157,11 @@ def test_class_weights_move_with_the_loss_and_are_no_state():
     network = torch.nn.ModuleDict({"model": torch.nn.Conv2d(1, 1, 1), "criterion": criterion})
     assert set(network.state_dict()) == {"model.weight", "model.bias"}
     assert SegmentationLoss().to("meta").class_weights is None
+
+
+@pytest.mark.parametrize("weight", [-1.0, math.nan, math.inf])
+def test_weights_that_make_no_sense_are_refused(weight):
+    with pytest.raises(ValueError, match="auxiliary_weight must be 0 or more"):
+        SegmentationLoss(auxiliary_weight=weight)
+    with pytest.raises(ValueError, match="class_weights must be 0 or more"):
+        SegmentationLoss(class_weights=torch.tensor([1.0, weight]))

@@ -83,17 +83,18 @@ def conv_norm_activation(
 def initialize(network: nn.Module) -> None:
     """Initialize convolutions as torchvision does (He et al. 2015, fan-out).
 
-    Batch normalization needs nothing: PyTorch starts it with scale 1 and offset 0.
+    Batch normalization needs nothing: PyTorch starts it with scale 1 and offset 0. On the meta
+    device, where there are no values, torch would import its compiler for it, which takes a second.
     """
     for module in network.modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
 def require(name: str, value: object, known: tuple[object, ...]) -> None:
     """Raise ValueError, which lists the known values, unless `value` is one of them."""
     if value not in known:
-        raise ValueError(f"{name} is {value!r}; known are {', '.join(map(str, known))}")
+        raise ValueError(f"{name} is {value!r:.80}; known are {', '.join(map(str, known))}")
 
 
 def adapt_input(weight: Tensor, in_channels: int) -> Tensor:

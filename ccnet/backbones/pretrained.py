@@ -3,6 +3,7 @@
 import hashlib
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import urlparse
@@ -116,10 +117,10 @@ def load_pretrained(backbone: Backbone, path: str | Path) -> None:
         path = fetch(str(path))
     wanted = backbone.state_dict()
     state = read_weights(path).tensors
-    state = {key.removeprefix("backbone."): value for key, value in state.items()}
+    state = _renamed(state, {key: key.removeprefix("backbone.") for key in state}, path)
     is_mit = "conv3.weight" in state and "stem.6.weight" in wanted
     if is_mit:
-        state = _from_mit(state)
+        state = _from_mit(state, path)
     given = {
         key: value
         for key, value in state.items()
@@ -127,7 +128,8 @@ def load_pretrained(backbone: Backbone, path: str | Path) -> None:
     }
     first = backbone.first_convolution
     in_channels = wanted[first].shape[1]
-    if first in given and given[first].ndim == 4 and given[first].shape[1] != in_channels:
+    shape = given[first].shape if first in given else ()
+    if len(shape) == 4 and shape[1] not in (0, in_channels):
         given[first] = adapt_input(given[first], in_channels)
     if problems := differences(given, wanted):
         if all(key.startswith("network.") for key in wanted) and not any(
@@ -143,11 +145,22 @@ def load_pretrained(backbone: Backbone, path: str | Path) -> None:
         backbone.mean, backbone.std = BGR_MEAN[::-1], (1.0, 1.0, 1.0)
 
 
-def _from_mit(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    renamed = {}
-    for key, value in state.items():
-        start = key.partition(".")[0] + "."
-        renamed[DEEP_STEM.get(start, start) + key.removeprefix(start)] = value
-    if "stem.0.weight" in renamed:
-        renamed["stem.0.weight"] = renamed["stem.0.weight"].flip(1)
+def _from_mit(state: Mapping[str, Tensor], path: str | Path) -> dict[str, Tensor]:
+    starts = {key: key.partition(".")[0] + "." for key in state}
+    names = {
+        key: DEEP_STEM.get(start, start) + key.removeprefix(start) for key, start in starts.items()
+    }
+    renamed = _renamed(state, names, path)
+    first = renamed.get("stem.0.weight")
+    if first is not None and first.ndim == 4:  # BGR → RGB
+        renamed["stem.0.weight"] = first.flip(1)
+    return renamed
+
+
+def _renamed(
+    state: Mapping[str, Tensor], names: Mapping[str, str], path: str | Path
+) -> dict[str, Tensor]:
+    renamed = {names[key]: value for key, value in state.items()}
+    if len(renamed) < len(state):
+        raise ValueError(f"{path} has two tensors for one weight of the backbone")
     return renamed

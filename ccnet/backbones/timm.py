@@ -1,5 +1,6 @@
 """Any network of timm as a backbone; timm is an optional dependency, imported on first use."""
 
+import re
 from contextlib import suppress
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from ccnet.backbones.backbone import Backbone
 
 DEFAULT_STRIDE = 8
+LONGEST_NAME = 100
 PROBE_SIDES = (75, 97)
 # Vision transformers accept images of any size only with these options
 ANY_SIZE = {"dynamic_img_size": True, "dynamic_img_pad": True}
@@ -44,7 +46,10 @@ class Timm(Backbone):
     ) -> None:
         super().__init__()
         timm = _import_timm(name)
-        weights = timm.get_pretrained_cfg(name)
+        try:
+            weights = timm.get_pretrained_cfg(name)
+        except RuntimeError as error:  # no weights of this tag, as in resnet18.a1_in1k
+            raise ValueError(f"timm/{name}: {error}") from error
         if pretrained and (weights is None or not weights.has_weights):
             raise ValueError(
                 f"timm has no weights for {name}; leave pretrained out, or give a file"
@@ -64,7 +69,8 @@ class Timm(Backbone):
             self.mean = tuple(255 * value for value in weights.mean)
             self.std = tuple(255 * value for value in weights.std)
         network = (name, self.output_stride, in_channels)
-        if network not in _PROBED:
+        is_meta = any(weight.is_meta for weight in self.parameters())  # only to know the shapes
+        if network not in _PROBED and not is_meta:
             self._probe(name, in_channels)
             _PROBED.add(network)
 
@@ -101,6 +107,8 @@ def _import_timm(name: str) -> Any:
             f"timm/{name} needs timm, which cannot be imported here ({error}); "
             "pip install 'criss-cross[timm]'"
         ) from error
+    if len(name) > LONGEST_NAME or not re.fullmatch(r"[\w.-]+", name):
+        raise ValueError(f"timm/{name:.40} is no name of a network of timm")
     if not timm.is_model(name):
         near = timm.list_models(f"*{name.partition('.')[0].partition('_')[0]}*")[:5]
         raise ValueError(f"timm has no {name}" + (f"; it has {', '.join(near)}" if near else ""))

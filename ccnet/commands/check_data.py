@@ -31,9 +31,11 @@ def check_data(
     from ccnet.datasets import open_dataset
     from ccnet.datasets.check import check_dataset
     from ccnet.report.tables import data_summary
-    from ccnet.runtime.disk import write_json
+    from ccnet.runtime.disk import require_replaceable, write_json
     from ccnet.runtime.progress import CountProgress
 
+    if output is not None:
+        require_replaceable(output)
     reports = {}
     for part in ("train", "val") if split is None else (split,):
         dataset = open_dataset(data, root, part, strict=False)

@@ -4,6 +4,8 @@ import sys
 from pathlib import Path
 from typing import Literal
 
+REPORT = "conversion.csv"
+
 
 def convert(
     file: Path,
@@ -23,26 +25,36 @@ def convert(
 
     Args:
         file: The published .pth file.
-        folder: New folder for the model.
+        folder: New folder for the model. It appears when it is complete.
         recurrence: R, the number of passes of criss-cross attention. The weights do not tell it.
         align_corners: Whether the upsampling aligns corners. The weights do not tell it; auto
             decides by the source, the configuration in the file and its name (the 769x769 models of
             mmsegmentation need yes).
         num_classes: Replace the classifiers by new ones for this many classes, for fine-tuning.
-        overwrite: Write into a folder that is not empty; else that is an error.
+        overwrite: Replace the model in a folder that is not empty, and keep its other files; else
+            such a folder is an error.
     """
     from ccnet.models.ccnet import CCNet
+    from ccnet.models.hub import MODEL_FILES
     from ccnet.models.published import read_published
+    from ccnet.runtime.disk import repair_folder, write_folder
 
-    if folder.is_file() or (not overwrite and folder.is_dir() and any(folder.iterdir())):
+    if not folder.name:
+        raise ValueError(f"give a new folder by its name, instead of {folder}")
+    repair_folder(folder)
+    if folder.exists() and not (folder.is_dir() and (overwrite or not any(folder.iterdir()))):
         raise ValueError(f"{folder} already exists; give a new folder, or --overwrite")
     print(f"reading {file}", file=sys.stderr, flush=True)
     asked = {"auto": None, "yes": True, "no": False}[align_corners]
     published = read_published(file, recurrence, align_corners=asked)
     changes = {} if num_classes is None else {"num_classes": num_classes}
     model = CCNet.from_published(published).adapted(**changes)
-    model.save_pretrained(folder)
-    published.save_report(folder / "conversion.csv")
+
+    def write(fresh: Path) -> None:
+        model.save_pretrained(fresh)
+        published.save_report(fresh / REPORT)
+
+    write_folder(folder, write, own=(*MODEL_FILES, REPORT))
     print(published.describe())
-    print(f"The model is in {folder}; {folder / 'conversion.csv'} says what became of each key.")
+    print(f"The model is in {folder}; {folder / REPORT} says what became of each key.")
     return 0

@@ -1,9 +1,16 @@
 """`ccnet evaluate`."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ccnet.config import Precision
 from ccnet.datasets import DatasetName
+from ccnet.prediction.protocol import Average, ProtocolName, TileWeights
+
+if TYPE_CHECKING:
+    from ccnet.datasets import SegmentationDataset
+    from ccnet.prediction.predictor import Predictor
 
 
 def evaluate(
@@ -12,6 +19,15 @@ def evaluate(
     root: Path | None = None,
     split: str = "val",
     output: Path | None = None,
+    report: Path | None = None,
+    compare: Path | None = None,
+    protocol: ProtocolName | None = None,
+    tile: int | None = None,
+    stride: int | None = None,
+    scales: list[float] | None = None,
+    mirror: bool | None = None,
+    weights: TileWeights | None = None,
+    average: Average | None = None,
     num_workers: int = 0,
     device: str = "auto",
     devices: int | None = None,
@@ -21,9 +37,12 @@ def evaluate(
     """Score a model on a data set.
 
     Prints the intersection over union (IoU) of each class, their mean (mIoU), and pixel and mean
-    accuracy. All labeled pixels are counted in one confusion matrix, at the size of each image.
+    accuracy. All labeled pixels are counted in one confusion matrix, at the size of each image. A
+    data set in whose labels only one class occurs is an error, since its mIoU says nothing.
 
         ccnet evaluate runs/mine/model --root FOLDER
+        ccnet evaluate runs/mine/model --root FOLDER --protocol multiscale --report report
+        ccnet evaluate runs/old/model --root FOLDER --compare runs/new/model
         ccnet evaluate runs/demo/model --data scenes --split test --output scores.json
 
     Args:
@@ -32,6 +51,21 @@ def evaluate(
         root: Folder of the data set. The scenes need none.
         split: Part of the data set.
         output: JSON file to write the scores to, each 0 to 1.
+        report: Folder for report.html, a page to browse the errors: images from worst to best, the
+            confusion matrix, borders, calibration, suspected label errors; with JSON and CSV files.
+        compare: Second model. Prints the difference of the mIoU with its 95 % interval and p-value
+            (paired bootstrap over images), and the images on which the models differ most.
+        protocol: How images are shown to the network: whole; sliding, in tiles of 769 every 513
+            pixels; multiscale, such tiles at scales 0.75 to 2 and mirrored too, both as in the
+            paper; or mmsegmentation, its whole images at scales 0.5 to 1.75 and mirrored too.
+            Unless given, that of the model's validation, and tiles for very large images.
+        tile: Side of the tiles in pixels; with it and the next five flags parts of the protocol are
+            changed.
+        stride: Pixels from one tile to the next; two thirds of the tile unless given.
+        scales: Factors by which images are resized, such as '[0.5, 1]'.
+        mirror: Also show the mirror image.
+        weights: Weights of a tile's pixels in the average: flat, or gaussian, for its center.
+        average: What is averaged: logits or probabilities.
         num_workers: Processes per device that read images ahead. 0 reads in the main process.
         device: Where to compute: auto (the best device there is), cpu, cuda or mps.
         devices: Processes per machine, one per device. Unless given, as many as torchrun or SLURM
@@ -43,24 +77,89 @@ def evaluate(
     from rich.console import Console
 
     from ccnet.datasets import open_dataset
-    from ccnet.prediction.evaluate import evaluate
     from ccnet.prediction.predictor import Predictor
-    from ccnet.report.tables import scores_table
-    from ccnet.runtime.disk import write_json
+    from ccnet.prediction.protocol import choose_protocol
+    from ccnet.runtime.disk import require_replaceable, write_json
     from ccnet.runtime.engine import process_device
+    from ccnet.runtime.processes import rank, require_num_workers
+
+    require_num_workers(num_workers)
+    if report is not None and compare is not None:
+        raise ValueError("--report is of one model: leave out --compare")
+    changes = {"tile": tile, "stride": stride, "scales": scales, "mirror": mirror}
+    asked = choose_protocol(protocol, **changes, weights=weights, average=average)
+    if output is not None:
+        require_replaceable(output)
+    dataset = open_dataset(data, root, split)
+    title = f"{data} {split}, {len(dataset)} images"
+    with process_device(device, devices, num_nodes) as own_device:
+        predictors = [
+            Predictor(path, device=own_device, precision=precision, protocol=asked)
+            for path in (model, compare)
+            if path is not None
+        ]
+        protocols = ", ".join(dict.fromkeys(str(predictor.protocol) for predictor in predictors))
+        way = {"precision": precision, "protocol": protocols}
+        if compare is not None:
+            names = str(model), str(compare)
+            found, table = compared(predictors, dataset, names, title, num_workers)
+        else:
+            title = f"{model} on {title}, {predictors[0].protocol}"
+            found, table = scored(predictors[0], dataset, title, num_workers, report, way)
+        if rank() > 0:
+            return 0
+    Console().print(table)
+    if output is not None:
+        facts = {"model": str(model), "data": data, "split": split, "images": len(dataset)}
+        write_json(output, {**facts, **way, **found})
+    return 0
+
+
+def scored(
+    predictor: "Predictor",
+    dataset: "SegmentationDataset",
+    title: str,
+    num_workers: int,
+    report: Path | None,
+    facts: dict[str, Any],
+) -> tuple[dict[str, Any], Any]:
+    """The scores of a model as JSON and as a table; writes the report if one is asked for."""
+    from ccnet.metrics.confusion import require_labels_of_several_classes
+    from ccnet.prediction.evaluate import evaluate
+    from ccnet.report.evaluation import Evaluation
+    from ccnet.report.page import write_report
+    from ccnet.report.tables import scores_table
     from ccnet.runtime.processes import rank
     from ccnet.runtime.progress import counting
 
-    dataset = open_dataset(data, root, split)
-    with process_device(device, devices, num_nodes) as own_device:
-        predictor = Predictor(model, device=own_device, precision=precision)
-        with counting("evaluating") as progress:
-            scores = evaluate(predictor, dataset, num_workers=num_workers, progress=progress)
-        if rank() > 0:
-            return 0
-    title = f"{model} on {data} {split}, {len(dataset)} images"
-    Console().print(scores_table(scores, title))
-    if output is not None:
-        facts = {"model": str(model), "data": data, "split": split, "precision": precision}
-        write_json(output, {**facts, "images": len(dataset), **scores.to_dict()})
-    return 0
+    observer = None if report is None else Evaluation(dataset.classes, dataset.palette)
+    with counting("evaluating") as progress:
+        scores = evaluate(
+            predictor, dataset, num_workers=num_workers, progress=progress, observer=observer
+        )
+    require_labels_of_several_classes(scores)
+    if observer is not None and report is not None:
+        observer = observer.gathered()
+        if rank() == 0:
+            page = write_report(report, observer, title=title, facts=facts)
+            print(f"{page} opens in a browser")
+    return scores.to_dict(), scores_table(scores, title)
+
+
+def compared(
+    predictors: "Sequence[Predictor]",
+    dataset: "SegmentationDataset",
+    names: tuple[str, str],
+    title: str,
+    num_workers: int,
+) -> tuple[dict[str, Any], Any]:
+    """How two models differ on a data set, as JSON and as a table."""
+    from ccnet.prediction.compare import compare
+    from ccnet.report.tables import comparison_table
+    from ccnet.runtime.progress import counting
+
+    with counting("comparing") as progress:
+        comparison = compare(*predictors, dataset, num_workers=num_workers, progress=progress)
+    return {"compared": names[1], **comparison.to_dict()}, comparison_table(
+        comparison, names, title
+    )

@@ -1,5 +1,6 @@
 """`ccnet export`."""
 
+import os
 from pathlib import Path
 
 from ccnet.export.names import FilePrecision, FormatName
@@ -51,7 +52,7 @@ def export(
     if output is None:
         name = model.resolve().name if model.is_dir() else model.name
         output = Path(name + FORMATS[format].suffix)
-    if output.exists() and not overwrite:
+    if os.path.lexists(output) and not overwrite:
         raise ValueError(f"{output} is there already; give a new file, or --overwrite")
     rows = export(
         load_model(model),

@@ -39,7 +39,10 @@ def train(
             raise ValueError(
                 "--resume continues in the run's own folder: no --run or --init with it"
             )
-        run, config = resume, resumed_config(read_config(RunFolder(resume).config), config)
+        run, own = resume, RunFolder(resume).config
+        if not own.exists():
+            raise FileNotFoundError(f"no run to resume: there is no {own}")
+        config = resumed_config(read_config(own), config)
     elif run is None:
         run = new_run_folder(config)
         arguments.append(f"--run={run}")

@@ -1,5 +1,6 @@
 """What is wrong with a data set, found before a training run stumbles over it."""
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ import numpy as np
 
 from ccnet.classes import IGNORE_INDEX
 from ccnet.datasets.dataset import SegmentationDataset, SizeMismatchError
+from ccnet.datasets.description import RawValue
 from ccnet.datasets.folder import FolderDataset
 from ccnet.datasets.labels import LabelValueError, UnmappedValue
 from ccnet.datasets.pairs import PairedDataset, relative_name
@@ -132,7 +134,7 @@ class DataReport:
             "unreadable": [vars(problem) for problem in self.unreadable],
             "size_mismatches": [vars(problem) for problem in self.size_mismatches],
             "bad_values": [
-                {"name": name, **vars(value)}
+                {"name": name, **vars(value), "value": _for_json(value.value)}
                 for name, values in self.bad_values.items()
                 for value in values
             ],
@@ -243,7 +245,16 @@ def _empty_report(dataset: SegmentationDataset, split: str) -> DataReport:
         report.unmatched_images = _names(dataset, dataset.files.unmatched_images)
         report.unmatched_labels = _names(dataset, dataset.files.unmatched_labels)
         report.missing = _names(dataset, dataset.files.missing)
+        report.unreadable = [
+            Problem(relative_name(error.path or dataset.root, dataset.root), str(error))
+            for error in dataset.files.unusable
+        ]
     return report
+
+
+def _for_json(value: RawValue | float) -> RawValue | float | str:
+    """The value, as text where JSON has no such number."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _names(dataset: PairedDataset, paths: tuple[Path, ...]) -> list[str]:

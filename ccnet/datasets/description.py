@@ -3,9 +3,10 @@
 Each function reads one of them and raises ValueError, with what would work, for anything else.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 from ccnet.classes import IGNORE_INDEX
+from ccnet.runtime.files import shown
 
 Color = tuple[int, int, int]
 """Red, green and blue, each 0 to 255."""
@@ -34,16 +35,19 @@ def default_palette(num_classes: int) -> tuple[Color, ...]:
 
 def class_names(classes: Iterable[object]) -> tuple[str, ...]:
     """The names of `classes`, a list of names or a mapping from names to colors."""
-    is_list = isinstance(classes, Iterable) and not isinstance(classes, str)
+    # a set has no order, and the order of names is that of their indices
+    is_list = isinstance(classes, Iterable) and not isinstance(classes, str | bytes | Set)
     if not is_list or not 1 <= len(tuple(classes)) <= IGNORE_INDEX:
-        raise ValueError(f"`classes` must be a list of 1 to 255 names, got {classes!r}")
+        raise ValueError(f"`classes` must be a list of 1 to 255 names, got {shown(classes)}")
     for name in classes:
         if not isinstance(name, str) or not name:
-            raise ValueError(f"class name {name!r} is not text: put it in quotes")
+            raise ValueError(f"class name {shown(name)} is not text: put it in quotes")
     names = tuple(map(str, classes))
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated or "ignore" in names:
-        raise ValueError(f"class names must differ, and none be 'ignore'; got {repeated or names}")
+        raise ValueError(
+            f"class names must differ, and none be 'ignore'; got {shown(repeated or list(names))}"
+        )
     return names
 
 
@@ -53,17 +57,21 @@ def class_colors(
     """The color of each class, from a list in the order of the classes or from name → color."""
     if isinstance(palette, Mapping):
         if set(palette) != set(classes):
-            raise ValueError(f"`palette` names {list(palette)}, `classes` {list(classes)}")
+            raise ValueError(
+                f"`palette` names {shown(list(palette))}, `classes` {shown(list(classes))}"
+            )
         palette = [palette[name] for name in classes]
     if not isinstance(palette, list | tuple):
-        raise ValueError(f"`palette` must list a color for each class, got {palette!r}")
+        raise ValueError(f"`palette` must list a color for each class, got {shown(palette)}")
     colors = tuple(read_color(color) for color in palette)
     if len(colors) != len(classes):
         raise ValueError(f"`palette` has {len(colors)} colors for {len(classes)} classes")
     for i, color in enumerate(colors):
         if color in colors[:i]:
             first = classes[colors.index(color)]
-            raise ValueError(f"classes {first!r} and {classes[i]!r} have the same color, {color}")
+            raise ValueError(
+                f"classes {shown(first)} and {shown(classes[i])} have the same color, {color}"
+            )
     return colors
 
 
@@ -80,7 +88,9 @@ def read_color(color: object) -> Color:
         red, green, blue = color
         if all(type(part) is int and 0 <= part <= 255 for part in color):
             return red, green, blue
-    raise ValueError(f"{color!r} is not a color: write [r, g, b] with 0–255 each, or '#rrggbb'")
+    raise ValueError(
+        f"{shown(color)} is not a color: write [r, g, b] with 0–255 each, or '#rrggbb'"
+    )
 
 
 def read_ignored(ignore: object) -> list[RawValue]:
@@ -93,7 +103,7 @@ def read_ignored(ignore: object) -> list[RawValue]:
 def read_mapping(mapping: Mapping[object, object], classes: tuple[str, ...]) -> dict[RawValue, int]:
     """`mapping` with class indices as its targets, 255 where a value is ignored."""
     if not isinstance(mapping, Mapping):
-        raise ValueError(f"`mapping` must be raw value: class, got {mapping!r}")
+        raise ValueError(f"`mapping` must be raw value: class, got {shown(mapping)}")
     targets: dict[object, int] = {name: i for i, name in enumerate(classes)}
     targets |= {i: i for i in range(len(classes))}
     targets |= {"ignore": IGNORE_INDEX, IGNORE_INDEX: IGNORE_INDEX}
@@ -101,8 +111,8 @@ def read_mapping(mapping: Mapping[object, object], classes: tuple[str, ...]) -> 
     for raw, target in mapping.items():
         if isinstance(target, bool) or not isinstance(target, int | str) or target not in targets:
             raise ValueError(
-                f"`mapping` sends {raw} to {target!r}, which is neither 'ignore' nor a class: "
-                f"{', '.join(classes)} (0–{len(classes) - 1})"
+                f"`mapping` sends {shown(raw)} to {shown(target)}, which is neither 'ignore' nor "
+                f"a class: {', '.join(classes)[:500]} (0–{len(classes) - 1})"
             )
         read[_read_raw(raw)] = targets[target]
     return read
@@ -112,5 +122,10 @@ def _read_raw(raw: object) -> RawValue:
     if isinstance(raw, int) and not isinstance(raw, bool):
         if 0 <= raw < NUM_NUMBERS:
             return raw
-        raise ValueError(f"raw label value {raw} is outside 0–{NUM_NUMBERS - 1}")
+        raise ValueError(f"raw label value {shown(raw)} is outside 0–{NUM_NUMBERS - 1}")
+    if not isinstance(raw, str | list | tuple):
+        raise ValueError(
+            f"raw label value {shown(raw)} is neither a whole number 0–{NUM_NUMBERS - 1} nor a "
+            "color: a color is [r, g, b] with 0–255 each, or '#rrggbb'"
+        )
     return read_color(raw)

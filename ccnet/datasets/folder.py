@@ -1,22 +1,18 @@
 """A user's own images and labels in folders, described by a dataset.yaml."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
-import yaml
-
 from ccnet.datasets.labels import LabelForm, LabelMap
 from ccnet.datasets.pairs import PairedDataset, find_pairs
-from ccnet.runtime.files import DataError
+from ccnet.runtime.files import DataError, read_yaml, shown
 
 DESCRIPTION = "dataset.yaml"
 KEYS = ("classes", "palette", "ignore", "mapping", "labels")
-EXAMPLE = """\
-classes:                  # or a plain list of names, if labels are numbers
-  road: [128, 64, 128]
-  building: [70, 70, 70]
-ignore: [2]               # optional: label values to leave out"""
+EXAMPLE = "{classes: {road: [128, 64, 128], building: [70, 70, 70]}, ignore: [2]}"
+"""Names and colors of the classes, or a list of names; and label values to leave out."""
 
 
 @final
@@ -71,22 +67,19 @@ class FolderDataset(PairedDataset):
 def _read_description(root: Path, required: bool) -> dict[str, Any]:
     """The keys of dataset.yaml that have a value; none where the file may be and is missing."""
     path = root / DESCRIPTION
-    if not path.is_file():
+    if not os.path.lexists(path):
         if not required:
             return {}
         raise DataError(
-            f"{path}: no such file. It must name the classes, for example:\n{EXAMPLE}", path=path
+            f"{path}: no such file. It must name the classes, for example: {EXAMPLE}", path=path
         )
-    try:
-        described = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as YAML: {error}", path=path) from error
-    if not isinstance(described, dict) or (required and "classes" not in described):
-        raise DataError(f"{path}: `classes` is missing. For example:\n{EXAMPLE}", path=path)
+    described = read_yaml(path)
+    if not isinstance(described, dict) or (required and described.get("classes") is None):
+        raise DataError(f"{path}: `classes` is missing. For example: {EXAMPLE}", path=path)
     unknown = [key for key in described if key not in KEYS]
     if unknown:
         raise DataError(
-            f"{path}: unknown key {', '.join(map(repr, unknown))}; "
+            f"{path}: unknown key {', '.join(map(shown, unknown[:5]))}; "
             f"the known keys are {', '.join(KEYS)}.",
             path=path,
         )

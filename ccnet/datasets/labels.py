@@ -1,12 +1,13 @@
 """From the values in a label file to class indices: numbers, palette PNGs, RGB colors."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
-from jaxtyping import Int16, Integer, UInt8
+from jaxtyping import Int16, Integer, Real, UInt8
 from PIL import Image
 
 from ccnet.classes import IGNORE_INDEX
@@ -20,14 +21,19 @@ from ccnet.datasets.description import (
     read_ignored,
     read_mapping,
 )
-from ccnet.images.reading import open_picture
+from ccnet.images.exact import open_exact
 from ccnet.runtime.files import DataError
 
 LabelForm = Literal["index", "palette", "rgb"]
 """How a label file says the class of a pixel: by a number, by a palette entry, by a color."""
 
-NUMBER_MODES = ("1", "L", "LA", "P", "I;16", "I;16B", "I")
+NUMBER_MODES = ("1", "L", "LA", "P", "PA", "I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 """Pillow's modes of pictures that hold one number per pixel."""
+COLOR_MODES = ("RGB", "RGBA", "RGBX", "1", "L", "LA", "P", "PA")
+"""Pillow's modes of pictures whose pixels have exact RGB colors of 8 bits."""
+PALETTE_MODES = ("P", "PA")
+MOST_LISTED = 1000
+"""Values without a class of one file that are listed."""
 UNMAPPED = -1
 """The class index of raw values that stand for no class, before they are refused."""
 
@@ -36,7 +42,7 @@ UNMAPPED = -1
 class UnmappedValue:
     """A value in a label file that stands for no class."""
 
-    value: RawValue
+    value: RawValue | float
     """The number or the color as the file stores it."""
     x: int
     """Column of the first pixel that has it."""
@@ -47,16 +53,16 @@ class UnmappedValue:
 
     @property
     def is_gray(self) -> bool:
-        return not isinstance(self.value, int) and len(set(self.value)) == 1
+        return isinstance(self.value, tuple) and len(set(self.value)) == 1
 
     def __str__(self) -> str:
-        kind = "value" if isinstance(self.value, int) else "color"
+        kind = "color" if isinstance(self.value, tuple) else "value"
         unit = "pixel" if self.pixels == 1 else "pixels"
         return f"{kind} {self.value} first at (x={self.x}, y={self.y}), {self.pixels} {unit}"
 
 
 class LabelValueError(DataError):
-    """A label file holds values that stand for no class; `values` lists them."""
+    """A label file holds values that stand for no class; `values` lists up to a thousand."""
 
     def __init__(
         self, message: str, *, path: Path | None = None, values: tuple[UnmappedValue, ...] = ()
@@ -145,55 +151,70 @@ class LabelMap:
         self._color_targets = np.array([target for _, target in coded], np.int16)
 
     def read(self, path: Path | str) -> UInt8[np.ndarray, "h w"]:
-        """Read a label file as class indices, 255 where ignored.
+        """Read a label file as class indices, 255 where ignored. Transparency is left out.
 
         Raises:
             LabelValueError: Values stand for no class. The message names the file and each value,
                 the first pixel that has it and the number of pixels that do.
-            DataError: The file cannot be read, or has another form than the description says.
+            DataError: The file cannot be read, has another form than the description says, or
+                stores values in a way that changes them, as a JPEG does.
         """
         path = Path(path)
-        picture = open_picture(path)
+        picture, bits = open_exact(path)
         by_color = self.form == "rgb" or (self.form is None and picture.mode not in NUMBER_MODES)
-        raw = self._color_raster(picture, path) if by_color else self._number_raster(picture, path)
-        if not by_color and raw.dtype == np.uint8:
-            values = bytearray(raw)
-            if not values.translate(None, self._known_bytes):  # only known values
-                # takes a third of the time of NumPy's indexing
-                return np.frombuffer(values.translate(self._by_byte), np.uint8).reshape(raw.shape)
-        label = self._look_up_colors(raw) if by_color else self._look_up_numbers(raw)
+        if picture.mode not in COLOR_MODES and (by_color or picture.mode not in NUMBER_MODES):
+            raise DataError(
+                f"{path}: mode {picture.mode!r} has no RGB colors of 8 bits; save the label as a "
+                "PNG of colors, or write `labels: index` if it holds numbers.",
+                path=path,
+            )
+        if by_color:
+            raw = self._color_raster(picture, path)
+            label = self._look_up_colors(raw)
+        else:
+            raw = self._number_raster(picture, bits, path)
+            if raw.dtype == np.uint8:
+                values = bytearray(raw)
+                if not values.translate(None, self._known_bytes):  # only known values
+                    # takes a third of the time of NumPy's indexing
+                    known = values.translate(self._by_byte)
+                    return np.frombuffer(known, np.uint8).reshape(raw.shape)
+            label = self._look_up_numbers(raw)
         if (label == UNMAPPED).any():
-            values = _unmapped_values(raw, label == UNMAPPED, by_color)
+            values, total = _unmapped_values(raw, label == UNMAPPED, by_color)
             raise LabelValueError(
-                f"{path}: {_list_some(values)}: no class has it. {self._advice(values, picture)}",
+                f"{path}: {_list_some(values, total)}: no class has it. "
+                f"{self._advice(values, total, picture)}",
                 path=path,
                 values=values,
             )
         return label.astype(np.uint8)
 
-    def _number_raster(self, picture: Image.Image, path: Path) -> Integer[np.ndarray, "h w"]:
-        if self.form == "palette" and picture.mode != "P":
+    def _number_raster(
+        self, picture: Image.Image, bits: int, path: Path
+    ) -> Real[np.ndarray, "h w"]:
+        if self.form == "palette" and picture.mode not in PALETTE_MODES:
             raise DataError(
                 f"{path}: `labels: palette` needs palette PNGs, but this file has mode "
                 f"{picture.mode!r}. Use `labels: index` for grayscale, `labels: rgb` for colors.",
                 path=path,
             )
         raw = np.asarray(picture)
-        if picture.mode == "LA":
-            return raw[:, :, 0]
         if picture.mode not in NUMBER_MODES:
-            raw = np.asarray(picture.convert("RGB"))
-            if (raw != raw[:, :, :1]).any():
+            if (raw[:, :, :3] != raw[:, :, :1]).any():
                 raise DataError(
                     f"{path}: `labels: index` needs one number per pixel, but this file has "
                     "colors. Use `labels: rgb` with a `palette`.",
                     path=path,
                 )
             return raw[:, :, 0]
-        if picture.mode == "P" and self.form is None:
+        if picture.mode in ("LA", "PA"):
+            raw = raw[:, :, 0]
+        if picture.mode in PALETTE_MODES and self.form is None:
             self._refuse_contradiction(picture, raw, path)
         if picture.mode == "L":
-            return raw // _stretch(path)
+            # Pillow multiplies the numbers of 2 or 4 bits
+            return raw // {2: 85, 4: 17}.get(bits, 1)
         return raw.astype(np.uint8) if picture.mode == "1" else raw
 
     def _color_raster(self, picture: Image.Image, path: Path) -> Integer[np.ndarray, "h w"]:
@@ -204,14 +225,18 @@ class LabelMap:
                 "three channels repeat the class number.",
                 path=path,
             )
+        if picture.mode == "PA":
+            picture = picture.convert("RGBA")
         # one 32-bit word per pixel, 0x00bbggrr, without arithmetic
         return np.asarray(picture.convert("RGBX")).view("<u4")[:, :, 0].astype(np.int32) & 0xFFFFFF
 
-    def _look_up_numbers(self, raw: Integer[np.ndarray, "h w"]) -> Int16[np.ndarray, "h w"]:
+    def _look_up_numbers(self, raw: Real[np.ndarray, "h w"]) -> Int16[np.ndarray, "h w"]:
         if raw.dtype.itemsize <= 2:
             return self._by_number[raw]
-        known = (raw >= 0) & (raw < NUM_NUMBERS)
-        return np.where(known, self._by_number[raw.clip(0, NUM_NUMBERS - 1)], np.int16(UNMAPPED))
+        known = (raw >= 0) & (raw < NUM_NUMBERS) & (raw == np.rint(raw))
+        return np.where(
+            known, self._by_number[np.where(known, raw, 0).astype(np.int32)], np.int16(UNMAPPED)
+        )
 
     def _look_up_colors(self, raw: Integer[np.ndarray, "h w"]) -> Int16[np.ndarray, "h w"]:
         nearest = np.searchsorted(self._color_codes, raw).clip(max=len(self._color_codes) - 1)
@@ -236,10 +261,14 @@ class LabelMap:
     def _meaning(self, target: int) -> str:
         return "ignored" if target == IGNORE_INDEX else f"class {target} ({self.classes[target]!r})"
 
-    def _advice(self, values: tuple[UnmappedValue, ...], picture: Image.Image) -> str:
-        found = [value.value for value in values if isinstance(value.value, int)]
+    def _advice(self, values: tuple[UnmappedValue, ...], total: int, picture: Image.Image) -> str:
+        found = [value.value for value in values if not isinstance(value.value, tuple)]
+        if not all(isinstance(raw, int) and 0 <= raw < NUM_NUMBERS for raw in found):
+            return (
+                f"Labels are whole numbers from 0 to {NUM_NUMBERS - 1}: save it as a PNG of such."
+            )
         if not found:
-            if len(values) > len(self.classes) + 16:
+            if total > len(self.classes) + 16:
                 return (
                     "So many colors come from lossy compression or smooth resizing: make the label "
                     "again as a PNG, resized by nearest neighbor."
@@ -254,20 +283,12 @@ class LabelMap:
         )
         if found == [len(self.classes)] and len(self.classes) not in self.targets:
             return f"{known} If they count from 1: `mapping: {{1: {self.classes[0]}, ...}}`."
-        own = _own_palette(picture) if picture.mode == "P" else {}
-        if all(own.get(number) in self.targets for number in found):
+        own = _own_palette(picture) if picture.mode in PALETTE_MODES else {}
+        if all(own.get(int(number)) in self.targets for number in found):
             return (
                 f"{known} The colors of its palette are known: `labels: rgb` may be what you need."
             )
         return f"{known} Add the value to `mapping` or `ignore`."
-
-
-def _stretch(path: Path) -> int:
-    """The factor by which Pillow multiplies the numbers of a grayscale PNG of 2 or 4 bits."""
-    with path.open("rb") as file:
-        header = file.read(26)
-    is_gray_png = header.startswith(b"\x89PNG") and header[25] == 0
-    return {2: 85, 4: 17}.get(header[24], 1) if is_gray_png else 1
 
 
 def _own_palette(picture: Image.Image) -> dict[int, Color]:
@@ -282,21 +303,28 @@ def _color_code(color: Color) -> int:
 
 
 def _unmapped_values(
-    raw: Integer[np.ndarray, "h w"], unmapped: np.ndarray, by_color: bool
-) -> tuple[UnmappedValue, ...]:
+    raw: Real[np.ndarray, "h w"], unmapped: np.ndarray, by_color: bool
+) -> tuple[tuple[UnmappedValue, ...], int]:
+    """The first `MOST_LISTED` values without a class, and the number of all."""
     places = np.flatnonzero(unmapped)
     codes, first, counts = np.unique(raw.ravel()[places], return_index=True, return_counts=True)
     values = []
-    for code, place, pixels in zip(codes.tolist(), places[first].tolist(), counts, strict=True):
-        value = (code & 255, code >> 8 & 255, code >> 16) if by_color else code
+    listed = (codes[:MOST_LISTED].tolist(), places[first[:MOST_LISTED]].tolist(), counts)
+    for code, place, pixels in zip(*listed, strict=False):
+        value = (code & 255, code >> 8 & 255, code >> 16) if by_color else _plain(code)
         y, x = divmod(place, raw.shape[1])
         values.append(UnmappedValue(value, x, y, int(pixels)))
-    return tuple(values)
+    return tuple(values), len(counts)
 
 
-def _list_some(values: tuple[UnmappedValue, ...], limit: int = 5) -> str:
+def _plain(number: float) -> int | float:
+    """The number as an int where it is a whole one."""
+    return int(number) if math.isfinite(number) and number == int(number) else number
+
+
+def _list_some(values: tuple[UnmappedValue, ...], total: int, limit: int = 5) -> str:
     listed = "; ".join(str(value) for value in values[:limit])
-    return listed if len(values) <= limit else f"{listed}; and {len(values) - limit} more"
+    return listed if total <= limit else f"{listed}; and {total - limit} more"
 
 
 def _ranges(numbers: Iterable[int]) -> str:

@@ -1,5 +1,8 @@
 """Image and label files of a split: how they are found, paired and read as a data set."""
 
+import io
+import os
+import stat
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,17 +10,19 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
 from ccnet.classes import IGNORE_INDEX
 from ccnet.datasets.dataset import SizeMismatchError
 from ccnet.datasets.labels import LabelMap
-from ccnet.images.reading import IMAGE_SUFFIXES, image_files, read_image
-from ccnet.runtime.files import DataError
+from ccnet.images.opening import leads_to_folder, obstacle_to
+from ccnet.images.reading import IMAGE_SUFFIXES, image_files, read_image, stored_size
+from ccnet.runtime.files import DataError, cause_of, read_text, require_folder, shown
 
 LABEL_SUFFIX = ".png"
 LAYOUTS = (("{split}/images", "{split}/labels"), ("images/{split}", "labels/{split}"))
 """Folders of images and of labels, relative to the root of a data set."""
+MAX_LIST = 1 << 28
+"""Bytes of a list file; those of a million pairs have about a hundred million."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,8 @@ class Pairs:
     unmatched_labels: tuple[Path, ...] = ()
     missing: tuple[Path, ...] = ()
     """Files that a list file names but that do not exist."""
+    unusable: tuple[DataError, ...] = ()
+    """Why files cannot be opened: links without a target, FIFOs, folders without permission."""
 
 
 class PairedDataset(ABC):
@@ -104,17 +111,16 @@ def find_pairs(
     Raises:
         DataError: No layout and no list file is there, or a line of the list is not a pair.
     """
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder.", path=root)
+    require_folder(root)
     for images, labels in layouts:
         images, labels = images.format(split=split), labels.format(split=split)
-        if (root / images).is_dir() and (root / labels).is_dir():
+        if _is_folder(root / images) and _is_folder(root / labels):
             return _pair_folders(root / images, root / labels, f"{images} + {labels}")
     listed = root / f"{split}.txt"
-    if use_list and listed.is_file():
+    if use_list and os.path.lexists(listed):
         return _read_list(root, listed)
     tried = [" + ".join(pattern.format(split=split) for pattern in pair) for pair in layouts]
-    found = ", ".join(sorted(path.name for path in root.iterdir())[:12])
+    found = ", ".join(sorted(os.listdir(root))[:12])  # noqa: PTH208 - of names
     raise DataError(
         f"{root}: no split {split!r}. Looked for {'; '.join(tried + [listed.name] * use_list)}; "
         f"the folder holds: {found or 'nothing'}.",
@@ -122,24 +128,46 @@ def find_pairs(
     )
 
 
+def _is_folder(path: Path) -> bool:
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise DataError(f"{path}: {cause_of(error)}.", path=path) from error
+
+
 def _pair_folders(images: Path, labels: Path, layout: str) -> Pairs:
-    image_of, spare_images = _by_stem(images, IMAGE_SUFFIXES)
-    label_of, spare_labels = _by_stem(labels, (LABEL_SUFFIX,))
+    unusable: dict[Path, DataError] = {}
+    image_of, spare_images = _by_stem(images, IMAGE_SUFFIXES, unusable)
+    label_of, spare_labels = _by_stem(labels, (LABEL_SUFFIX,), unusable)
     spare_images += [path for stem, path in image_of.items() if stem not in label_of]
     spare_labels += [path for stem, path in label_of.items() if stem not in image_of]
+    pairs = [(path, label_of[stem]) for stem, path in image_of.items() if stem in label_of]
     return Pairs(
         layout=layout,
-        pairs=tuple((path, label_of[stem]) for stem, path in image_of.items() if stem in label_of),
+        pairs=tuple(pair for pair in pairs if unusable.keys().isdisjoint(pair)),
         unmatched_images=tuple(sorted(spare_images)),
         unmatched_labels=tuple(sorted(spare_labels)),
+        unusable=tuple(unusable.values()),
     )
 
 
-def _by_stem(folder: Path, suffixes: tuple[str, ...]) -> tuple[dict[Path, Path], list[Path]]:
-    """The files by their relative path without suffix, and those that cannot have a partner."""
+def _by_stem(
+    folder: Path, suffixes: tuple[str, ...], unusable: dict[Path, DataError]
+) -> tuple[dict[Path, Path], list[Path]]:
+    """The files by their relative path without suffix, and those that cannot have a partner.
+
+    Those that cannot be opened are also added to `unusable`, with the reason.
+    """
     files: dict[Path, Path] = {}
     spare = []
     for path in image_files(folder):
+        obstacle = obstacle_to(path)
+        if obstacle is not None:
+            unusable[path] = obstacle
+        if leads_to_folder(path):  # one that may not be searched
+            continue
         stem = path.relative_to(folder).with_suffix("")
         if path.suffix.lower() not in suffixes or stem in files:
             spare.append(path)
@@ -149,32 +177,42 @@ def _by_stem(folder: Path, suffixes: tuple[str, ...]) -> tuple[dict[Path, Path],
 
 
 def _read_list(root: Path, listed: Path) -> Pairs:
-    pairs, images, labels, missing = [], [], [], []
-    # a file name in another encoding is then reported as missing
-    text = listed.read_text(encoding="utf-8-sig", errors="replace")
-    for number, line in enumerate(text.splitlines(), start=1):
+    pairs, images, labels, missing, unusable = [], [], [], [], []
+    lines = io.StringIO(read_text(listed, MAX_LIST), newline=None)
+    for number, line in enumerate(lines, start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         separator = next((mark for mark in (",", "\t") if mark in line), None)
         names = [name.strip() for name in line.split(separator)]
-        if len(names) != 2:
+        if len(names) != 2 or "\0" in line:
             raise DataError(
-                f"{listed}, line {number}: must hold two paths, image and label, got {line!r}. "
-                "Use a comma or a tab between paths that contain blanks.",
+                f"{listed}, line {number}: must hold two paths, image and label, got "
+                f"{shown(line.rstrip())}. Use a comma or a tab between paths that contain blanks.",
                 path=listed,
             )
         image, label = (root / name for name in names)
-        missing += [path for path in (image, label) if not path.is_file()]
-        if image.is_file() and label.is_file():
+        obstacles = [obstacle_to(path) for path in (image, label)]
+        for path, obstacle in zip((image, label), obstacles, strict=True):
+            if obstacle is not None and os.path.lexists(path):
+                unusable.append(obstacle)
+            elif obstacle is not None:
+                missing.append(path)
+        if obstacles == [None, None]:
             pairs.append((image, label))
-        elif image.is_file():
+        elif obstacles[0] is None:
             images.append(image)
-        elif label.is_file():
+        elif obstacles[1] is None:
             labels.append(label)
-    return Pairs(listed.name, tuple(pairs), tuple(images), tuple(labels), tuple(missing))
+    unmatched = (tuple(images), tuple(labels))
+    return Pairs(listed.name, tuple(pairs), *unmatched, tuple(missing), tuple(unusable))
 
 
 def _refuse_unmatched(root: Path, files: Pairs) -> None:
+    for error in files.unusable[:1]:
+        count = (
+            f"There are {len(files.unusable)} such files" if files.unusable[1:] else "Restore it"
+        )
+        raise DataError(f"{error} {count}; `ccnet check-data` lists all.", path=error.path)
     kinds = {
         "listed but missing": files.missing,
         "images without a label": files.unmatched_images,
@@ -199,11 +237,7 @@ def _refuse_unmatched(root: Path, files: Pairs) -> None:
 def _mismatch_advice(
     image_path: Path, image: UInt8[np.ndarray, "h w 3"], label: UInt8[np.ndarray, "label_h label_w"]
 ) -> str:
-    is_turned = label.shape == image.shape[1::-1] and image_path.suffix.lower() != ".npy"
-    if is_turned:
-        with Image.open(image_path) as stored:
-            is_turned = (stored.height, stored.width) == label.shape
-    if is_turned:
+    if label.shape == image.shape[1::-1] and stored_size(image_path) == label.shape:
         return (
             "The label fits the photograph as it is stored, not as its EXIF orientation shows it: "
             "turn the label, or remove the orientation from the image."

@@ -4,12 +4,14 @@ Nothing here imports torch, so that `ccnet --help` answers at once.
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from jaxtyping import Float64, UInt8
 from PIL import Image
 
 from ccnet.classes import IGNORE_INDEX
+from ccnet.runtime.values import Between, require_fields
 
 LUMA = np.array([0.299, 0.587, 0.114])
 RGB_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
@@ -21,6 +23,10 @@ SHARE_SAMPLES = 64
 
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom, in pixels of the image."""
+Side = Annotated[int, Between(1, 16384)]
+Scale = Annotated[float, Between(0.01, 100)]
+Share = Annotated[float, Between(0, 1)]
+Byte = Annotated[int, Between(0, 255)]
 
 
 @dataclass(frozen=True)
@@ -32,42 +38,31 @@ class RandomTransform:
     top left corner; the rest is `fill` in the image and 255 in the label.
     """
 
-    crop_size: tuple[int, int]
+    crop_size: tuple[Side, Side]
     """Height and width of the result, in pixels."""
-    scale: tuple[float, float] = (0.75, 2.0)
+    scale: tuple[Scale, Scale] = (0.75, 2.0)
     """Smallest and largest factor of the size; the factor is uniform between them."""
-    mirror: float = 0.5
+    mirror: Share = 0.5
     """Probability of a left-right flip, 0 to 1."""
-    max_class_share: float = 0.75
+    max_class_share: Annotated[float, Between(0, 1, excluded="low")] = 0.75
     """Largest share of the labeled pixels of a crop that one class may have, 0 to 1. Above it the
     crop is drawn again, 10 times at most. The share is judged from 64×64 samples; 1 is no limit."""
-    brightness: float = 0.0
+    brightness: Share = 0.0
     """Colors are multiplied by a random factor from 1 ± this, 0 to 1; 0 changes nothing."""
-    contrast: float = 0.0
+    contrast: Share = 0.0
     """Distances from the mean gray are multiplied by a random factor from 1 ± this, 0 to 1."""
-    saturation: float = 0.0
+    saturation: Share = 0.0
     """Distances from the gray of each pixel are multiplied by a random factor from 1 ± this, 0 to
     1."""
-    hue: float = 0.0
+    hue: Annotated[float, Between(0, 0.5)] = 0.0
     """Colors are rotated about the gray axis by up to ± this, in whole turns, 0 to 0.5."""
-    fill: tuple[int, int, int] = (124, 116, 104)
+    fill: tuple[Byte, Byte, Byte] = (124, 116, 104)
     """RGB color of the padding, by default the mean of ImageNet."""
 
     def __post_init__(self):
-        low, high = self.scale
-        if len(self.crop_size) != 2 or min(self.crop_size) < 1:
-            raise ValueError(f"crop_size must be height and width in pixels, got {self.crop_size}")
-        if not 0 < low <= high:
-            raise ValueError(f"scale must be 0 < low <= high, got {self.scale}")
-        if not 0 <= self.mirror <= 1:
-            raise ValueError(f"mirror must be a probability, 0 to 1, got {self.mirror}")
-        if not 0 < self.max_class_share <= 1:
-            raise ValueError(
-                f"max_class_share must be above 0 and at most 1, got {self.max_class_share}"
-            )
-        for name, limit in (("brightness", 1), ("contrast", 1), ("saturation", 1), ("hue", 0.5)):
-            if not 0 <= getattr(self, name) <= limit:
-                raise ValueError(f"{name} must be 0 to {limit}, got {getattr(self, name)}")
+        require_fields(self, "data.augment")
+        if self.scale[0] > self.scale[1]:
+            raise ValueError(f"data.augment.scale must be [low, high], got {list(self.scale)}")
 
     def __call__(
         self,

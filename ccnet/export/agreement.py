@@ -1,5 +1,6 @@
 """An exported file compared with the network that it was made from: logits, labels and time."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -78,6 +79,11 @@ def require_agreement(rows: Sequence[Agreement], smallest: float, *, exact: bool
     for row in rows:
         batch, height, width = row.size
         where = f"on {batch} images of {height}×{width}"
+        if not math.isfinite(row.difference):
+            raise ValueError(
+                f"logits {where} are nan or infinite, or differ by that from the network's; "
+                "nothing was written. Check the weights; float16 may be too narrow for them"
+            )
         if not row.labels >= smallest:  # so that a nan does not pass
             raise ValueError(
                 f"{100 * row.labels:.3f} % of the labels {where} are the network's, "

@@ -1,9 +1,11 @@
 """From a trained network to a file that has been compared with it."""
 
 import copy
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -17,11 +19,23 @@ from ccnet.export.quantization import quantize
 from ccnet.export.sample_images import noise, photographs, read_images, resize
 from ccnet.models.ccnet import CCNet
 from ccnet.prediction.batches import as_batch
-from ccnet.runtime.disk import write_whole
+from ccnet.runtime.disk import (
+    FULL,
+    beside,
+    flush,
+    flush_folder,
+    named_if_full,
+    remove,
+    require_replaceable,
+)
+from ccnet.runtime.files import shown
+from ccnet.runtime.lock import locked
 
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 SMALLEST_AGREEMENT = {"float32": 0.999, "float16": 0.99, "int8": 0.9}
 """Share of the pixels that must get the class of the network, by precision."""
+MOST_PIXELS = 4096 * 4096
+"""Of an image of a given size, on three of which a file is compared."""
 
 
 def export(
@@ -64,29 +78,66 @@ def export(
         How well the file and the network agree, for each size that was compared.
 
     Raises:
-        ValueError: the file and the network disagree, arguments do not fit, or PyTorch cannot
-            export the backbone in this format, for any size or for this one. No file is left then.
+        ValueError: the file and the network disagree, arguments do not fit, PyTorch cannot export
+            the backbone in this format, for any size or for this one, or another export writes this
+            file. No file is left then.
         ImportError: the packages for ONNX are missing.
         FileNotFoundError: AOTInductor finds no C++ compiler.
+        OSError: the file cannot be written.
     """
     path = Path(path)
     check_arguments(path, format, precision, size, images)
+    if min_agreement is None:
+        min_agreement = SMALLEST_AGREEMENT[precision]
+    if not 0 <= min_agreement <= 1:  # a nan is not
+        raise ValueError(f"min_agreement must be from 0 to 1, got {min_agreement}")
+    require_replaceable(path)
     calibration, batches = [], noise(model.in_channels, size)
     if images is not None:
         calibration, held_out = read_images(Path(images), model.in_channels)
         batches = photographs(held_out, size)
     network = copy.deepcopy(model).cpu().float().eval()
     deployed = Deployed(network, labels, normalized, precision, size)
-    if min_agreement is None:
-        min_agreement = SMALLEST_AGREEMENT[precision]
     path.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        fresh = Path(folder, path.name)
-        write(deployed, format, fresh, calibration)
+    with work_folder(path) as folder:
+        fresh = folder / f"model{path.suffix}"
+        try:
+            write(deployed, format, fresh, calibration)
+        except Exception as error:
+            full = full_disk(error)
+            raise (error if full is None else named_if_full(full, path)) from error
         rows = compare_file(fresh, format, network, deployed, batches)
         require_agreement(rows, min_agreement, exact=precision == "float32")
-        write_whole(path, fresh.replace)
+        flush(fresh)
+        fresh.replace(path)
+    flush_folder(path.parent)
     return rows
+
+
+@contextmanager
+def work_folder(path: Path) -> Iterator[Path]:
+    """A folder beside a file to make it in; what a killed export has left there is removed."""
+    folder = beside(path)
+    if folder.is_symlink() or not folder.is_dir():
+        remove(folder)
+    folder.mkdir(exist_ok=True)
+    with locked(folder):
+        try:
+            for leftover in folder.iterdir():
+                remove(leftover)
+            yield folder
+        finally:
+            remove(folder)
+
+
+def full_disk(error: BaseException | None) -> OSError | None:
+    """The error of a full disk behind another one, as compilers and onnxruntime wrap it."""
+    while error is not None:
+        for number in FULL:
+            if getattr(error, "errno", None) == number or os.strerror(number) in str(error):
+                return OSError(number, os.strerror(number))
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def write(deployed: Deployed, format: str, path: Path, calibration: list[np.ndarray]) -> None:
@@ -113,17 +164,25 @@ def compare_file(
     def logits(images: Tensor) -> Tensor:
         return network(network.normalize(images))
 
-    return [compare(logits, lambda x: run(deployed.as_input(x)), part) for part in batches]
+    try:
+        return [compare(logits, lambda x: run(deployed.as_input(x)), part) for part in batches]
+    except RuntimeError as error:  # such as too little memory
+        raise ValueError(
+            f"the file cannot be compared with the network: {reason_of(error)}"
+        ) from error
 
 
 def cannot_export(format: str, size: tuple[int, int] | None, error: RuntimeError) -> str:
-    reason = str(error).partition("\n")[0][:200]
     if size is not None:
-        return f"PyTorch cannot export this network as {format}: {reason}"
+        return f"PyTorch cannot export this network as {format}: {reason_of(error)}"
     return (
-        f"PyTorch cannot export this network as {format} for any size: {reason}; a file for one "
-        "size may work, as with size=(512, 512) or --size '[512, 512]'"
+        f"PyTorch cannot export this network as {format} for any size: {reason_of(error)}; a file "
+        "for one size may work, as with size=(512, 512) or --size '[512, 512]'"
     )
+
+
+def reason_of(error: RuntimeError) -> str:
+    return str(error).partition("\n")[0][:200]
 
 
 def check_arguments(
@@ -144,7 +203,11 @@ def check_arguments(
     if format != "onnx" and precision != "float32":
         raise ValueError(f"{precision} is for format onnx; {format} is written in float32")
     if size is not None and (len(size) != 2 or min(size) < 32):
-        raise ValueError(f"size must be a height and a width of at least 32, got {size}")
+        raise ValueError(f"size must be a height and a width of at least 32, got {shown(size)}")
+    if size is not None and size[0] * size[1] > MOST_PIXELS:
+        raise ValueError(f"size may have up to {MOST_PIXELS:,} pixels, got {shown(size)}")
+    if images is not None and not Path(images).is_dir():
+        raise FileNotFoundError(f"{images}: no such folder; give a folder of images")
     if precision == "int8" and images is None:
         raise ValueError("int8 needs a folder of images to calibrate with")
     missing = [name for name in ONNX_PACKAGES if find_spec(name) is None]

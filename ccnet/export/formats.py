@@ -1,5 +1,6 @@
 """The formats of an exported file: how each is written, and how it is opened again."""
 
+import io
 import json
 import warnings
 from collections.abc import Callable, Iterator
@@ -41,7 +42,7 @@ def write_onnx(program: ExportedProgram, deployed: Deployed, path: Path) -> None
     written.model.metadata_props.update(deployed.json_facts)
     for node in written.model.graph:
         node.metadata_props.clear()  # stack traces, with the paths of this machine
-    written.save(path)
+    written.save(path)  # in Python, which raises on a full disk
 
 
 def open_onnx(path: Path) -> Run:
@@ -59,7 +60,9 @@ def open_onnx(path: Path) -> Run:
 
 def write_torch_export(program: ExportedProgram, deployed: Deployed, path: Path) -> None:
     extra = {"ccnet.json": json.dumps(deployed.facts, indent=2, ensure_ascii=False)}
-    torch.export.save(program, path, extra_files=extra)
+    buffer = io.BytesIO()  # on a full disk, PyTorch's own writer aborts the process
+    torch.export.save(program, buffer, extra_files=extra)
+    path.write_bytes(buffer.getbuffer())
 
 
 def open_torch_export(path: Path) -> Run:
@@ -74,16 +77,18 @@ def write_aot(program: ExportedProgram, deployed: Deployed, path: Path) -> None:
         # it would order the strides of attention weights by sizes that are not known, and fails
         "layout_optimization": False,
     }
+    buffer = io.BytesIO()  # as in write_torch_export
     try:
         with without_deprecation_warnings():
             # PyTorch documents AOTInductor under this name, and has no other for it
             torch._inductor.aoti_compile_and_package(
-                program, package_path=str(path), inductor_configs=options
+                program, package_path=buffer, inductor_configs=options
             )
     except RuntimeError as error:  # the compiler's own error is wrapped in others
         if "InvalidCxxCompiler" not in str(error):
             raise
         raise FileNotFoundError("aot needs a C++ compiler, such as g++; none was found") from error
+    path.write_bytes(buffer.getbuffer())
 
 
 def open_aot(path: Path) -> Run:

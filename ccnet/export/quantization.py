@@ -26,7 +26,7 @@ def quantize(source: Path, target: Path, batches: Iterable[np.ndarray]) -> None:
     from onnxruntime.quantization import QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    with TemporaryDirectory() as folder, without_advice():
+    with TemporaryDirectory(dir=target.parent) as folder, without_advice():
         prepared = Path(folder, "prepared.onnx")
         # only convolutions are changed, for which no symbolic shapes are needed
         quant_pre_process(source, prepared, skip_symbolic_shape=True)

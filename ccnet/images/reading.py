@@ -1,59 +1,100 @@
 """Image files: which files are images, and how one is read into an array."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import UInt8, UInt16
-from PIL import Image, ImageOps
+from PIL import Image
 
-from ccnet.images.tiff import has_plain_16_bit_planes, read_tiff
-from ccnet.runtime.files import DataError
+from ccnet.images.arrays import read_npy, require_channels
+from ccnet.images.opening import Format, open_header, opened_image
+from ccnet.images.tiff import has_plain_16_bit_planes, read_tiff, require_decodable
+from ccnet.runtime.files import DataError, cause_of
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".npy")
+ORIENTATION = 0x0112
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation → what turns the stored picture upright."""
 
 
 def open_picture(path: Path) -> Image.Image:
-    """Decode an image file in its own mode and turn it upright by its EXIF orientation.
+    """Decode a picture in its own mode and turn it upright by its EXIF orientation.
 
     Raises:
-        DataError: the file is missing, truncated, corrupt or not an image.
+        DataError: the file is missing, truncated, corrupt, too large or no picture.
     """
+    with opened_image(path) as (file, found):
+        return decode_picture(path, file, found)
+
+
+def stored_size(path: Path) -> tuple[int, int] | None:
+    """Height and width of a picture as it is stored, before any turn; None for an array.
+
+    Raises as `open_picture`.
+    """
+    with opened_image(path) as (file, found):
+        if found == "NPY":
+            return None
+        picture = open_header(path, file, found)
+        return picture.height, picture.width
+
+
+def decode_picture(path: Path, file: BinaryIO, found: Format) -> Image.Image:
+    """The picture in a file that `opened_image` opened, upright. Raises as `open_picture`."""
+    if found == "TIFF":
+        require_decodable(path, file)
+    picture = open_header(path, file, found)
+    if has_plain_16_bit_planes(picture):
+        return _upright(_from_planes(path), _orientation(picture))
+    picture.load()
+    return _upright(picture, _orientation(picture))
+
+
+def _orientation(picture: Image.Image) -> object:
+    """The EXIF orientation; 1, upright, if the EXIF data are damaged, as viewers take it."""
     try:
-        with Image.open(path) as picture:
-            if has_plain_16_bit_planes(picture):
-                return _from_planes(path, picture)
-            picture.load()
-            ImageOps.exif_transpose(picture, in_place=True)
-            return picture
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file.", path=path) from None
-    except IsADirectoryError:
-        raise DataError(f"{path} is a folder, not an image file.", path=path) from None
-    except Exception as error:  # Pillow's decoders raise far more than OSError on corrupt files
-        raise DataError(
-            f"{path}: cannot be read as an image ({type(error).__name__}: {error}). "
-            "Restore the file, or remove it; in a data set, together with its label or image.",
-            path=path,
-        ) from error
+        return picture.getexif().get(ORIENTATION, 1)
+    except Exception:  # of corrupt data Pillow raises far more than OSError
+        return 1
 
 
-def _from_planes(path: Path, picture: Image.Image) -> Image.Image:
+def _upright(picture: Image.Image, orientation: object) -> Image.Image:
+    """The picture turned; as it is for orientations that do not exist."""
+    turn = TURNS.get(orientation) if isinstance(orientation, int) else None
+    return picture if turn is None else picture.transpose(turn)
+
+
+def _from_planes(path: Path) -> Image.Image:
     """The colors of a TIFF that stores 16-bit channels in separate planes, scaled to 8 bits.
 
     Pillow scales the other 16-bit TIFFs in the same way.
     """
-    colors = np.rint(read_tiff(path)[:, :, :3] / 257).astype(np.uint8)
-    decoded = Image.fromarray(colors)
-    decoded.getexif().update(picture.getexif())
-    ImageOps.exif_transpose(decoded, in_place=True)
-    return decoded
+    planes = np.moveaxis(read_tiff(path)[:, :, :3], 2, 0)
+    return Image.fromarray(np.stack([_in_8_bits(plane) for plane in planes], axis=2))
+
+
+def _in_8_bits(plane: UInt16[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
+    return np.rint(plane.astype(np.float32) / 257).astype(np.uint8)
 
 
 def read_image(
     path: Path | str, channels: int = 3
 ) -> UInt8[np.ndarray, "h w c"] | UInt16[np.ndarray, "h w c"]:
     """Read an image file into an array (H, W, channels).
+
+    The content decides about the format, not the suffix. An image may have up to `MAX_PIXELS`
+    pixels. Of a file of several pictures the first is read.
 
     Args:
         path: a picture, which is turned upright by its EXIF orientation, or a .npy file.
@@ -62,45 +103,23 @@ def read_image(
             .npy files (H, W, channels) and TIFFs, of 8 or 16 bits.
 
     Raises:
-        DataError: the file cannot be read, or has another data type or number of channels.
+        DataError: the file cannot be read, is no image, or has another data type, too many pixels
+            or another number of channels.
     """
     path = Path(path)
-    try:
-        image = _read_array(path, channels)
-        if image is None:
-            image = _from_picture(open_picture(path), channels)
-    except DataError:
-        raise
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file.", path=path) from None
-    except Exception as error:  # a broken file can raise any exception
-        raise DataError(f"{path}: {error}", path=path) from error
-    if image.shape[2] != channels:
-        raise DataError(f"{path}: {image.shape[2]} channels where {channels} are wanted", path=path)
-    return image
-
-
-def _read_array(path: Path, channels: int) -> np.ndarray | None:
-    """The array in a .npy file, or in a TIFF of neither one nor three channels; else None."""
-    if path.suffix.lower() == ".npy":
-        image = in_native_order(np.load(path, allow_pickle=False))
-        image = image[:, :, None] if image.ndim == 2 else image
-        if image.ndim != 3 or image.dtype not in (np.uint8, np.uint16):
-            raise ValueError(
-                f"an array {image.shape} of {image.dtype}; save (H, W, channels) of uint8 or uint16"
-            )
-        return image
-    if path.suffix.lower() in (".tif", ".tiff") and channels not in (1, 3):
-        return read_tiff(path)
-    return None
-
-
-def _from_picture(picture: Image.Image, channels: int) -> np.ndarray:
-    if channels == 3:
-        return to_rgb(picture)
-    if channels == 1:
-        return to_gray(picture)
-    return np.array(picture).reshape(picture.height, picture.width, -1)
+    with opened_image(path) as (file, found):
+        if found == "NPY":
+            return read_npy(path, file, channels)
+        if found == "TIFF" and channels not in (1, 3):
+            return read_tiff(path, channels)
+        picture = decode_picture(path, file, found)
+        if channels not in (1, 3):
+            require_channels(path, len(picture.getbands()), channels)
+            return np.array(picture).reshape(picture.height, picture.width, -1)
+        try:
+            return to_rgb(picture) if channels == 3 else to_gray(picture)
+        except ValueError as error:
+            raise DataError(f"{path}: {error}", path=path) from error
 
 
 def to_gray(
@@ -117,11 +136,6 @@ def to_gray(
     return np.array(picture.convert("L"))[:, :, None]
 
 
-def in_native_order(array: np.ndarray) -> np.ndarray:
-    """The same values in the byte order of this machine, the only one that PyTorch accepts."""
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
-
-
 def to_rgb(picture: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
     """A decoded picture of any mode as RGB, 0 to 255. Its EXIF orientation is not applied.
 
@@ -129,8 +143,8 @@ def to_rgb(picture: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
         ValueError: the pixels are floats or 32-bit integers.
     """
     if picture.mode.startswith("I;16"):
-        gray = np.asarray(picture).astype(np.float32) / 257
-        return np.repeat(np.rint(gray).astype(np.uint8)[:, :, None], 3, axis=2)
+        gray = _in_8_bits(np.asarray(picture).astype(np.uint16))
+        return np.repeat(gray[:, :, None], 3, axis=2)
     _require_known_range(picture)
     return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
@@ -146,12 +160,26 @@ def _require_known_range(picture: Image.Image) -> None:
 def image_files(folder: Path) -> Iterator[Path]:
     """The image files in a folder and in all folders below it, sorted by path.
 
-    The suffix decides what is an image (`IMAGE_SUFFIXES`). Hidden files are left out.
+    The suffix decides what is an image (`IMAGE_SUFFIXES`). Hidden files are left out, and links to
+    folders are not followed. What looks like images but cannot be read is there too: links without
+    a target, FIFOs, and the folders that cannot be opened. Reading these gives the cause.
+
+    Raises:
+        DataError: there is no such folder, or it cannot be opened.
     """
-    return (path for path in sorted(folder.rglob("*")) if is_image(path))
+    failures: list[OSError] = []
+    found = [
+        Path(parent, name)
+        for parent, _, names in os.walk(folder, onerror=failures.append)
+        for name in names
+        if is_image_name(name)
+    ]
+    closed = [Path(error.filename) for error in failures]
+    if folder in closed:
+        raise DataError(f"{folder}: {cause_of(failures[closed.index(folder)])}.", path=folder)
+    return iter(sorted(found + closed))
 
 
-def is_image(path: Path) -> bool:
-    """Whether a path is a file with the suffix of an image that is not hidden."""
-    is_hidden = path.name.startswith(".")
-    return not is_hidden and path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+def is_image_name(name: str) -> bool:
+    """Whether a file's name has the suffix of an image and does not make it a hidden file."""
+    return not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES

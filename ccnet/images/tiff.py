@@ -1,39 +1,186 @@
 """TIFF files of any number of channels, of 8 or 16 bits, which Pillow cannot decode.
 
-Pillow reads the tags. Source: TIFF 6.0 (Adobe, 1992), sections 2, 7, 14 and 15.
+The tags are read here, also those of files that Pillow decodes, since they say how much memory and
+time it would take. Source: TIFF 6.0 (Adobe, 1992), sections 2, 7, 14 and 15; BigTIFF.
 """
 
+import struct
 import zlib
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import UInt8, UInt16
 from PIL import Image
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
+from PIL.TiffImagePlugin import COMPRESSION_INFO, MAX_SAMPLESPERPIXEL
+
+from ccnet.images.arrays import require_channels
+from ccnet.images.opening import MAX_BYTES, MAX_PIXELS, RESTORE, require_size
+from ccnet.runtime.files import DataError, open_regular
 
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, PLANAR, PREDICTOR, FORMAT = (
     *(256, 257, 258, 259, 262, 277, 284, 317, 339),
 )
+EXTRA_SAMPLES = 338
 STRIPS, ROWS, STRIP_BYTES = 273, 278, 279
 TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES = 322, 323, 324, 325
 PLAIN, DEFLATE, OLD_DEFLATE = 1, 8, 32946
-RGB = 2
+OLD_JPEG, JPEG = 6, 7
+GRAY, RGB, PALETTE = 1, 2, 3
+SIGNED = 2
+INTEGERS = {1: "u1", 3: "u2", 4: "u4", 6: "i1", 8: "i2", 9: "i4", 13: "u4", 16: "u8", 17: "i8"}
+"""Types of tags that hold whole numbers, as NumPy's."""
+SIZES = dict(zip(range(1, 14), (1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4), strict=True)) | {
+    **dict.fromkeys((16, 17, 18), 8)
+}
+"""Bytes of each value by the type of the tag."""
+TEXTS = (1, 2, 6, 7)
+"""Types of tags whose values are bytes, such as texts and color profiles."""
+MAX_BLOCKS = 1 << 22
+"""Strips or tiles of an image."""
 
 
-def read_tiff(path: Path) -> UInt8[np.ndarray, "h w c"] | UInt16[np.ndarray, "h w c"]:
-    """All channels of the first image in a TIFF: uncompressed or deflated, in strips or tiles.
+class Tags:
+    """The tags of the first image in a TIFF, which are read from the file on demand.
 
     Raises:
-        ValueError: another compression or data type, or a truncated file.
+        DataError: the file is no TIFF or is truncated, or its tags need more than `MAX_BYTES`.
     """
-    with path.open("rb") as file:
+
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self.path, self.file = path, file
         head = file.read(16)
-        if head[:4] not in (b"II*\0", b"MM\0*", b"II+\0"):  # Pillow cannot read MM\0+
-            raise ValueError("no TIFF, or a big-endian BigTIFF, which is not supported")
-        tags = ImageFileDirectory_v2(head if head[2] == ord("+") else head[:8])
-        file.seek(tags.next)
-        tags.load(file)
-        return _Layout(tags).read(file, "<" if head[:1] == b"I" else ">")
+        if head[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+            raise self.wrong("it is no TIFF")
+        self.order = "<" if head[:1] == b"I" else ">"
+        self.is_big = b"+" in head[2:4]
+        offset, count, entry = ("8xQ", "Q", "HHQ8s") if self.is_big else ("4xI", "H", "HHI4s")
+        self.entries: dict[int, tuple[int, int, bytes]] = {}
+        try:
+            file.seek(*struct.unpack_from(self.order + offset, head))
+            (num,) = struct.unpack(self.order + count, file.read(struct.calcsize(count)))
+            step = struct.calcsize(self.order + entry)
+            for place in struct.iter_unpack(self.order + entry, file.read(min(num, 65535) * step)):
+                self.entries[place[0]] = place[1:]
+        except (struct.error, OverflowError) as error:
+            raise self.wrong(f"its list of tags is damaged. {RESTORE}") from error
+        tables = [num for kind, num, _ in self.entries.values() if kind not in TEXTS]
+        if self._num_bytes() > MAX_BYTES or sum(tables) > 2 * MAX_BLOCKS + 65536:
+            raise self.wrong(f"its tags are larger than those of any image. {RESTORE}")
+
+    def _num_bytes(self) -> int:
+        return sum(SIZES.get(kind, 1) * num for kind, num, _ in self.entries.values())
+
+    def wrong(self, cause: str) -> DataError:
+        return DataError(f"{self.path}: {cause.rstrip('.')}.", path=self.path)
+
+    def __contains__(self, tag: int) -> bool:
+        return tag in self.entries
+
+    def count(self, tag: int) -> int:
+        """How many values a tag has."""
+        return self.entries[tag][1] if tag in self.entries else 0
+
+    def numbers(self, tag: int, default: Sequence[int] = ()) -> list[int] | np.ndarray:
+        """The values of a tag of whole numbers; `default` without it."""
+        if tag not in self.entries:
+            if not default:
+                raise self.wrong(f"its tag {tag} is missing. {RESTORE}")
+            return list(default)
+        kind, num, content = self.entries[tag]
+        if kind not in INTEGERS or num < 1:
+            raise self.wrong(f"its tag {tag} holds no whole number. {RESTORE}")
+        dtype = np.dtype(self.order + INTEGERS[kind])
+        if num * dtype.itemsize > len(content):
+            self.file.seek(struct.unpack(self.order + ("Q" if self.is_big else "I"), content)[0])
+            content = self.file.read(num * dtype.itemsize)
+        if len(content) < num * dtype.itemsize:
+            raise self.wrong(f"its tag {tag} is truncated. {RESTORE}")
+        return np.frombuffer(content[: num * dtype.itemsize], dtype)
+
+    def distinct(self, tag: int, default: int = 1) -> set[int]:
+        """The different values of a tag; `default` alone without it."""
+        return set(np.unique(self.numbers(tag, [default])).tolist())
+
+    def number(self, tag: int, default: int | None = None) -> int:
+        """The first value of a tag."""
+        return int(self.numbers(tag, () if default is None else (default,))[0])
+
+
+class Grid:
+    """How an image is divided into strips or tiles.
+
+    Raises:
+        DataError: empty or huge blocks, or more of them than `MAX_BLOCKS`.
+    """
+
+    def __init__(self, tags: Tags) -> None:
+        self.height, self.width = tags.number(HEIGHT), tags.number(WIDTH)
+        require_size(tags.path, self.width, self.height)
+        self.channels = tags.number(SAMPLES, 1)
+        self.is_planar = tags.number(PLANAR, 1) == 2
+        self.is_tiled = TILES in tags
+        if self.is_tiled:
+            self.block = (tags.number(TILE_HEIGHT), tags.number(TILE_WIDTH))
+        else:
+            rows = tags.number(ROWS, self.height)
+            self.block = (min(rows, self.height), self.width)
+        high, wide = self.block
+        if high < 1 or wide < 1 or self.channels < 1:
+            raise tags.wrong(f"strips or tiles of {wide}×{high} pixels. {RESTORE}")
+        down, across = -(-self.height // high), -(-self.width // wide)
+        self.num_blocks = down * across * (self.channels if self.is_planar else 1)
+        if down * high * across * wide > 2 * MAX_PIXELS or self.num_blocks > MAX_BLOCKS:
+            raise tags.wrong(
+                f"{self.num_blocks} strips or tiles of {wide}×{high} pixels are too many or too "
+                "large; save it in strips, or in tiles of 256×256"
+            )
+        for tag in (STRIPS, STRIP_BYTES, TILES, TILE_BYTES):
+            if tags.count(tag) > max(self.num_blocks, 1 << 16):
+                raise self.wrong_number(tags, tags.count(tag))
+
+    def wrong_number(self, tags: Tags, found: int) -> DataError:
+        return tags.wrong(f"{found} strips or tiles where {self.num_blocks} should be. {RESTORE}")
+
+
+def require_decodable(path: Path, file: BinaryIO) -> Tags:
+    """Raises DataError for a TIFF whose decoding by Pillow would be wrong, or take too much memory.
+
+    Returns its tags otherwise. The file is left at its begin.
+    """
+    tags = Tags(path, file)
+    channels, compression = Grid(tags).channels, tags.number(COMPRESSION, PLAIN)
+    if channels > MAX_SAMPLESPERPIXEL:
+        raise tags.wrong(f"{channels} channels, where pictures have up to 4; save 1 or 3")
+    if compression not in COMPRESSION_INFO:
+        raise tags.wrong(f"compression {compression}; save it uncompressed or with deflate")
+    if tags.distinct(FORMAT) == {SIGNED} and tags.distinct(BITS) == {8}:
+        raise tags.wrong("numbers of 8 bits with a sign; save unsigned 8 or 16 bits")
+    file.seek(0)
+    return tags
+
+
+def read_tiff(
+    path: Path, channels: int | None = None
+) -> UInt8[np.ndarray, "h w c"] | UInt16[np.ndarray, "h w c"]:
+    """All channels of the first image in a TIFF: uncompressed or deflated, in strips or tiles.
+
+    Args:
+        path: of the file.
+        channels: the number wanted; by default any.
+
+    Raises:
+        OSError: the file cannot be opened.
+        DataError: another number of channels, compression or data type, too many pixels, or a
+            truncated file.
+    """
+    with open_regular(path) as file:
+        tags = Tags(path, file)
+        if channels is not None:
+            require_channels(path, tags.number(SAMPLES, 1), channels)
+        return _Layout(tags).read()
 
 
 def has_plain_16_bit_planes(picture: Image.Image) -> bool:
@@ -46,64 +193,72 @@ def has_plain_16_bit_planes(picture: Image.Image) -> bool:
     return kind == (2, PLAIN, RGB) and 16 in tags.get(BITS, ())
 
 
-class _Layout:
+class _Layout(Grid):
     """Where the pixels are in the file, and how they are encoded."""
 
-    def __init__(self, tags: ImageFileDirectory_v2) -> None:
-        self.height, self.width = int(tags[HEIGHT]), int(tags[WIDTH])
-        self.channels = int(tags.get(SAMPLES, 1))
-        bits, kinds = set(tags.get(BITS, (1,))), set(tags.get(FORMAT, (1,)))
+    def __init__(self, tags: Tags) -> None:
+        super().__init__(tags)
+        self.tags = tags
+        bits, kinds = tags.distinct(BITS), tags.distinct(FORMAT)
         if kinds != {1} or bits not in ({8}, {16}):
-            raise ValueError(
+            raise tags.wrong(
                 f"numbers of {bits} bits and format {kinds}; save unsigned 8 or 16 bits"
             )
-        self.bits = bits.pop()
-        self.compression = tags.get(COMPRESSION, PLAIN)
+        self.kind = np.dtype(f"{tags.order}u{bits.pop() // 8}")
+        self.compression = tags.number(COMPRESSION, PLAIN)
         if self.compression not in (PLAIN, DEFLATE, OLD_DEFLATE):
-            raise ValueError(
+            raise tags.wrong(
                 f"compression {self.compression}; save it uncompressed or with deflate, or as .npy"
             )
-        self.predictor = tags.get(PREDICTOR, 1)
+        self.predictor = tags.number(PREDICTOR, 1)
         if self.predictor not in (1, 2):
-            raise ValueError(f"predictor {self.predictor}; save it without, or with 2 (horizontal)")
-        self.is_planar = tags.get(PLANAR, 1) == 2
-        if TILES in tags:
-            self.block = (int(tags[TILE_HEIGHT]), int(tags[TILE_WIDTH]))
-            self.places = list(zip(tags[TILES], tags[TILE_BYTES], strict=True))
-        else:
-            self.block = (min(int(tags.get(ROWS, self.height)), self.height), self.width)
-            self.places = list(zip(tags[STRIPS], tags[STRIP_BYTES], strict=True))
+            raise tags.wrong(f"predictor {self.predictor}; save it without, or with 2 (horizontal)")
+        names = (TILES, TILE_BYTES) if self.is_tiled else (STRIPS, STRIP_BYTES)
+        self.offsets, self.sizes = (tags.numbers(name) for name in names)
+        for found in (len(self.offsets), len(self.sizes)):
+            if found != self.num_blocks:
+                raise self.wrong_number(tags, found)
 
-    def read(self, file, order: str) -> np.ndarray:
-        kind = np.dtype(f"{order}u{self.bits // 8}")
-        image = np.empty((self.height, self.width, self.channels), kind.newbyteorder("="))
+    def read(self) -> np.ndarray:
+        kind = self.kind.newbyteorder("=")
+        image = np.empty((self.height, self.width, self.channels), kind)
         planes = (
             [slice(c, c + 1) for c in range(self.channels)] if self.is_planar else [slice(None)]
         )
         rows, columns = range(0, self.height, self.block[0]), range(0, self.width, self.block[1])
-        corners = [(plane, top, left) for plane in planes for top in rows for left in columns]
-        for (plane, top, left), (offset, size) in zip(corners, self.places, strict=True):
-            file.seek(offset)
-            content = file.read(size)
-            if self.compression != PLAIN:
-                content = zlib.decompress(content)
+        places = zip(self.offsets, self.sizes, strict=True)
+        corners = product(planes, rows, columns)
+        for (plane, top, left), (offset, size) in zip(corners, places, strict=True):
             part = image[top : top + self.block[0], left : left + self.block[1], plane]
-            block = self._block(content, kind, part)
+            block = self._block(int(offset), int(size), part)
             part[:] = block[: part.shape[0], : part.shape[1]]
         return image
 
-    def _block(self, content: bytes, kind: np.dtype, part: np.ndarray) -> np.ndarray:
+    def _block(self, offset: int, size: int, part: np.ndarray) -> np.ndarray:
         """The decoded pixels of one strip or tile.
 
         The last strip holds only the remaining rows; tiles at the border are padded.
         """
         shape = (-1, self.block[1], part.shape[2])
-        length = len(content) - len(content) % (shape[1] * shape[2] * kind.itemsize)
-        block = np.frombuffer(content[:length], kind).reshape(shape)
+        row = shape[1] * shape[2] * self.kind.itemsize
+        most = self.block[0] * row
+        self.tags.file.seek(offset)
+        content = self.tags.file.read(min(size, 2 * most + 4096))
+        if self.compression == PLAIN:
+            content = content[:most]
+        else:
+            stream = zlib.decompressobj()
+            content, rest = stream.decompress(content, most), stream.unconsumed_tail
+            if not stream.eof and not stream.decompress(rest, 1) and not stream.eof:
+                raise self.tags.wrong(f"a strip or tile is truncated. {RESTORE}")
+        block = np.frombuffer(content[: len(content) - len(content) % row], self.kind).reshape(
+            shape
+        )
         if len(block) < part.shape[0]:
-            raise ValueError(
-                f"{len(block)} rows where {part.shape[0]} should be; the file is truncated"
+            raise self.tags.wrong(
+                f"{len(block)} rows where {part.shape[0]} should be; the file is truncated. "
+                f"{RESTORE}"
             )
         if self.predictor == 2:
-            block = np.cumsum(block, axis=1, dtype=kind.newbyteorder("="))
+            block = np.cumsum(block, axis=1, dtype=self.kind.newbyteorder("="))
         return block

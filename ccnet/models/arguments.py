@@ -2,11 +2,13 @@
 
 import inspect
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from ccnet.backbones import BACKBONES, backbone_options
 from ccnet.models.head import CCNetHead
+from ccnet.runtime.files import shown
 
 HEAD_ARGUMENTS = tuple(
     name
@@ -25,23 +27,87 @@ BACKBONE_ARGUMENTS = tuple(
 """What `CCNet` hands on to its backbone; a backbone may have only some of them."""
 
 
+LIMITS = {
+    "num_classes": (2, 255),  # labels are bytes, of which 255 is ignored
+    "recurrence": (0, 16),  # two passes reach every pixel
+    "channels": (1, 4096),
+    "reduction": (1, 4096),
+    "auxiliary_channels": (1, 4096),
+    "in_channels": (1, 1024),  # hyperspectral cameras have some hundred
+    "output_stride": (1, 64),
+}
+"""The least and the largest value of arguments that are integers.
+
+The largest ones are several times those of published networks: a network must not take gigabytes
+because of one number in a file.
+"""
+SWITCHES = ("shared", "auxiliary_bias", "align_corners", "ceil_mode")
+WORDS = ("backbone", "activation", "stem", "dilation")
+OPTIONAL = ("auxiliary_channels", *BACKBONE_ARGUMENTS)
+"""Arguments that may be None."""
+LONGEST_NAME = 200
+"""Characters of the name of a class."""
+LARGEST_VALUE = 1e6
+"""Of a mean or standard deviation, for images of 0 to 255; the least deviation is 1 / this."""
+
+
 def plain_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of `CCNet` by name, without `pretrained`, as config.json stores them.
 
-    `given` are the local variables at the start of its constructor. Raises TypeError for an
-    argument that neither the network nor any backbone has.
+    `given` are the local variables at the start of its constructor.
+
+    Raises:
+        TypeError: an argument that neither the network nor any backbone has, or one that
+            config.json cannot store.
+        ValueError: a value of another type than the argument's, or out of its limits.
     """
     own = {k: v for k, v in given.items() if k not in ("self", "__class__", "backbone_options")}
-    options, backbone = given["backbone_options"], own["backbone"]
-    if unknown := [name for name in options if name not in BACKBONE_ARGUMENTS]:
-        known = [name for name in backbone_options(backbone) if name not in own]
-        raise TypeError(
-            f"CCNet has no argument {', '.join(unknown)}; it has {', '.join(own)}, and with "
-            f"{backbone} also {', '.join(known) or 'no other'}"
-        )
     del own["pretrained"]
-    stored = own | dict.fromkeys(BACKBONE_ARGUMENTS) | options
-    return {name: to_plain(name, value) for name, value in stored.items()}
+    options = given["backbone_options"]
+    known = own | dict.fromkeys(BACKBONE_ARGUMENTS)
+    known |= {name: value for name, value in options.items() if name in BACKBONE_ARGUMENTS}
+    plain = {name: to_plain(name, value) for name, value in known.items()}
+    if unknown := [name for name in options if name not in BACKBONE_ARGUMENTS]:
+        backbone = require_type("backbone", plain["backbone"])
+        others = [name for name in backbone_options(backbone) if name not in own]
+        names = ", ".join(shown(name) for name in unknown[:3])
+        more = f" and {len(unknown) - 3} more" if unknown[3:] else ""
+        raise TypeError(
+            f"CCNet has no argument {names}{more}; it has {', '.join(own)}, and with "
+            f"{backbone} also {', '.join(others) or 'no other'}"
+        )
+    for name, value in plain.items():
+        require_type(name, value)
+    return plain
+
+
+def require_type(name: str, value: Any) -> Any:
+    """The value of an argument; raises ValueError for another type or one out of its limits."""
+    wanted = ""
+    fits: bool = value is None and name in OPTIONAL
+    if name in LIMITS:
+        least, largest = LIMITS[name]
+        wanted = f"an integer from {least} to {largest}"
+        fits |= type(value) is int and least <= value <= largest
+    elif name in SWITCHES:
+        wanted, fits = "true or false", fits or isinstance(value, bool)
+    elif name == "backend":
+        wanted, fits = '"fused", "reference" or null', value in (None, "fused", "reference")
+    elif name in WORDS:
+        wanted, fits = "a word", fits or isinstance(value, str)
+    elif name == "dropout":
+        wanted, fits = "a number from 0 to 1", is_number(value) and 0 <= value <= 1
+    else:
+        fits = True
+    if not fits:
+        raise ValueError(f"{name} must be {wanted}, got {shown(value)}")
+    return value
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether a value of JSON is a number that a float can hold."""
+    is_numeric = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_numeric and abs(value) <= sys.float_info.max
 
 
 def to_plain(name: str, value: Any) -> Any:
@@ -65,13 +131,17 @@ def _convert(value: Any) -> Any:
     raise TypeError(f"got {value!r} of type {type(value).__name__}")
 
 
-def class_names(classes: Iterable[str] | None, num_classes: int) -> tuple[str, ...]:
+def class_names(classes: Sequence[str] | None, num_classes: int) -> tuple[str, ...]:
     """One name per class; without names they are numbered."""
     if classes is None:
         return tuple(f"class {index}" for index in range(num_classes))
-    names = tuple(classes)
-    require_length("classes", names, num_classes, "classes")
-    return names
+    require_length("classes", classes, num_classes, "classes")
+    for name in classes:
+        if not isinstance(name, str) or len(name) > LONGEST_NAME:
+            raise ValueError(
+                f"classes must be names of at most {LONGEST_NAME} characters, got {shown(name)}"
+            )
+    return tuple(classes)
 
 
 def class_colors(
@@ -82,18 +152,34 @@ def class_colors(
         return None
     require_length("palette", palette, num_classes, "classes")
     for color in palette:
-        if len(color) != 3 or not all(0 <= value <= 255 and value % 1 == 0 for value in color):
-            raise ValueError(f"palette wants three integers from 0 to 255 per class, got {color}")
+        is_triple = isinstance(color, list) and len(color) == 3
+        if not is_triple or not all(
+            is_number(value) and 0 <= value <= 255 and value % 1 == 0 for value in color
+        ):
+            raise ValueError(
+                f"palette wants three integers from 0 to 255 per class, got {shown(color)}"
+            )
     return tuple((int(red), int(green), int(blue)) for red, green, blue in palette)
 
 
 def channel_values(
     name: str, values: Sequence[float] | None, default: Sequence[float], in_channels: int
 ) -> list[float]:
-    """One value per channel of the image; `default`, those of RGB, are repeated as needed."""
+    """One value per channel of the image; `default`, those of RGB, are repeated as needed.
+
+    `name` is "mean", whose values may be negative, or "std". Raises ValueError for values with
+    which no image can be normalized.
+    """
     if values is None:
         return in_turn(default, in_channels)
     require_length(name, values, in_channels, "channels")
+    for value in values:
+        is_usable = is_number(value) and abs(value) <= LARGEST_VALUE
+        if not is_usable or (name == "std" and value < 1 / LARGEST_VALUE):
+            least = -LARGEST_VALUE if name == "mean" else 1 / LARGEST_VALUE
+            raise ValueError(
+                f"{name} must be numbers from {least:g} to {LARGEST_VALUE:g}, got {shown(value)}"
+            )
     return list(map(float, values))
 
 
@@ -107,6 +193,8 @@ def in_turn(values: Sequence[float], in_channels: int) -> list[float]:
     return [values[index % len(values)] for index in range(in_channels)]
 
 
-def require_length(name: str, values: Sequence[Any], count: int, of: str) -> None:
+def require_length(name: str, values: Any, count: int, of: str) -> None:
+    if not isinstance(values, list):
+        raise ValueError(f"{name} must be a list, got {shown(values)}")
     if len(values) != count:
         raise ValueError(f"{name} has {len(values)} entries for {count} {of}")

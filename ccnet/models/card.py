@@ -5,6 +5,9 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from ccnet.models.arguments import is_number
+from ccnet.runtime.files import shown
+
 # A Jinja template for huggingface_hub; it does not depend on the machine or the date
 TEMPLATE = """\
 ---
@@ -46,12 +49,27 @@ SCORES = {
 }
 
 
-def require_metrics(metrics: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:
-    """A copy of the metrics; raises ValueError without a number "miou" or with unknown classes."""
-    if not isinstance(metrics.get("miou"), int | float):
-        raise ValueError(f'metrics must have a number "miou", got {dict(metrics)}')
-    if unknown := [name for name in metrics.get("iou", {}) if name not in classes]:
-        raise ValueError(f"metrics have classes that the model does not: {', '.join(unknown)}")
+def require_metrics(metrics: Any, classes: Sequence[str]) -> dict[str, Any]:
+    """A copy of the metrics, which are plain values.
+
+    Raises ValueError without a number "miou", for scores that are no numbers, and for classes that
+    the model does not have.
+    """
+    if not isinstance(metrics, Mapping) or not is_number(metrics.get("miou")):
+        raise ValueError(f'metrics must have a number "miou", got {shown(metrics)}')
+    ious = metrics.get("iou", {})
+    if not isinstance(ious, Mapping):
+        raise ValueError(f"the iou of metrics must have one number per class, got {shown(ious)}")
+    if unknown := [name for name in ious if name not in classes]:
+        more = f" and {len(unknown) - 3} more" if unknown[3:] else ""
+        names = ", ".join(shown(name) for name in unknown[:3])
+        raise ValueError(f"metrics have classes that the model does not: {names}{more}")
+    for name, value in (*ious.items(), *((key, metrics.get(key)) for key in (*SCORES, "step"))):
+        if value is not None and not is_number(value):
+            raise ValueError(f"{shown(name)} of metrics must be a number, got {shown(value)}")
+    for name in ("dataset", "split"):
+        if not isinstance(metrics.get(name, ""), str | None):
+            raise ValueError(f"{name} of metrics must be a text, got {shown(metrics[name])}")
     return dict(metrics)
 
 

@@ -9,10 +9,12 @@ import torch
 import torch.fx
 import torch.nn.functional as F
 from huggingface_hub import ModelCard, PyTorchModelHubMixin
+from huggingface_hub.constants import SAFETENSORS_SINGLE_FILE
 from jaxtyping import Float, UInt8, UInt16
+from safetensors.torch import save_model
 from torch import Tensor, nn
 
-from ccnet.backbones import create_backbone
+from ccnet.backbones import TIMM, create_backbone
 from ccnet.models.adapting import ADAPTABLE, adapted_arguments, adapted_weights
 from ccnet.models.arguments import (
     BACKBONE_ARGUMENTS,
@@ -25,11 +27,12 @@ from ccnet.models.arguments import (
 )
 from ccnet.models.card import TEMPLATE, fill_card, require_metrics
 from ccnet.models.head import CCNetHead, auxiliary_head
-from ccnet.models.hub import find_model_files
+from ccnet.models.hub import README, find_model_files
 from ccnet.models.normalization import normalize_images, per_channel
 from ccnet.models.published import Published, read_published
+from ccnet.runtime.disk import write_whole
 from ccnet.runtime.files import read_json
-from ccnet.weights import differences, read_weights
+from ccnet.weights import build_with_weights, read_weights
 
 LOG = logging.getLogger(__name__)
 
@@ -54,8 +57,8 @@ class CCNet(
     Args:
         num_classes: number of classes, 2 to 255.
         backbone: a name in `ccnet.backbones.BACKBONES`, or timm/NAME for a network of timm.
-        recurrence: R, the number of passes of criss-cross attention.
-        channels: number of channels on which the attention works.
+        recurrence: R, the number of passes of criss-cross attention, 0 to 16.
+        channels: number of channels on which the attention works, up to 4096.
         reduction: the attention's query and key have channels // reduction channels.
         shared: whether all passes share one set of weights, as in the paper.
         kernel_size: size of the head's convolutions, 3 as in the published networks, or 1.
@@ -67,11 +70,12 @@ class CCNet(
             authors' network.
         align_corners: how logits are upsampled to the size of the image; see
             `torch.nn.functional.interpolate`.
-        in_channels: number of channels of the image; 3 are red, green and blue.
+        in_channels: number of channels of the image, up to 1024; 3 are red, green and blue.
         pretrained: weights for the backbone: "imagenet", or a file or its URL. Not stored with the
             model.
-        mean, std: mean and standard deviation of each channel of the image, for values of 0 to 255.
-            None: those with which the backbone's weights were trained, repeated as needed.
+        mean, std: mean and standard deviation of each channel of the image, for values of 0 to 255;
+            at most 10⁶, and std at least 10⁻⁶. None: those with which the backbone's weights were
+            trained, repeated as needed.
         classes: one name per class; None numbers them.
         palette: one RGB color per class.
         metrics: scores for the model card, as `metrics` below.
@@ -117,8 +121,6 @@ class CCNet(
         self.arguments = arguments = plain_arguments(locals())
         self.num_classes, self.in_channels = arguments["num_classes"], arguments["in_channels"]
         self.align_corners = arguments["align_corners"]
-        if self.in_channels < 1:
-            raise ValueError(f"in_channels must be ≥ 1, got {in_channels}")
         self.classes = class_names(arguments["classes"], self.num_classes)
         self.palette = class_colors(arguments["palette"], self.num_classes)
         options = {name: arguments[name] for name in BACKBONE_ARGUMENTS}
@@ -202,7 +204,8 @@ class CCNet(
         """Scores for config.json and the model card; may be assigned, as training does.
 
         "miou", and where known "iou" (by the name of the class; None for a class that did not
-        occur), "pixel_accuracy" and "mean_accuracy", all from 0 to 1, "dataset", "split", "step".
+        occur), "pixel_accuracy" and "mean_accuracy", all from 0 to 1, "dataset", "split", "step",
+        and "protocol", how images were shown to the network (`ccnet.prediction.protocol`).
         """
         return self.arguments["metrics"]
 
@@ -217,13 +220,25 @@ class CCNet(
     ) -> str | None:
         """Write config.json, model.safetensors and a model card into a folder.
 
+        Links in the folder are replaced, not followed. config.json goes first and comes last:
+        a folder that a killed process left without it is no model folder.
+
         Args:
             save_directory: the folder, which is created if need be.
             config: what config.json gets; None for `arguments`.
             options: those of `huggingface_hub.PyTorchModelHubMixin.save_pretrained`.
         """
+        folder = Path(save_directory)
+        card = folder / README
+        if card.is_symlink() and not card.exists():  # it would be written where the link leads
+            card.unlink()
         config = self.arguments if config is None else config
-        return super().save_pretrained(save_directory, config=config, **options)
+        return super().save_pretrained(folder, config=config, **options)
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        write_whole(
+            save_directory / SAFETENSORS_SINGLE_FILE, lambda path: save_model(self, str(path))
+        )
 
     def generate_model_card(self, **content: Any) -> ModelCard:
         """README.md of a saved model; `content` replaces values of `card.TEMPLATE`."""
@@ -254,10 +269,12 @@ class CCNet(
         published = path
         if not isinstance(published, Published):
             published = read_published(published, recurrence, align_corners=align_corners)
-        model = cls(**published.architecture)
-        if problems := differences(published.state, model.state_dict()):
-            raise ValueError(f"{published.path} does not fit the network it is of: {problems}")
-        model.load_state_dict(published.state)
+        try:
+            model = cls._with_weights(published.architecture, published.state)
+        except ValueError as error:
+            raise ValueError(
+                f"{published.path} does not fit the network that it is of: {error}"
+            ) from error
         return model.eval().adapted(**changes)
 
     @classmethod
@@ -300,18 +317,23 @@ class CCNet(
         if changes.keys() & {"num_classes", "in_channels"}:
             adapted = {name: changes.pop(name) for name in ADAPTABLE if name in changes}
         try:
-            arguments = dict(read_json(config))
+            arguments = read_json(config)
+            if not isinstance(arguments, dict):
+                raise ValueError(f"{config.name} must be an object of JSON")
             arguments.pop("pretrained", None)  # a config.json must not start a download
-            model = cls(**arguments | changes)
             state = read_weights(weights).tensors
-            if problems := differences(state, model.state_dict()):
-                raise ValueError(f"{weights.name} does not fit the network: {problems}")
-            model.load_state_dict(state)
+            model = cls._with_weights(arguments | changes, state)
         except (ValueError, TypeError, RuntimeError) as error:  # also of another library's files
             raise ValueError(
                 f"{pretrained_model_name_or_path} holds no usable model: {error}"
             ) from error
         return model.eval().to(map_location).adapted(**adapted)
+
+    @classmethod
+    def _with_weights(cls, arguments: dict[str, Any], state: Mapping[str, Tensor]) -> Self:
+        backbone = arguments.get("backbone", "")
+        is_ours = cls is CCNet and isinstance(backbone, str) and not backbone.startswith(TIMM)
+        return build_with_weights(lambda: cls(**arguments), state, is_all_stored=is_ours)
 
     def adapted(self, **changes: Any) -> Self:
         """This model for other classes or other channels, to be fine-tuned.

@@ -26,7 +26,7 @@ from ccnet.models.published_names import (
     STRANGERS,
     Family,
 )
-from ccnet.weights import BGR_MEAN, DEEP_STEM, read_weights
+from ccnet.weights import BGR_MEAN, DEEP_STEM, named, read_weights
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def read_published(
     try:
         changes, state = _convert(family, weights.tensors, recurrence)
         architecture = _architecture(state) | {"recurrence": recurrence}
-    except (KeyError, IndexError) as error:
+    except KeyError as error:
         raise ValueError(f"{path}: a CCNet of {family}, but it has no {error.args[0]}") from None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
@@ -134,7 +134,7 @@ def _recognize(path: Path, tensors: Mapping[str, Tensor]) -> Family:
     for start, what in STRANGERS.items():
         if any(key.startswith(start) for key in tensors):
             raise ValueError(f"{path} is no published CCNet; it looks like {what}")
-    keys = ", ".join(list(tensors)[:3])
+    keys = ", ".join(named(key) for key in list(tensors)[:3])
     raise ValueError(
         f"{path} is no published CCNet, which has {' or '.join(MARKS.values())}; it begins {keys}"
     )
@@ -152,7 +152,8 @@ def _convert(
     names = {key: _rename(key, prefixes) for key in tensors}
     if unknown := [key for key, name in names.items() if name is None]:
         more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-        raise ValueError(f"keys of unknown use in a CCNet: {', '.join(unknown[:5])}{more}")
+        names = ", ".join(named(key) for key in unknown[:5])
+        raise ValueError(f"keys of unknown use in a CCNet: {names}{more}")
     changes, state = [], {}
     for source_key, key in names.items():
         assert key is not None
@@ -160,7 +161,7 @@ def _convert(
             changes.append(KeyChange(source_key, "", "left out: no pass with recurrence=0"))
             continue
         if key in state:
-            raise ValueError(f"two keys are {key}, of which one is {source_key}")
+            raise ValueError(f"two keys are {key}, of which one is {named(source_key)}")
         value, change = _adapt(family, key, source_key, tensors)
         state[key] = value
         changes.append(KeyChange(source_key, key, change))
@@ -190,7 +191,7 @@ def _adapt(
         changes.append("γ of shape () → (1,)")
         value = value.reshape(1)
     if family == "authors" and key in ("backbone.stem.0.weight", "backbone.conv1.weight"):
-        if value.shape[1:2] != (3,):
+        if value.ndim != 4 or value.shape[1] != 3:
             raise ValueError(f"{source_key} of shape {tuple(value.shape)}; the authors' takes BGR")
         changes.append("input channels BGR → RGB")
         value = value.flip(1)
@@ -215,30 +216,42 @@ def _architecture(state: Mapping[str, Tensor]) -> dict[str, Any]:
     is_deep = "backbone.stem.0.weight" in state
     deep = [f"backbone.stem.{index}.weight" for index in (0, 3, 6)]
     stem = deep if is_deep else ["backbone.conv1.weight"]
-    widths = tuple(state[name].shape[0] for name in stem)
+    widths = tuple(_sides(state, name)[0] for name in stem)
     if widths not in STEMS:
         raise ValueError(f"a stem of {widths} channels; known are {', '.join(map(str, STEMS))}")
     counts = tuple(
-        len({key.split(".")[2] for key in state if key.startswith(f"backbone.layer{index}.")})
+        len({key.split(".", 3)[2] for key in state if key.startswith(f"backbone.layer{index}.")})
         for index in (1, 2, 3, 4)
     )
     is_bottleneck = "backbone.layer1.0.conv3.weight" in state
     if (is_bottleneck, counts) not in DEPTHS:
         raise ValueError(f"a ResNet of {counts} blocks; known are {', '.join(map(str, DEPTHS))}")
-    reduction = state["head.reduction.0.weight"]
-    query = state.get(ATTENTION + "query_conv.weight")
-    auxiliary = state.get("auxiliary_head.0.weight")
+    channels, _, kernel_size, _ = _sides(state, "head.reduction.0.weight")
+    reduction = 8
+    if (query := ATTENTION + "query_conv.weight") in state:
+        reduction = _sides(state, query)[1] // _sides(state, query)[0]
+    width = None
+    if "auxiliary_head.0.weight" in state:
+        width = _sides(state, "auxiliary_head.0.weight")[0]
     return {
-        "num_classes": state["head.classifier.weight"].shape[0],
+        "num_classes": _sides(state, "head.classifier.weight")[0],
         "backbone": f"resnet{DEPTHS[is_bottleneck, counts]}",
-        "channels": reduction.shape[0],
-        "reduction": 8 if query is None else query.shape[1] // query.shape[0],
-        "kernel_size": reduction.shape[2],
-        "in_channels": state[stem[0]].shape[1],
+        "channels": channels,
+        "reduction": reduction,
+        "kernel_size": kernel_size,
+        "in_channels": _sides(state, stem[0])[1],
         "stem": STEMS[widths],
-        "auxiliary_channels": None if auxiliary is None else auxiliary.shape[0],
+        "auxiliary_channels": width,
         "auxiliary_bias": "auxiliary_head.0.bias" in state,
     }
+
+
+def _sides(state: Mapping[str, Tensor], key: str) -> tuple[int, ...]:
+    """The shape of a convolution's weight."""
+    shape = tuple(state[key].shape)
+    if len(shape) != 4 or not all(shape):
+        raise ValueError(f"{key} of shape {shape}; a convolution has four sides")
+    return shape
 
 
 def _input_and_rules(
@@ -290,8 +303,8 @@ def _is_color(item: Any) -> bool:
 
 def _align_corners(path: Path, metadata: Mapping[str, Any]) -> tuple[bool, str]:
     meta = metadata.get("meta")
-    texts = [v for v in meta.values() if isinstance(v, str)] if isinstance(meta, Mapping) else []
-    said = set(re.findall(r"align_corners\W{1,5}(True|False)", "\n".join(texts)))
+    texts = {v for v in meta.values() if isinstance(v, str)} if isinstance(meta, Mapping) else set()
+    said = {word for t in texts for word in re.findall(r"align_corners\W{1,5}(True|False)", t)}
     if len(said) == 1:
         return said == {"True"}, "as the configuration in the file says"
     if "769x769" in path.name:

@@ -9,7 +9,8 @@ from jaxtyping import UInt8, UInt16
 from PIL import Image
 from torch import Tensor
 
-from ccnet.images.reading import in_native_order, read_image, to_gray, to_rgb
+from ccnet.images.arrays import in_native_order
+from ccnet.images.reading import read_image, to_gray, to_rgb
 
 AnyImage = (
     UInt8[np.ndarray, "h w c"]

@@ -11,8 +11,17 @@ from ccnet.datasets import SegmentationDataset
 from ccnet.metrics import ConfusionMatrix, Scores, scores
 from ccnet.models.loading import require_same_classes
 from ccnet.prediction.predictor import Predictor
-from ccnet.runtime.processes import num_processes, rank, sum_over_processes
+from ccnet.runtime.processes import (
+    num_processes,
+    rank,
+    require_num_workers,
+    sum_over_processes,
+)
 from ccnet.runtime.signals import leave_signals_to_the_main_process
+
+Observer = Callable[[int, str, np.ndarray, np.ndarray, np.ndarray, np.ndarray], object]
+"""Sees each image: number in the data set, name, image, label, predicted class of each pixel, and
+its probability in float32."""
 
 
 def evaluate(
@@ -21,6 +30,7 @@ def evaluate(
     *,
     num_workers: int = 0,
     progress: Callable[[int, int], object] | None = None,
+    observer: Observer | None = None,
 ) -> Scores:
     """Predict every image at its own size and count all labeled pixels in one confusion matrix.
 
@@ -32,11 +42,14 @@ def evaluate(
         dataset: images and labels.
         num_workers: number of processes that read images ahead; 0 reads in this process.
         progress: called as `progress(done, total)` after each image that this process evaluates.
+        observer: called with each image that this process evaluates, and what was predicted.
 
     Raises:
         ValueError: the data set is empty or has other classes, or no pixel is labeled.
         DataError: an image or label cannot be used.
+        FloatingPointError: the network gives nan for an image.
     """
+    require_num_workers(num_workers)
     if len(dataset) == 0:
         raise ValueError("the data set has no images to evaluate on")
     require_same_classes(predictor.model, dataset.classes)
@@ -52,11 +65,19 @@ def evaluate(
     )
     samples = iter(loader)
     try:
-        for index, (image, label) in enumerate(samples):
-            prediction = torch.from_numpy(predictor.predict(np.asarray(image)))
-            confusion.update(prediction[None].long(), torch.as_tensor(label)[None].long())
+        for done, (index, (image, label)) in enumerate(zip(share, samples, strict=True), start=1):
+            image, label = np.asarray(image), torch.as_tensor(label)
+            try:
+                (found,) = predictor.score([image])
+                labels = predictor.most_likely(found)
+            except FloatingPointError as error:
+                raise FloatingPointError(f"{dataset.name(index)}: {error}") from None
+            confusion.update(torch.from_numpy(labels)[None].long(), label[None].long())
+            if observer is not None:
+                confidence = predictor.as_probabilities(found).amax(0).cpu().numpy()
+                observer(index, dataset.name(index), image, label.numpy(), labels, confidence)
             if progress is not None:
-                progress(index + 1, len(share))
+                progress(done, len(share))
     except BaseException as error:
         # the frames of the error would keep the loader's workers alive, and they this process
         clear_frames(error.__traceback__)

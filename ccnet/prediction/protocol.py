@@ -1,11 +1,12 @@
 """How an image is shown to the network: whole or in tiles, at which scales, mirrored or not."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, Any, Literal
 
-Weights = Literal["flat", "gaussian"]
+from ccnet.runtime.values import Between, build, checked, require_fields
+
+TileWeights = Literal["flat", "gaussian"]
 Average = Literal["logits", "probabilities"]
 
 
@@ -18,38 +19,31 @@ class Protocol:
     resized to the size of the image and averaged.
     """
 
-    tile: int | None = None
+    tile: Annotated[int, Between(1, 65536)] | None = None
     """Height and width of the tiles in pixels of the resized image; null for whole images. An image
     that is smaller than a tile is padded with the mean color, and its scores are cropped."""
-    stride: int | None = None
+    stride: Annotated[int, Between(1, 65536)] | None = None
     """Pixels from one tile to the next; null for two thirds of the tile. The last tile of a row or
     column is shifted inwards, so that it ends with the image."""
-    scales: tuple[float, ...] = (1.0,)
+    scales: tuple[Annotated[float, Between(0.05, 20)], ...] = (1.0,)
     """Factors by which the image is resized."""
     mirror: bool = False
     """Also show the mirror image, left and right exchanged."""
-    weights: Weights = "flat"
+    weights: TileWeights = "flat"
     """Weights of a tile's pixels in the average: equal, or a Gaussian of an eighth of the tile,
     which favors its center."""
     average: Average = "logits"
     """What is averaged over tiles, scales and mirror images."""
 
     def __post_init__(self) -> None:
-        if self.tile is not None and self.tile < 1:
-            raise ValueError(f"tile must be ≥ 1, got {self.tile}")
-        if self.stride is not None:
-            if self.tile is None:
-                raise ValueError("stride is for tiles: give tile too")
-            if not 1 <= self.stride <= self.tile:
-                raise ValueError(f"stride must be 1 to tile, {self.tile}, got {self.stride}")
         object.__setattr__(self, "scales", tuple(map(float, self.scales)))
-        if not self.scales or not all(0.05 <= scale <= 20 for scale in self.scales):
-            raise ValueError(f"scales must be one or more factors of 0.05 to 20, got {self.scales}")
-        for name, known in (("weights", Weights), ("average", Average)):
-            if getattr(self, name) not in known.__args__:
-                raise ValueError(
-                    f"{name} must be {' or '.join(known.__args__)}, got {getattr(self, name)!r}"
-                )
+        require_fields(self, "protocol")
+        if not self.scales:
+            raise ValueError("protocol.scales must have at least one factor")
+        if self.stride is not None and (self.tile is None or self.stride > self.tile):
+            raise ValueError(
+                f"protocol.stride must be at most tile, got {self.stride} for {self.tile}"
+            )
 
     @property
     def step(self) -> int:
@@ -61,14 +55,9 @@ class Protocol:
         return asdict(self) | {"scales": list(self.scales)}
 
     @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> "Protocol":
+    def from_dict(cls, content: Any) -> "Protocol":
         """The protocol that `to_dict` described; raises ValueError for anything else."""
-        if unknown := content.keys() - {field.name for field in fields(cls)}:
-            raise ValueError(f"a protocol has no {', '.join(sorted(unknown))}")
-        try:
-            return cls(**content)
-        except TypeError as error:
-            raise ValueError(f"no protocol: {error}") from None
+        return build(cls, checked(cls, content, "protocol"), "protocol")
 
     def __str__(self) -> str:
         tiles = "whole image"

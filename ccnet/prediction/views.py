@@ -93,7 +93,7 @@ class ImageScores:
         if self.upright is not None:  # their sum first: it is the same for the mirrored image
             scores, self.upright = self.upright + scores, None
         scores = resize(scores[None], tuple(self.image.shape[-2:]))[0]
-        self.total = scores if self.total is None else self.total.add_(scores)
+        self.total = scores if self.total is None else self.total + scores
 
     @property
     def is_complete(self) -> bool:

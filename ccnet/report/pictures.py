@@ -1,5 +1,6 @@
 """Images beside their labels, and what all pictures share: the grid and the file."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from ccnet.images.colors import IGNORED_COLOR, Palette, colorize
+from ccnet.runtime.disk import write_whole
 
 
 def save_comparison(
@@ -50,5 +52,6 @@ def new_grid(num_rows: int, titles: Sequence[str]) -> tuple[Figure, np.ndarray]:
 
 def save(figure: Figure, path: str | Path) -> None:
     """Write a figure as a PNG; missing folders are made. Needs no display."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    FigureCanvasAgg(figure).print_figure(str(path), dpi=120)
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure).print_figure(buffer, dpi=120)
+    write_whole(Path(path), lambda file: file.write_bytes(buffer.getbuffer()))

@@ -1,4 +1,4 @@
-"""What commands print: tables of scores, of an exported file, and of a data set."""
+"""What commands print: tables of scores, of two models, of an exported file, of a data set."""
 
 from collections.abc import Sequence
 
@@ -9,27 +9,80 @@ from rich.text import Text
 from ccnet.datasets.check import DataReport
 from ccnet.export.agreement import Agreement
 from ccnet.metrics import Scores
+from ccnet.metrics.comparison import Comparison
+from ccnet.runtime.files import printable
 
 ROWS_SHOWN = 10
 """Longest list of files or problems that is printed; the JSON report has them all."""
 SIZES_SHOWN = 5
 
 
+def text(content: str, style: str = "") -> Text:
+    """Text whose names of files and classes send nothing to the terminal."""
+    return Text(printable(content), style)
+
+
 def scores_table(scores: Scores, title: str) -> Table:
-    """The intersection over union of each class and the means, in percent."""
-    table = Table("class", "IoU %", title=Text(title))
+    """The intersection over union of each class and the means in percent, and what limits them."""
+    table = Table("class", "IoU %", title=text(title))
+    if scores.warnings:
+        lines = "\n".join(f"warning: {printable(sentence)}" for sentence in scores.warnings)
+        table.caption = Text(lines, "yellow", justify="left")
     for name, iou in scores.iou.items():
-        table.add_row(Text(name), "absent" if iou is None else f"{100 * iou:.2f}")
+        table.add_row(text(name), _percent(iou))
     table.add_section()
-    table.add_row("mean (mIoU)", f"{100 * scores.miou:.2f}")
+    num_classes = len(scores.iou)
+    part = f" over {num_classes - len(scores.absent)} of {num_classes} classes"
+    table.add_row(f"mean (mIoU){part if scores.absent else ''}", f"{100 * scores.miou:.2f}")
     table.add_row("pixel accuracy", f"{100 * scores.pixel_accuracy:.2f}")
     table.add_row("mean accuracy", f"{100 * scores.mean_accuracy:.2f}")
     return table
 
 
+def comparison_table(comparison: Comparison, names: tuple[str, str], title: str) -> Group:
+    """The scores of two models, the difference of their mIoU, and where they differ most."""
+    a, b = comparison.scores
+    table = Table(title=text(title))
+    for column in ("", f"A: {names[0]}", f"B: {names[1]}", "B − A"):
+        table.add_column(Text(column), justify="right" if column else "left")
+    for name in a.iou:
+        table.add_row(text(name), *_pair_cells(a.iou[name], b.iou[name]))
+    table.add_section()
+    table.add_row("mean (mIoU)", *_pair_cells(a.miou, b.miou))
+    table.add_row("pixel accuracy", *_pair_cells(a.pixel_accuracy, b.pixel_accuracy))
+    low, high = (f"{100 * end:+.2f}" for end in comparison.interval)
+    verdict = (
+        f"mIoU of B − A: {100 * comparison.difference:+.2f}, 95 % interval {low} to {high}, "
+        f"p = {comparison.p_value:.4g} (paired bootstrap, {comparison.num_resampled} times "
+        f"{comparison.num_images} images)"
+    )
+    if not comparison.is_significant:
+        verdict += "; these images do not tell which model is better"
+    images = Table("image", title=Text("images on which they differ most, IoU %"))
+    for column in ("A", "B", "B − A"):
+        images.add_column(column, justify="right")
+    for image in comparison.images[:ROWS_SHOWN]:
+        images.add_row(text(image.name), *_pair_cells(*image.iou))
+    warnings = dict.fromkeys(a.warnings + b.warnings)
+    notes = [text(f"warning: {sentence}", style="yellow") for sentence in warnings]
+    return Group(table, Text(verdict), *notes, images)
+
+
+def _pair_cells(first: float | None, second: float | None) -> tuple[str, str, str]:
+    """Two shares in percent and their difference in points."""
+    cell_a, cell_b = (_percent(share) for share in (first, second))
+    if first is None or second is None:
+        return cell_a, cell_b, ""
+    return cell_a, cell_b, f"{100 * (second - first):+.2f}"
+
+
+def _percent(share: float | None) -> str:
+    return "absent" if share is None else f"{100 * share:.2f}"
+
+
 def agreement_table(rows: Sequence[Agreement], title: str) -> Table:
     """How an exported file compares with PyTorch, one row per image size."""
-    table = Table(title=Text(title))
+    table = Table(title=text(title))
     for column in ("images", "size", "largest difference", "same class %", "PyTorch ms", "file ms"):
         table.add_column(column, justify="right")
     for row in rows:
@@ -44,20 +97,20 @@ def data_summary(report: DataReport) -> Group:
     sizes = [f"{w}×{h} ({count})" for (h, w), count in report.sizes.most_common()]
     verdict = Text("fit for training", "bold green")
     if not report.fit:
-        verdict = Text(f"not fit for training: {'; '.join(report.problems)}", "bold red")
+        verdict = text(f"not fit for training: {'; '.join(report.problems)}", "bold red")
     problems = _all_problems(report)
     rest = len(problems) - ROWS_SHOWN
     return Group(
-        Text(f"{report.root} · {report.split} · {report.layout}"),
+        text(f"{report.root} · {report.split} · {report.layout}"),
         Text(
             f"{report.num_pairs} pairs, {report.num_usable} usable; "
             f"sizes {_cut(sizes, SIZES_SHOWN)}"
         ),
         _class_table(report),
-        *(Text(f"{title}: {_cut(names, ROWS_SHOWN)}") for title, names in _file_lists(report)),
-        *(Text(problem) for problem in problems[:ROWS_SHOWN]),
+        *(text(f"{title}: {_cut(names, ROWS_SHOWN)}") for title, names in _file_lists(report)),
+        *(text(problem) for problem in problems[:ROWS_SHOWN]),
         *([Text(f"and {rest} more like these")] if rest > 0 else []),
-        *(Text(f"warning: {warning}", style="yellow") for warning in report.warnings),
+        *(text(f"warning: {warning}", style="yellow") for warning in report.warnings),
         verdict,
     )
 
@@ -70,7 +123,7 @@ def _class_table(report: DataReport) -> Table:
     for i, name in enumerate(report.classes):
         weight = "–" if weights[i] is None else f"{weights[i]:.4f}"
         pixels, images = f"{report.class_pixels[i]:,}", str(report.class_images[i])
-        table.add_row(Text(f"{i} {name}"), pixels, f"{frequencies[i]:.2%}", images, weight)
+        table.add_row(text(f"{i} {name}"), pixels, f"{frequencies[i]:.2%}", images, weight)
     table.add_row("ignored", f"{report.ignored_pixels:,}", f"({report.ignored_share:.2%} of all)")
     return table
 

@@ -56,7 +56,9 @@ def write_whole(path: Path, write: Callable[[Path], object], *, flush_to_disk: b
 
 
 def write_text(path: Path, text: str) -> None:
-    write_whole(path, lambda file: file.write_text(text, encoding="utf-8"))
+    # bytes of a name that are not UTF-8 are written as \udcff, which JSON and YAML read back
+    data = text.encode("utf-8", errors="backslashreplace")
+    write_whole(path, lambda file: file.write_bytes(data))
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -173,12 +175,16 @@ def remove(path: Path) -> None:
 
 
 def require_replaceable(path: Path) -> None:
-    """Raise OSError if a file cannot take this path: a folder or a device has it, or it is empty.
+    """Raise OSError if no file can take this path; before long work, too, of which it is the end.
 
     Raises:
         IsADirectoryError: it is a folder.
         FileExistsError: it is a device, a FIFO or a socket.
+        NotADirectoryError: a part of the path is no folder.
     """
+    above = next((folder for folder in path.parents if os.path.lexists(folder)), Path())
+    if not above.is_dir():
+        raise NotADirectoryError(f"{path} cannot be written, since {above} is no folder")
     if path.is_dir() and not path.is_symlink():
         raise IsADirectoryError(f"{path} is a folder; give the name of a file")
     try:

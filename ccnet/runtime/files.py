@@ -69,6 +69,21 @@ def require_regular(path: Path) -> None:
     _require_mode(path, os.stat(path).st_mode)  # noqa: PTH116 - also for paths given as str
 
 
+def require_folder(path: Path) -> None:
+    """Raise DataError, with the cause, if a path is no folder whose names can be read."""
+    try:
+        with os.scandir(path):
+            pass
+    except NotADirectoryError:
+        kind = KINDS.get(stat.S_IFMT(path.stat().st_mode), "a file") if path.exists() else ""
+        cause = f"it is {kind}, not a folder" if kind else CAUSES[errno.ENOTDIR]
+        raise DataError(f"{path}: {cause}.", path=path) from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL character
+        cause = cause_of(error) if isinstance(error, OSError) else str(error)
+        cause = cause.replace("no such file", "no such folder").replace("read", "opened")
+        raise DataError(f"{path}: {cause}.", path=path) from None
+
+
 def _require_mode(path: Path, mode: int) -> None:
     if not stat.S_ISREG(mode):
         kind = KINDS.get(stat.S_IFMT(mode), "no regular file")
@@ -204,4 +219,14 @@ def shown(value: object) -> str:
     short = reprlib.Repr()
     short.maxlevel, short.maxstring, short.maxother = 3, 80, 80
     short.maxlist = short.maxtuple = short.maxdict = 8
-    return short.repr(value)
+    try:
+        return short.repr(value)
+    except ValueError:  # Python writes no whole number of more than 4300 digits
+        return f"a {type(value).__name__} with a very long number"
+
+
+def printable(text: object) -> str:
+    """Text for a terminal: line breaks, control characters and what is no Unicode as escapes."""
+    return "".join(
+        character if character.isprintable() else repr(character)[1:-1] for character in str(text)
+    )

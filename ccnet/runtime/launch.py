@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ccnet.runtime.signals import handlers_restored
@@ -88,7 +89,7 @@ def launch(devices: int, num_nodes: int, arguments: Sequence[str]) -> int:
     )
     try:
         with handlers_restored():
-            elastic_launch(config, sys.executable)("-m", "ccnet", *arguments)
+            elastic_launch(config, sys.executable)(*program(), *arguments)
     except SignalException:
         return 130  # what a single process returns, for either signal
     except ChildFailedError as error:
@@ -102,6 +103,16 @@ def launch(devices: int, num_nodes: int, arguments: Sequence[str]) -> int:
             )
         return code if code > 0 else 128 - code  # a process that fails prints its own error
     return 0
+
+
+def program() -> list[str]:
+    """What Python runs in each process: ccnet as in this process, not a folder of this name here.
+
+    `python -m` imports from the current folder first, which this process does only if it was
+    started in the same way.
+    """
+    imports_from_here = {"", str(Path.cwd())} & set(sys.path)
+    return ["-m", "ccnet"] if imports_from_here else ["-P", "-m", "ccnet"]
 
 
 def rendezvous(num_nodes: int) -> dict[str, Any]:

@@ -17,6 +17,9 @@ from torch import Tensor, nn
 
 T = TypeVar("T")
 
+MAX_WORKERS = 256
+"""Processes or threads that read for one process; more only take memory."""
+
 # gloo raises plain RuntimeErrors, also in torch 2.13; their texts are all that tells them apart
 LOST_CONNECTION = re.compile(
     "Connection closed by peer|Connection reset by peer|Connection refused|Broken pipe|"
@@ -32,6 +35,12 @@ def num_processes() -> int:
 def rank() -> int:
     """Number of this process, from 0; process 0 is the one that writes files."""
     return dist.get_rank() if has_process_group() else 0
+
+
+def require_num_workers(number: int) -> None:
+    """Raises ValueError unless this many processes or threads can read for one process."""
+    if not 0 <= number <= MAX_WORKERS:
+        raise ValueError(f"num_workers must be from 0 to {MAX_WORKERS}, got {number}")
 
 
 def has_process_group() -> bool:

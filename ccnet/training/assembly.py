@@ -17,6 +17,7 @@ from ccnet.losses import SegmentationLoss
 from ccnet.models.ccnet import CCNet
 from ccnet.models.loading import require_same_classes
 from ccnet.models.recompute import recompute
+from ccnet.training.checkpoint import require_inherited, require_weights
 from ccnet.weights import differences
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -48,8 +49,7 @@ def new_model(
         checkpoint: of a run that is resumed; its weights are loaded, and `source` does not count.
     """
     if checkpoint is not None:
-        model = build_model(config, data, pretrained=None, **checkpoint["inherited"])
-        model.load_state_dict(checkpoint["model"])
+        model = build_model_of_save(config, data, checkpoint)
     elif source is not None:
         model = build_model_from(source, config, data)
     else:
@@ -75,6 +75,27 @@ def build_model(config: TrainConfig, data: SegmentationDataset, **changes: Any) 
         raise ValueError(f"{len(weights)} class weights for {len(data.classes)} classes")
     arguments = {**asdict(config.model), **changes}
     return CCNet(len(data.classes), classes=data.classes, palette=data.palette, **arguments)
+
+
+def build_model_of_save(
+    config: TrainConfig, data: SegmentationDataset, checkpoint: dict[str, Any]
+) -> CCNet:
+    """The network of a run that is resumed, with its weights.
+
+    A first one on the meta device, which takes no memory, says whether the weights fit.
+
+    Raises:
+        ValueError: the save is of another network.
+    """
+    arguments = checkpoint["inherited"]
+    with torch.device("meta"):
+        model = build_model(config, data, pretrained=None)
+        require_inherited(arguments, inherited(model))
+        model = build_model(config, data, pretrained=None, **arguments)
+    require_weights(checkpoint["model"], model.state_dict())
+    model = build_model(config, data, pretrained=None, **arguments)
+    model.load_state_dict(checkpoint["model"])
+    return model
 
 
 def build_model_from(source: CCNet, config: TrainConfig, data: SegmentationDataset) -> CCNet:

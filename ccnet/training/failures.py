@@ -1,13 +1,20 @@
 """Errors of a training step, explained: losses that are not finite, and lack of memory."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from ccnet.config import TrainConfig
-from ccnet.runtime.processes import num_processes, objects_of_processes
+from ccnet.runtime.processes import (
+    num_processes,
+    objects_of_processes,
+    rank,
+    sum_over_processes,
+)
 from ccnet.training.samples import TrainingBatches
 from ccnet.training.state import gather_full_state
 
@@ -48,6 +55,58 @@ def describe_failure(
         f"the weights' {weights.item():.6g}; its files: {', '.join(files)}. A lower optimizer.lr, "
         "optimizer.clip_norm or precision=float32 may help"
     )
+
+
+def require_finite(model: nn.Module, step: int) -> None:
+    """Raise FloatingPointError if a weight or a statistic is infinite or nan in any process.
+
+    All processes have to call it.
+    """
+    tensors = {
+        name: value.to_local() if isinstance(value, DTensor) else value.detach()
+        for name, value in model.state_dict().items()
+        if value.is_floating_point()
+    }
+    is_finite = torch.stack([value.isfinite().all() for value in tensors.values()])
+    num_bad = sum_over_processes((~is_finite).sum())
+    if num_bad:
+        names = [name for name, good in zip(tensors, is_finite.tolist(), strict=True) if not good]
+        raise FloatingPointError(
+            f"after step {step} the network is not finite ({', '.join(names[:3]) or 'elsewhere'}"
+            f"{', ...' if len(names) > 3 else ''}), so it is not saved; a lower optimizer.lr, "
+            "optimizer.clip_norm or precision=float32 may help"
+        )
+
+
+@contextmanager
+def requiring_finite_output(model: nn.Module, step: int) -> Iterator[None]:
+    """Inside the block the network is called, and some of its outputs must be finite.
+
+    Finite weights may still overflow in a forward pass. All processes have to enter the block.
+
+    Raises:
+        FloatingPointError: no output of any process is finite.
+    """
+    counts = torch.zeros(2, device=next(model.parameters()).device)  # of all, of finite ones
+
+    def count(_: nn.Module, __: object, logits: Tensor) -> None:
+        counts[0] += 1
+        counts[1] += logits.isfinite().all()
+
+    hook = model.register_forward_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
+    num_outputs, num_finite = sum_over_processes(counts).tolist()
+    if num_outputs and not num_finite:
+        raise FloatingPointError(
+            f"after step {step} the network gives nothing that is finite, so it is not written; "
+            "a lower optimizer.lr, optimizer.clip_norm or precision=float32 may help"
+        )
+    if num_finite < num_outputs and rank() == 0:
+        bad = int(num_outputs - num_finite)
+        print(f"warning: {bad} outputs of the validation are not finite", file=sys.stderr)
 
 
 @contextmanager

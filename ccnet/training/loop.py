@@ -5,10 +5,12 @@ from pathlib import Path
 
 from ccnet.config import TrainConfig
 from ccnet.metrics import Scores
+from ccnet.runtime.lock import FolderLock
 from ccnet.runtime.processes import leaving_cleanly
 from ccnet.runtime.signals import StopSignals
 from ccnet.training.failures import explaining_out_of_memory
 from ccnet.training.run import Run, set_up
+from ccnet.training.run_folder import LOCK
 from ccnet.training.samples import Callback
 from ccnet.training.steps import (
     Verdict,
@@ -56,12 +58,16 @@ def train(
 
     Raises:
         FileExistsError: the folder is not empty and `resume` is False.
-        FloatingPointError: a loss or a gradient was not finite; the last save is kept.
+        BlockingIOError: another process writes the run.
+        FloatingPointError: a loss, a gradient or a weight was not finite; the last save is kept.
         MemoryError: a step does not fit into the memory; the message says what takes less.
         ValueError: the data, the weights and the configuration do not fit together.
     """
-    with leaving_cleanly(), explaining_out_of_memory(config):
-        return train_to_the_end(set_up(config, run, init=init, resume=resume, transform=transform))
+    lock = FolderLock(Path(run, LOCK))
+    with leaving_cleanly(), explaining_out_of_memory(config), lock:
+        return train_to_the_end(
+            set_up(config, run, init=init, resume=resume, transform=transform, lock=lock)
+        )
 
 
 def train_to_the_end(run: Run) -> Scores | None:

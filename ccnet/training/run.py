@@ -24,6 +24,7 @@ from ccnet.prediction.evaluate import evaluate
 from ccnet.prediction.predictor import Predictor
 from ccnet.runtime import engine
 from ccnet.runtime.launch import is_restarted
+from ccnet.runtime.lock import FolderLock
 from ccnet.runtime.processes import broadcast_buffers, num_processes, rank
 from ccnet.training.assembly import (
     build_loss,
@@ -35,6 +36,8 @@ from ccnet.training.assembly import (
     open_data,
     to_training_mode,
 )
+from ccnet.training.checkpoint import naming, require_checkpoint, what_is_computed
+from ccnet.training.failures import require_finite, requiring_finite_output
 from ccnet.training.progress import NoProgress, TrainingProgress
 from ccnet.training.run_folder import RunFolder
 from ccnet.training.samples import AugmentedDataset, Callback, TrainingBatches, new_loader
@@ -79,8 +82,12 @@ class Run:
         return memory_layout(self.config)
 
     def save(self) -> None:
-        """Write a save; all processes have to call it."""
-        content = self.state.to_dict()
+        """Write a save; all processes have to call it.
+
+        Raises FloatingPointError if the network is not finite; the earlier saves then stay.
+        """
+        require_finite(self.model, self.state.step)
+        content = {**self.state.to_dict(), "config": what_is_computed(self.config)}
         if rank() == 0:
             self.folder.save(content)
         self.saved_step, self.saved_time = self.state.step, time.monotonic()
@@ -101,9 +108,13 @@ class Run:
         if is_sharded(self.config):
             model.load_state_dict(gather_full_state(self.model.state_dict()))
         broadcast_buffers(model)
-        with evaluation_mode(model):
+        require_finite(model, state.step)
+        with evaluation_mode(model), requiring_finite_output(model, state.step):
             predictor = Predictor(
-                model, device=str(self.fabric.device), precision=self.config.precision
+                model,
+                device=str(self.fabric.device),
+                precision=self.config.precision,
+                protocol=self.config.protocol,
             )
             scores = evaluate(
                 predictor,
@@ -114,6 +125,7 @@ class Run:
         is_best = scores.miou > state.best_miou
         state.best_miou = max(scores.miou, state.best_miou)
         measured = {"dataset": data.name, "split": data.val_split, "step": state.step}
+        measured["protocol"] = self.config.protocol.to_dict()
         model.metrics = {**measured, **scores.to_dict()}
         if rank() == 0:
             if is_best:
@@ -144,20 +156,25 @@ def set_up(
     init: str | Path | None = None,
     resume: bool = False,
     transform: Callback | None = None,
+    lock: FolderLock | None = None,
 ) -> Run:
     """Make everything that a run needs, from its last save if it is resumed.
 
     Takes the arguments of `ccnet.training.loop.train`, and raises its errors.
+
+    Args:
+        lock: of the run's folder, which process 0 takes before it writes there.
     """
     own = engine.start(
         config.device, config.devices, config.num_nodes, config.strategy, config.precision
     )
     fabric, config = own.fabric, replace(config, precision=own.precision)
-    folder, checkpoint = open_folder(path, fabric, resume)
+    folder, save, checkpoint = open_folder(path, config, fabric, resume, lock)
     data, validation_data = open_data(config.data)
     seed_everything(config.seed, verbose=False)
     source = None if init is None or checkpoint is not None else load_model(init)
-    model = new_model(config, data, source, checkpoint)
+    with naming(save):
+        model = new_model(config, data, source, checkpoint)
     place(model, config, fabric.device)
     replica = build_replica(config, data, model) if is_sharded(config) else None
     to_training_mode(model, config.freeze, config.freeze_norms)
@@ -169,7 +186,8 @@ def set_up(
     others = {"scheduler": scheduler, "scaler": own.scaler, "average": average}
     state = TrainingState(model, optimizer, others)
     if checkpoint is not None:
-        state.load(checkpoint)
+        with naming(save):
+            state.load(checkpoint)
     batches = new_batches(config, len(data), state.step)
     return Run(
         config=config,
@@ -207,29 +225,39 @@ def memory_layout(config: TrainConfig) -> torch.memory_format:
 
 
 def open_folder(
-    path: str | Path, fabric: Fabric, resume: bool
-) -> tuple[RunFolder, dict[str, Any] | None]:
-    """The folder of the run, and the state to resume from; None for a new run.
+    path: str | Path,
+    config: TrainConfig,
+    fabric: Fabric,
+    resume: bool,
+    lock: FolderLock | None,
+) -> tuple[RunFolder, Path | None, dict[str, Any] | None]:
+    """The folder of the run, and the save to resume from with its state; None for a new run.
 
     Process 0 chooses the folder and the save for all.
 
     Raises:
         FileExistsError: a new run is asked for, and the folder is not empty.
+        BlockingIOError: another process writes the run.
         FileNotFoundError, ValueError: a run is to be resumed, and no save is good.
     """
-    folder = RunFolder(fabric.broadcast(str(path)))
+    folder = RunFolder(fabric.broadcast(str(path)), lock)
     resume = resume or (is_restarted() and fabric.broadcast(folder.can_resume()))
     if not resume:
         if rank() == 0:
             folder.require_empty()
-        return folder, None
-    save, checkpoint = folder.newest() if rank() == 0 else (Path(), None)
-    save = fabric.broadcast(save)
+        return folder, None, None
+    save, checkpoint = Path(), {}
     if rank() == 0:
+        if folder.can_resume():
+            folder.take()
+        save, checkpoint = folder.newest()
         folder.repair()
-    else:
+    save = fabric.broadcast(save)
+    if rank() > 0:
         checkpoint = folder.read(save)
-    return folder, checkpoint
+    with naming(save):
+        require_checkpoint(checkpoint, config)
+    return folder, save, checkpoint
 
 
 def place(model: CCNet, config: TrainConfig, device: torch.device) -> None:
@@ -281,6 +309,8 @@ def start_progress(
     if rank() > 0:
         return NoProgress()
     if is_new:
+        folder.take()
+        folder.require_empty()  # another process may have begun a run in it since
         folder.create(config, device, num_processes())
     folder.start_log(state.step, state.validated)
     return TrainingProgress(config, folder, state.step, num_samples)

@@ -2,11 +2,12 @@
 
 config.yaml    the resolved configuration         run.json       command, versions, commit, seed
 log.csv        loss, rate and scores by step      logs/          the same for TensorBoard
+run.lock       held by the process that writes
 model/, last/  the best and the last model        checkpoints/   the last two saves, to resume from
 """
 
 import csv
-import json
+import os
 import platform
 import shutil
 import subprocess
@@ -16,13 +17,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
-import yaml
 
 import ccnet
-from ccnet.config import TrainConfig
+from ccnet.config import TrainConfig, to_yaml
 from ccnet.models.ccnet import CCNet
 from ccnet.models.hub import MODEL_FILES, RUN_MODEL
 from ccnet.runtime.disk import (
@@ -37,9 +37,14 @@ from ccnet.runtime.disk import (
     write_json,
     write_text,
 )
+from ccnet.runtime.files import DataError, read_bytes, require_regular
+from ccnet.runtime.lock import FolderLock
 from ccnet.training.saves import Saves, saved_size
 
 LIBRARIES = ("torch", "numpy", "pillow", "lightning-fabric", "safetensors")
+LONGEST_LOG = 1 << 30
+LOCK = "run.lock"
+"""The file that a process locks while it writes a run (`ccnet.runtime.lock`)."""
 COLUMNS: tuple[str, ...] = (
     "step",
     "epoch",
@@ -56,10 +61,16 @@ COLUMNS: tuple[str, ...] = (
 
 
 class RunFolder:
-    """The files of one run. One process writes them; any number of processes may read them."""
+    """The files of one run. One process writes them; any number of processes may read them.
 
-    def __init__(self, path: str | Path) -> None:
+    Args:
+        path: of the folder.
+        lock: which `take` takes; None: nothing protects the folder from a second process.
+    """
+
+    def __init__(self, path: str | Path, lock: FolderLock | None = None) -> None:
         self.path = Path(path)
+        self.lock = lock
         self.config = self.path / "config.yaml"
         self.facts = self.path / "run.json"
         self.log = self.path / "log.csv"
@@ -75,16 +86,42 @@ class RunFolder:
         The files of a run that was killed before its first save do not count.
         """
         there = set(self.path.iterdir()) if self.path.is_dir() else {self.path}
-        if not self.path.exists() or not there:
+        self.require_own()
+        if not self.path.exists() or not there - {self.path / LOCK}:
             return
         own = {self.facts, beside(self.facts)}
         started = own | {self.config, beside(self.config), self.checkpoints}
-        started |= {self.log, beside(self.log), self.tensorboard}
+        started |= {self.log, beside(self.log), self.tensorboard, self.path / LOCK}
         if self.can_resume() or not there & own or not there <= started:
             raise FileExistsError(
                 f"{self.path} is not empty; `ccnet train --resume {self.path}` goes on with a run, "
                 "another --run starts a new one"
             )
+
+    def take(self) -> None:
+        """Make the folder if need be, and lock it for this process, which may then write.
+
+        Raises BlockingIOError if another process holds the lock.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.require_own()
+        if self.lock is not None:
+            self.lock.take()
+
+    def require_own(self) -> None:
+        """Raise DataError if something in the folder is a link, or is no file or folder as here.
+
+        A run writes into its own folder only.
+        """
+        files = (self.config, self.facts, self.log)
+        folders = (self.tensorboard, self.best_model, self.last_model, self.checkpoints)
+        for path in (*files, *folders):
+            if path.is_symlink():
+                raise DataError(f"{path}: it is a symbolic link; a run writes into its own folder")
+            if path in files and path.exists():
+                require_regular(path)
+            elif path.exists() and not path.is_dir():
+                raise DataError(f"{path}: it is a file, and a run has a folder of this name")
 
     def create(
         self, config: TrainConfig, device: torch.device | None = None, processes: int = 1
@@ -164,7 +201,7 @@ class RunFolder:
         """
         lines = [",".join(COLUMNS)]
         if self.log.exists():
-            text = self.log.read_text(encoding="utf-8", errors="replace")
+            text = read_bytes(self.log, LONGEST_LOG).decode("utf-8", errors="replace")
             rows = text.split("\n")[1:-1]  # after the last line's end there is half a row at most
             lines += [row for row in rows if is_kept(row, step, validated)]
         with self.explaining_full_disk("log.csv", lambda: sum(map(len, lines))):
@@ -173,7 +210,7 @@ class RunFolder:
     def add_to_log(self, **row: float) -> None:
         """Append a row, of some of the columns, to log.csv."""
         explaining = self.explaining_full_disk("a row of log.csv", lambda: 100)
-        with explaining, self.log.open("a", newline="") as file:
+        with explaining, open_to_append(self.log) as file:
             csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(
                 {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()}
             )
@@ -209,6 +246,12 @@ class RunFolder:
             raise full from error
 
 
+def open_to_append(path: Path) -> TextIO:
+    """Open a text file at its end; raises OSError if it is a symbolic link."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+    return os.fdopen(os.open(path, flags, 0o666), "a", newline="")
+
+
 def is_kept(row: str, step: int, validated: int | None) -> bool:
     """Whether a row of log.csv is complete and stays when the run goes on; see `start_log`."""
     values = row.split(",")
@@ -216,11 +259,6 @@ def is_kept(row: str, step: int, validated: int | None) -> bool:
         return False
     is_validation = values[COLUMNS.index("miou")] != ""
     return int(values[0]) <= (validated if is_validation and validated is not None else step)
-
-
-def to_yaml(config: TrainConfig) -> str:
-    plain = json.loads(json.dumps(config.to_dict()))  # tuples as lists
-    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
 
 
 def device_name(device: torch.device) -> str:

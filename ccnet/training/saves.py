@@ -10,11 +10,13 @@ import pickle
 import re
 import sys
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
+from zipfile import ZipFile
 
 import torch
 
-from ccnet.runtime.disk import flush_folder
+from ccnet.runtime.disk import create, flush_folder
+from ccnet.runtime.files import open_regular
 
 NAME = re.compile(r"step-(\d{8,})\.([0-9a-f]{16})\.pt")
 
@@ -30,8 +32,9 @@ class Saves:
         """All files that are named as saves, the newest first."""
         if not self.folder.is_dir():
             return []
-        paths = [path for path in self.folder.iterdir() if NAME.fullmatch(path.name)]
-        return sorted(paths, key=lambda p: (step_of(p), p.stat().st_mtime_ns), reverse=True)
+        named = [path for path in self.folder.iterdir() if NAME.fullmatch(path.name)]
+        paths = [path for path in named if path.is_symlink() or not path.is_dir()]
+        return sorted(paths, key=lambda p: (step_of(p), p.lstat().st_mtime_ns), reverse=True)
 
     def any(self) -> bool:
         """Whether a file is named as a save; any process may ask, also while one writes."""
@@ -52,7 +55,8 @@ class Saves:
             flush_folder(self.folder.parent)
         fresh = self.folder / f".step-{step:08d}.new"
         try:
-            with fresh.open("wb") as file:
+            create(fresh)
+            with fresh.open("rb+") as file:
                 hashed = write_state(state, file)
                 file.flush()
                 os.fsync(file.fileno())
@@ -111,17 +115,20 @@ class Saves:
         if name is None:
             raise ValueError(f"{path} is not named as a save, step-STEP.DIGEST.pt")
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 # torch.load does not notice every changed byte
-                if not hashlib.file_digest(file, "sha256").hexdigest().startswith(name[2]):
+                digest = hashlib.file_digest(cast(Any, file), "sha256").hexdigest()
+                if not digest.startswith(name[2]):
                     raise ValueError("truncated or changed, its SHA-256 is not that of its name")
+                require_stored(file)
                 file.seek(0)
                 state = torch.load(file, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:  # torch's message says how to load it nevertheless
             message = f"{path} is not loaded: it holds other things than tensors and plain values"
             raise ValueError(message) from error
         except Exception as error:  # an invalid archive can raise anything
-            raise ValueError(f"{path} cannot be read: {error}") from error
+            reason = str(error).partition("\n")[0][:300] or type(error).__name__
+            raise ValueError(f"{path} cannot be read: {reason}") from error
         step = state.get("step") if isinstance(state, dict) else None
         if not isinstance(step, int) or step != step_of(path):
             raise ValueError(f"{path} cannot be read: it holds no state of step {step_of(path)}")
@@ -137,6 +144,14 @@ class Saves:
         except ValueError:
             return False
         return True
+
+
+def require_stored(file: BinaryIO) -> None:
+    """Raise ValueError if an archive says that it holds more than the file has bytes."""
+    with ZipFile(file) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+    if size > file.seek(0, os.SEEK_END):
+        raise ValueError("its parts are compressed or overlap, which ccnet does not write")
 
 
 class HashedFile:

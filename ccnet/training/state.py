@@ -3,16 +3,18 @@
 import math
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
 from ccnet.config import TrainConfig
 from ccnet.models.ccnet import CCNet
 from ccnet.training.assembly import inherited
-
-KEYS = ("model", "optimizer", "others", "inherited", "step", "validated", "best_miou")
-KEYS += ("skipped_in_a_row", "unlogged")
+from ccnet.training.checkpoint import (
+    require_optimizer_state,
+    require_same_make,
+    require_weights,
+)
 
 
 class TrainingState:
@@ -70,23 +72,27 @@ class TrainingState:
         """Take over everything except the model's weights.
 
         Raises:
-            ValueError: the checkpoint lacks something, or its run had other parts than this one.
+            ValueError: the run of the checkpoint had other parts than this one.
         """
-        if missing := [name for name in KEYS if name not in checkpoint]:
-            raise ValueError(
-                f"the checkpoint has no {', '.join(missing)}: another version wrote it"
-            )
         kept, wanted = set(checkpoint["others"]), set(self.others)
         if kept != wanted:
             raise ValueError(
                 f"the checkpoint has {', '.join(sorted(kept))} and the run wants "
                 f"{', '.join(sorted(wanted))}: a run is resumed with its own precision and options"
             )
+        require_optimizer_state(checkpoint["optimizer"], self.optimizer)
         self.optimizer.load_state_dict(
             shard_optimizer_state(checkpoint["optimizer"], self.optimizer)
         )
         for name, part in self.others.items():
-            part.load_state_dict(checkpoint["others"][name])
+            state, own = checkpoint["others"][name], part.state_dict()
+            if isinstance(part, nn.Module):
+                require_weights(state, own)
+            else:
+                require_same_make(state, own, name)
+                if not 0 <= state.get("last_epoch", 0) <= checkpoint["step"]:
+                    raise ValueError(f"its {name} is at a later step")
+            part.load_state_dict(state)
         self.step = checkpoint["step"]
         self.validated = checkpoint["validated"]
         self.best_miou = checkpoint["best_miou"]

@@ -111,6 +111,41 @@ def test_broken_files_are_named(tmp_path, file, content, message):
     assert file in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"conv1.1.bias": torch.full((4,), float("inf"))}, "conv1.1.bias has nan, .* 4 of 4"),
+        ({"conv1.1.running_var": -torch.ones(4)}, "conv1.1.running_var is a variance and has -1"),
+        ({"conv1.1.bias": torch.ones(4, dtype=torch.int32)}, "1 of another type .*int32 for float"),
+        ({"backbone.conv1.1.bias": torch.ones(4)}, "has two tensors for one weight of the backb"),
+        ({"conv1.0.weight": torch.ones(4, 0, 3, 3)}, r"1 of another shape .*\(4, 0, 3, 3\)"),
+        ({"conv1.0.weight": torch.ones(4)}, r"1 of another shape .*\(4,\)"),
+    ],
+)
+def test_values_and_shapes_that_no_backbone_has_are_refused(tmp_path, change, words):
+    torch.save(Tiny(8).state_dict() | change, tmp_path / "odd.pth")
+    with pytest.raises(ValueError, match=rf"odd\.pth .*{words}"):
+        create_backbone("tiny", channels=8, pretrained=tmp_path / "odd.pth")
+
+
+def test_an_empty_path_is_an_error():
+    with pytest.raises(ValueError, match="the path of the weight file is empty"):
+        create_backbone("tiny", channels=8, pretrained="")
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (64,)])
+def test_mits_names_with_odd_shapes_are_an_error(tmp_path, shape):
+    state = ResNet(18, stem="deep_64").state_dict()
+    names = {"stem.0.": "conv1.", "stem.6.": "conv3."}
+    state = {names.get(key[:7], key[:7]) + key[7:]: value for key, value in state.items()}
+    torch.save(state | {"conv1.weight": torch.ones(shape)}, tmp_path / "mit.pth")
+    with pytest.raises(ValueError, match=r"mit\.pth does not fit ResNet: 1 of another shape"):
+        create_backbone("resnet18", stem="deep_64", pretrained=tmp_path / "mit.pth")
+    torch.save(state | {"stem.0.weight": torch.ones(1)}, tmp_path / "mit.pth")
+    with pytest.raises(ValueError, match="two tensors for one weight of the backbone"):
+        create_backbone("resnet18", stem="deep_64", pretrained=tmp_path / "mit.pth")
+
+
 @pytest.mark.parametrize("file", ["none.pth", "none.safetensors"])
 def test_missing_file_is_named(tmp_path, file):
     with pytest.raises(FileNotFoundError, match=file):

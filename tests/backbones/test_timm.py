@@ -1,5 +1,7 @@
 """Networks of timm as backbones: maps, strides, normalization, and what is refused."""
 
+import json
+import resource
 import subprocess
 import sys
 
@@ -92,6 +94,36 @@ def test_channels_may_be_others():
 def test_what_a_network_can_not_give_is_told(name, options, words):
     with pytest.raises(ValueError, match=words):
         create_backbone(f"timm/{name}", **options)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "*" * 90,
+        "x" * 10_000,
+        "hf-hub:owner/name",
+        "../resnet18",
+        "resnet18\n",
+        "resnet18.no_tag",
+    ],
+)
+def test_a_hostile_name_is_refused_in_one_short_line(name):
+    with pytest.raises(ValueError, match=r"^timm") as caught:
+        create_backbone(f"timm/{name}")
+    assert len(str(caught.value)) < 300
+
+
+def test_a_network_of_timm_is_not_allocated_for_other_weights(tmp_path):
+    CCNet(3, "tiny", channels=8).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(
+        json.dumps(config | {"backbone": "timm/vit_giant_patch14_224"})
+    )
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ValueError, match=r"holds no usable model: \d+ missing"):
+        CCNet.from_pretrained(tmp_path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1 << 19  # 512 MiB of 4 GB
 
 
 def test_a_network_without_imagenet_weights_is_told_so():

@@ -1,6 +1,7 @@
 """What `ccnet check-data` finds in data sets with every kind of fault."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,31 @@ def test_every_problem_is_collected(root: Path):
         "labels with values out of range: 2",
     ]
     assert report.class_pixels == [3, 3, 0]
+
+
+def test_files_that_cannot_be_opened_are_listed(root: Path):
+    (root / "train/images/gone.png").symlink_to("nothing")
+    save(root / "train/labels/gone.png", np.zeros((1, 4)))
+    (root / "train/labels/b.png").unlink()
+    os.mkfifo(root / "train/labels/b.png")
+    report = check_dataset(root)
+    assert [problem.name for problem in report.unreadable] == [
+        "train/images/gone.png",
+        "train/labels/b.png",
+    ]
+    assert "a link to nothing, which does not exist" in report.unreadable[0].message
+    assert "unreadable: 2" in report.problems
+    assert report.num_usable == 1
+
+
+@pytest.mark.parametrize(("number", "text"), [(np.nan, "nan"), (1.5, 1.5), (-np.inf, "-inf")])
+def test_bad_values_of_any_kind_are_json(root: Path, number: float, text: object):
+    (root / "train/labels/a.png").unlink()
+    label = np.array([[0, 0, 0, number]], np.float32)
+    Image.fromarray(label).save(root / "train/labels/a.png", format="TIFF")
+    report = check_dataset(root)
+    read = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+    assert [value["value"] for value in read["bad_values"]] == [text]
 
 
 def test_report_is_json(root: Path):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ccnet.cli import build_parser
 from ccnet.datasets import DATASETS, open_dataset
+from ccnet.flags import parse
 from ccnet.runtime.files import DataError
 from tests.datasets.conftest import IMAGE, LABEL, describe, save
 
@@ -48,9 +48,9 @@ def test_every_data_set_follows_the_protocol(opened):
 )
 @pytest.mark.slow
 def test_every_command_takes_every_data_set(command, flag, name):
-    parsed = build_parser().parse_args([*command, f"{flag}={name}"])
-    data = parsed[parsed.subcommand].data
-    assert (data if isinstance(data, str) else data.name) == name
+    _, arguments = parse([*command, f"{flag}={name}"])
+    found = arguments["config"].data.name if "config" in arguments else arguments["data"]
+    assert found == name
 
 
 def test_a_data_set_of_another_name_is_refused_with_those_there_are():

@@ -51,6 +51,10 @@ def test_what_is_no_color_is_refused(color):
         ("sky", "must be a list of 1 to 255 names, got 'sky'"),
         (3, "must be a list of 1 to 255 names, got 3"),
         ([], "must be a list of 1 to 255 names"),
+        ({"sky", "road"}, "must be a list of 1 to 255 names"),
+        (b"sky", "must be a list of 1 to 255 names"),
+        (10**6 * ["sky"], "must be a list of 1 to 255 names, got .{0,120}$"),
+        (["sky", 1.5], "class name 1.5 is not text"),
         (list(map(str, range(256))), "must be a list of 1 to 255 names"),
         (["sky", True], "class name True is not text: put it in quotes"),
         (["sky", ""], "class name '' is not text"),
@@ -112,7 +116,10 @@ def test_ignored_values_are_numbers_and_colors(ignore, values):
         ("void", "'void' is not a color"),
         (-1, "raw label value -1 is outside 0–65535"),
         ([65536], "raw label value 65536 is outside"),
-        (True, "True is not a color"),
+        (True, "True is neither a whole number 0–65535 nor a color"),
+        (1.5, "1.5 is neither"),
+        ({1: 2}, "{1: 2} is neither"),
+        pytest.param(16**5000, "is outside 0–65535", id="very long"),
     ],
 )
 def test_wrong_ignored_values_are_refused(ignore, message):

@@ -1,5 +1,8 @@
 """A folder of images and labels, read by what its dataset.yaml says."""
 
+import errno
+import os
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +10,7 @@ import pytest
 import yaml
 
 from ccnet.classes import IGNORE_INDEX
+from ccnet.datasets import open_dataset
 from ccnet.datasets.folder import EXAMPLE, FolderDataset
 from ccnet.datasets.labels import LabelMap, LabelValueError
 from ccnet.runtime.files import DataError
@@ -34,6 +38,11 @@ def test_folder_gives_images_labels_classes_and_names(root: Path):
         ({}, "`classes` is missing. For example"),
         ({"classes": CLASSES, "colors": [], "size": 3}, "unknown key 'colors', 'size'; the known"),
         ({"classes": "sky"}, "must be a list of 1 to 255 names, got 'sky'"),
+        ({"classes": None}, "`classes` is missing"),
+        ({"classes": CLASSES, "labels": 3}, "`labels` is 3"),
+        ({"classes": CLASSES, "mapping": []}, "`mapping` must be raw value: class"),
+        ({"classes": CLASSES, "ignore": {1: 2}}, "raw label value {1: 2} is neither"),
+        ({"classes": {"sky": None}}, "None is not a color"),
         ({"classes": CLASSES, "palette": 3}, "`palette` must list a color for each class, got 3"),
         ({"classes": CLASSES, "ignore": 0}, r"lists 0, which also stands for class 0 \('sky'\)"),
         ({"classes": CLASSES, "mapping": {5: "bus"}}, "sends 5 to 'bus', which is neither"),
@@ -47,7 +56,7 @@ def test_wrong_description_is_refused(root: Path, keys: dict, message: str):
 
 def test_missing_description_shows_an_example_and_broken_yaml_its_line(root: Path):
     (root / "dataset.yaml").write_text("classes: [sky\nroad: 3")
-    with pytest.raises(DataError, match=r"(?s)cannot be read as YAML.*line 2"):
+    with pytest.raises(DataError, match=r"(?s)line 2: cannot be read as YAML"):
         FolderDataset(root)
     (root / "dataset.yaml").unlink()
     with pytest.raises(DataError, match=r"(?s)dataset\.yaml: no such file.*road: \[128, 64, 128\]"):
@@ -76,3 +85,65 @@ def test_arguments_take_the_place_of_the_file(root: Path):
     np.testing.assert_array_equal(dataset[0][1], LABEL)
     describe(root, classes=COLORS)
     assert FolderDataset(root, palette=["#010203", "#020304", "#030405"]).palette[0] == (1, 2, 3)
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{new}: &{new} [{', '.join(8 * [f'*{old}'])}]\n" for old, new in pairwise("abcdefghij")
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("classes: !!bool maybe", "cannot be read as YAML"),
+        ("classes: " + 5000 * "[", "cannot be read as YAML: more than 20 levels"),
+        (BOMB + "classes: *j", "aliases are not read"),
+        ("classes: !!set {sky, road}", "must be a list of 1 to 255 names"),
+        ("classes: [2020-01-01, x]", "class name datetime.date.2020, 1, 1. is not text"),
+        (b"classes: [\xff\xfe]", "not text in UTF-8"),
+        ("classes: [a, b]\n" + 2**20 * "#", "larger than"),
+        ("classes: [a, b]\nclasses: [c]", "is there twice"),
+        ("", "`classes` is missing"),
+    ],
+    ids=["bool", "deep", "aliases", "set", "date", "encoding", "size", "twice", "empty"],
+)
+def test_a_hostile_description_is_one_short_line(root: Path, text: str | bytes, message: str):
+    (root / "dataset.yaml").write_bytes(text.encode() if isinstance(text, str) else text)
+    with pytest.raises(DataError, match=message) as caught:
+        FolderDataset(root)
+    assert str(caught.value).startswith(f"{root / 'dataset.yaml'}")
+    assert len(str(caught.value)) < len(str(root)) + 400
+    assert "\n" not in str(caught.value)
+
+
+def test_a_description_that_is_a_fifo_is_not_waited_for(root: Path):
+    (root / "dataset.yaml").unlink()
+    os.mkfifo(root / "dataset.yaml")
+    with pytest.raises(DataError, match=r"dataset\.yaml: it is a FIFO"):
+        FolderDataset(root)
+
+
+@pytest.mark.parametrize(
+    ("make", "cause"),
+    [
+        (Path.touch, "it is a file, not a folder"),
+        (os.mkfifo, "it is a FIFO .*, not a folder"),
+        (lambda path: path.symlink_to(path), "it is a loop of symbolic links"),
+        (lambda path: None, "no such folder"),
+    ],
+    ids=["file", "FIFO", "loop", "missing"],
+)
+@pytest.mark.parametrize("name", ["folder", "camvid"])
+def test_a_root_that_is_no_folder_is_said_to_be_what_it_is(tmp_path: Path, make, cause, name):
+    make(tmp_path / "root")
+    with pytest.raises(DataError, match=f"root: {cause}"):
+        open_dataset(name, tmp_path / "root")
+
+
+def test_an_unreadable_root_is_not_called_missing(tmp_path: Path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DataError, match="no permission"):
+        open_dataset("folder", tmp_path)

@@ -1,5 +1,6 @@
 """Label files of every form as class indices, and what is said of values without a class."""
 
+import os
 import zlib
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from PIL import Image
 from ccnet.datasets.labels import LabelMap, LabelValueError, UnmappedValue
 from ccnet.runtime.files import DataError
 from tests.datasets.conftest import CLASSES, COLORS, LABEL, save
+from tests.images.test_opening import png
+from tests.images.test_tiff import write_tiff
 
 
 def save_palette(path: Path, label: np.ndarray, colors: dict[int, tuple[int, int, int]]) -> Path:
@@ -148,6 +151,98 @@ def test_values_beyond_16_bits_are_unmapped(tmp_path: Path):
     Image.fromarray(np.array([[0, 70000, -1]], np.int32)).save(path)
     with pytest.raises(LabelValueError, match=r"value -1 first at \(x=2, y=0\).*value 70000"):
         LabelMap(CLASSES).read(path)
+
+
+@pytest.mark.parametrize("form", [None, "index"])
+@pytest.mark.parametrize("values", [[0, 1, 2, 255], [2, 1, 0, 255]])
+def test_floats_that_are_whole_numbers_are_numbers(tmp_path: Path, form, values: list[int]):
+    path = tmp_path / "a.tif"
+    Image.fromarray(np.array([values], np.float32)).save(path)
+    assert LabelMap(CLASSES, palette=COLORS, labels=form).read(path).tolist() == [values]
+
+
+@pytest.mark.parametrize("palette", [None, COLORS])
+@pytest.mark.parametrize("form", [None, "index"])
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(300, "300"), (-5, "-5"), (70000, "70000"), (1.5, "1.5"), (np.nan, "nan"), (np.inf, "inf")],
+)
+def test_other_floats_are_named(tmp_path: Path, palette, form, number: float, text: str):
+    path = tmp_path / "a.tif"
+    Image.fromarray(np.array([[0, number, 1], [2, number, 255]], np.float32)).save(path)
+    with pytest.raises(
+        LabelValueError, match=rf"value {text} first at \(x=1, y=0\), 2 pixels: no class has it"
+    ) as caught:
+        LabelMap(CLASSES, palette=palette, labels=form).read(path)
+    assert [str(value.value) for value in caught.value.values] == [text]
+    advice = "Add the value to" if number == 300 else "Labels are whole numbers from 0 to 65535"
+    assert advice in str(caught.value)
+
+
+@pytest.mark.parametrize("stored", [np.uint16, np.int32, np.float32])
+def test_numbers_of_more_than_8_bits_are_no_colors(tmp_path: Path, stored: type):
+    path = tmp_path / "a.tif"
+    Image.fromarray(np.array([[300]], stored)).save(path)
+    with pytest.raises(DataError, match="has no RGB colors of 8 bits; save the label as a PNG"):
+        LabelMap(COLORS, ignore="#ffffff", labels="rgb").read(path)
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "LAB", "YCbCr"])
+def test_other_colors_than_rgb_are_refused(tmp_path: Path, mode: str):
+    picture = Image.fromarray(np.zeros((8, 8, 3), np.uint8))
+    path = tmp_path / "a.tif"
+    (Image.new(mode, (8, 8)) if mode == "LAB" else picture.convert(mode)).save(path)
+    for form in ("index", "rgb", None):
+        with pytest.raises(DataError, match=r"interpretation \d has other numbers"):
+            LabelMap(COLORS, labels=form).read(path)
+
+
+def test_a_label_with_losses_is_refused(tmp_path: Path):
+    Image.fromarray(LABEL).save(tmp_path / "a.jpg", quality=100)
+    (tmp_path / "a.jpg").rename(tmp_path / "a.png")
+    with pytest.raises(DataError, match=r"a\.png: the lossy compression of a JPEG changes numbers"):
+        LabelMap(CLASSES).read(tmp_path / "a.png")
+
+
+def test_16_bits_in_three_channels_are_not_cut_to_8(tmp_path: Path):
+    path = write_tiff(tmp_path / "a.tif", np.full((4, 4, 3), 5, np.uint16), tag262=(3, [2]))
+    with pytest.raises(DataError, match="its colors have 16 bits per channel; save 8"):
+        LabelMap(CLASSES, labels="index").read(path)
+
+
+def test_a_palette_with_alpha_is_read_by_its_numbers_and_its_colors(tmp_path: Path):
+    colors = [*COLORS.values(), (0, 0, 0)]
+    table = [colors[min(i, 3)][channel] * 257 for channel in range(3) for i in range(256)]
+    stored = np.dstack([LABEL, np.full_like(LABEL, 7)])
+    tags = {"tag262": (3, [3]), "tag338": (3, [2]), "tag320": (3, table)}
+    path = write_tiff(tmp_path / "a.tif", stored, **tags)
+    with Image.open(path) as picture:
+        assert picture.mode == "PA"
+    np.testing.assert_array_equal(LabelMap(CLASSES).read(path), LABEL)
+    by_color = LabelMap(COLORS, ignore="#000000", labels="rgb").read(path)
+    np.testing.assert_array_equal(by_color, LABEL)
+
+
+def test_gray_of_four_bits_in_a_tiff_keeps_its_numbers(tmp_path: Path):
+    stored = np.array([[0x01, 0x21]], np.uint8)[:, :, None]
+    path = write_tiff(tmp_path / "a.tif", stored, tag256=(4, [4]), tag258=(3, [4]))
+    assert LabelMap(CLASSES).read(path).tolist() == [[0, 1, 2, 1]]
+
+
+def test_no_more_than_a_thousand_values_are_listed(tmp_path: Path):
+    path = save(tmp_path / "a.png", np.arange(3, 3003, dtype=np.uint16).reshape(30, 100))
+    with pytest.raises(LabelValueError, match="; and 2994 more: no class has it") as caught:
+        LabelMap(CLASSES).read(path)
+    assert len(caught.value.values) == 1000
+
+
+def test_a_label_of_too_many_pixels_and_one_that_is_a_fifo_are_told(tmp_path: Path):
+    (tmp_path / "a.png").write_bytes(png(12000, 12000))
+    with pytest.raises(DataError, match=r"a\.png: 12000×12000 pixels, more than the limit"):
+        LabelMap(CLASSES).read(tmp_path / "a.png")
+    os.mkfifo(tmp_path / "b.png")
+    with pytest.raises(DataError, match=r"b\.png: it is a FIFO"):
+        LabelMap(CLASSES).read(tmp_path / "b.png")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Which image belongs to which label, and what is said of files without a partner."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -191,3 +192,112 @@ def test_every_suffix_of_an_image_is_paired(tmp_path: Path, suffix: str):
 def test_a_folder_with_an_image_s_name_is_no_image(root: Path):
     (root / "train/images/c.png").mkdir()
     assert len(FolderDataset(root)) == 2
+
+
+def fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda path: path.symlink_to("gone"), "it is a link to gone, which does not exist"),
+        (lambda path: path.symlink_to(path), "it is a loop of symbolic links"),
+        (lambda path: path.symlink_to("/dev/zero"), "it is a device; only regular files are read"),
+        (fifo, r"it is a FIFO \(named pipe\); only regular files are read"),
+    ],
+    ids=["dangling", "loop", "device", "fifo"],
+)
+@pytest.mark.parametrize("part", ["images", "labels"])
+def test_what_cannot_be_opened_is_told_and_never_opened(root: Path, part: str, make, words: str):
+    path = root / "train" / part / "a.png"
+    path.unlink()
+    make(path)
+    with pytest.raises(DataError, match=rf"train/{part}/a\.png: {words}\. Restore it; `ccnet ch"):
+        FolderDataset(root)
+    dataset = FolderDataset(root, strict=False)
+    assert [dataset.name(index) for index in range(len(dataset))] == ["train/images/deep/b.png"]
+    assert [error.path for error in dataset.files.unusable] == [path]
+    assert dataset.files.unmatched_images == dataset.files.unmatched_labels == ()
+
+
+def test_a_folder_without_permission_is_told(root: Path, monkeypatch):
+    (root / "train/images/sub").mkdir()
+    scandir = os.scandir
+
+    def refuse(path):
+        if Path(path).name == "sub":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DataError, match="train/images/sub: it cannot be read, since this user has"):
+        FolderDataset(root)
+    assert len(FolderDataset(root, strict=False)) == 2
+
+
+def test_unreadable_folders_are_not_called_missing(root: Path, monkeypatch):
+    stat = Path.stat
+
+    def refuse(path, **options):
+        if path.name == "images":
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    with pytest.raises(DataError, match="train/images: it cannot be read, since this user has no"):
+        find_pairs(root, "train")
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (fifo, "FIFO"),
+        (Path.mkdir, "folder"),
+        (lambda path: path.symlink_to("/dev/zero"), "device"),
+    ],
+    ids=["fifo", "folder", "device"],
+)
+def test_what_a_list_names_but_is_no_file_is_told_with_its_kind(tmp_path: Path, make, kind: str):
+    describe(tmp_path, classes=CLASSES)
+    save(tmp_path / "x.png", IMAGE)
+    make(tmp_path / "y.png")
+    (tmp_path / "train.txt").write_text("x.png y.png\n")
+    with pytest.raises(DataError, match=rf"y\.png: it is a {kind}.*; only regular files are read"):
+        FolderDataset(tmp_path)
+    assert find_pairs(tmp_path, "train").missing == ()
+
+
+def test_a_list_may_name_files_elsewhere(tmp_path: Path):
+    root = tmp_path / "data"
+    root.mkdir()
+    describe(root, classes=CLASSES)
+    save(tmp_path / "x.png", IMAGE)
+    save(tmp_path / "y.png", LABEL)
+    (root / "train.txt").write_text(f"../x.png {tmp_path}/y.png\n")
+    assert FolderDataset(root)[0][1].tolist() == LABEL.tolist()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("x.png y.png\nx\xe4.png y.png\n".encode("latin-1"), "line 2: not text in UTF-8; save the"),
+        (b"\nx\0.png y.png\n", r"line 2: must hold two paths, image and label, got 'x\\x00"),
+        (b"x" * 100_000, "line 1: must hold two paths, .{,200} Use a comma"),
+    ],
+    ids=["encoding", "NUL", "long line"],
+)
+def test_a_list_that_is_no_text_is_told(tmp_path: Path, content: bytes, words: str):
+    (tmp_path / "train.txt").write_bytes(content)
+    with pytest.raises(DataError, match=rf"train\.txt, {words}"):
+        find_pairs(tmp_path, "train")
+
+
+def test_a_list_without_end_is_not_read(tmp_path: Path):
+    fifo(tmp_path / "train.txt")
+    with pytest.raises(DataError, match=r"train\.txt: it is a FIFO"):
+        find_pairs(tmp_path, "train")
+    (tmp_path / "val.txt").touch()
+    os.truncate(tmp_path / "val.txt", 5 << 30)  # takes no room on the disk
+    with pytest.raises(DataError, match=r"val\.txt: larger than 268,435,456 bytes"):
+        find_pairs(tmp_path, "val")

@@ -1,6 +1,7 @@
 """Random scale, crop, mirror and color of an image together with its label."""
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -165,13 +166,17 @@ def test_each_color_change_does_what_it_says():
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"crop_size": (0, 5)}, r"height and width in pixels, got \(0, 5\)"),
-        ({"scale": (0.0, 1.0)}, r"0 < low <= high, got \(0.0, 1.0\)"),
-        ({"scale": (2.0, 1.0)}, "0 < low <= high"),
-        ({"mirror": 1.5}, "mirror must be a probability, 0 to 1, got 1.5"),
-        ({"max_class_share": 0.0}, "above 0 and at most 1, got 0.0"),
-        ({"brightness": -0.1}, "brightness must be 0 to 1, got -0.1"),
-        ({"hue": 0.6}, "hue must be 0 to 0.5, got 0.6"),
+        ({"crop_size": (0, 5)}, r"data\.augment\.crop_size\[0\] must be .* got 0"),
+        ({"crop_size": (5, 10**6)}, r"crop_size\[1\] must be a whole number from 1 to 16384"),
+        ({"scale": (0.0, 1.0)}, r"scale\[0\] must be a number from 0.01 to 100"),
+        ({"scale": (1.0, math.inf)}, r"scale\[1\] must be .* got inf"),
+        ({"scale": (2.0, 1.0)}, r"scale must be \[low, high\], got \[2.0, 1.0\]"),
+        ({"mirror": 1.5}, "mirror must be a number from 0 to 1, got 1.5"),
+        ({"mirror": math.nan}, "mirror must be a number from 0 to 1, got nan"),
+        ({"max_class_share": 0.0}, "above 0 to 1, got 0.0"),
+        ({"brightness": -0.1}, "brightness must be a number from 0 to 1, got -0.1"),
+        ({"hue": 0.6}, "hue must be a number from 0 to 0.5, got 0.6"),
+        ({"fill": (0, 0, 256)}, r"fill\[2\] must be .* from 0 to 255, got 256"),
     ],
 )
 def test_settings_out_of_range_are_refused(keys: dict[str, Any], message: str):

@@ -80,7 +80,7 @@ def test_only_the_first_batch_is_timed():
         (9e-5, 0.9995, None),
         (1.1e-4, 1.0, "logits on 3 images of 40×50 differ"),
         (0.0, 0.998, r"99.800 % of the labels on 3 images of 40×50 .* 99.9 % are wanted"),
-        (math.nan, 1.0, "by nan"),
+        (math.nan, 1.0, "logits on 3 images of 40×50 are nan or infinite"),
         (0.0, math.nan, "nan % of the labels"),
     ],
 )
@@ -96,3 +96,6 @@ def test_every_row_of_the_comparison_must_agree(difference, labels, words):
 
 def test_logits_of_less_than_float32_are_judged_by_their_labels():
     require_agreement([Agreement((1, 33, 33), 0.1, 0.95, 1.0, 1.0)], 0.9, exact=False)
+    for difference in (math.nan, math.inf):  # equal labels say nothing then
+        with pytest.raises(ValueError, match="logits on 1 images of 33×33 are nan or infinite"):
+            require_agreement([Agreement((1, 33, 33), difference, 1, 1.0, 1.0)], 0, exact=False)

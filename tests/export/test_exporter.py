@@ -1,6 +1,11 @@
 """The export: options, other channels, what is refused, and the command."""
 
 import copy
+import errno
+import os
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +19,11 @@ from ccnet.cli import main
 from ccnet.export import deployed, exporter
 from ccnet.export.deployed import prepare
 from ccnet.export.exporter import export
+from ccnet.export.formats import FORMATS, Format
+from ccnet.runtime.disk import beside
+from tests.commands import environment
 from tests.conftest import with_statistics
+from tests.kills import killed
 
 pytestmark = pytest.mark.unchecked  # torch traces the annotated code
 
@@ -110,8 +119,15 @@ def test_the_command_writes_the_file_and_prints_the_comparison(
         (("--output", "model.pt2"), "must end in .onnx, got model.pt2"),
         (("--precision", "int8"), "int8 needs a folder of images"),
         (("--precision", "float16", "--format", "aot"), "float16 is for format onnx"),
-        (("--images", "nothing"), "nothing has 0 images"),
+        (("--images", "nothing"), "nothing: no such folder; give a folder of images"),
+        (("--images", "folder"), "folder has 0 images; at least two are needed"),
+        (("--images", "folder/config.json"), "folder/config.json: no such folder"),
         (("--size", "[31, 64]"), "size must be a height and a width of at least 32, got (31, 64)"),
+        (("--size", "[-64, 64]"), "size must be a height and a width of at least 32"),
+        (("--size", "[4097, 4096]"), "size may have up to 16,777,216 pixels, got (4097, 4096)"),
+        (("--size", f"[{10**30}, {10**30}]"), "size may have up to 16,777,216 pixels"),
+        (("--min-agreement", "2"), "min_agreement must be from 0 to 1, got 2"),
+        (("--min-agreement", "-1"), "min_agreement must be from 0 to 1, got -1"),
     ],
 )
 def test_what_can_not_be_written_is_one_clear_line(
@@ -122,6 +138,167 @@ def test_what_can_not_be_written_is_one_clear_line(
     assert status("export", "folder", *arguments) == 2
     assert words in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_no_agreement_is_as_little_as_nan(model, tmp_path):
+    with pytest.raises(ValueError, match="min_agreement must be from 0 to 1, got nan"):
+        export(model, tmp_path / "model.onnx", min_agreement=float("nan"))
+
+
+@pytest.mark.parametrize("kind", ["folder", "FIFO", "link"])
+def test_what_is_no_file_is_not_replaced(model, tmp_path, capsys, kind):
+    model.save_pretrained(tmp_path / "folder")
+    output = tmp_path / "x.pt2"
+    if kind == "link":
+        output.symlink_to("nowhere")
+    else:
+        (Path.mkdir if kind == "folder" else os.mkfifo)(output)
+    arguments = ("export", tmp_path / "folder", "--format", "torch-export", "--output", output)
+    assert status(*arguments) == 2
+    assert "x.pt2 is there already; give a new file, or --overwrite" in capsys.readouterr().err
+    if kind != "link":
+        assert status(*arguments, "--overwrite") == 2
+        assert "x.pt2 is" in capsys.readouterr().err
+
+
+def fake_format(content: bytes):
+    """A format whose file is written at once, and which agrees with every network."""
+    network = {}
+
+    def write(program, deployed, path):
+        network["own"] = deployed
+        path.write_bytes(content)
+
+    return Format(".pt2", write, lambda path: lambda images: list(network["own"](images)))
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Exports without tracing, of which only what happens to files is real."""
+    monkeypatch.setattr(exporter, "trace", lambda _: None)
+    monkeypatch.setitem(FORMATS, "torch-export", fake_format(b"the file"))
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_a_killed_export_left_is_removed_by_the_next(model, tmp_path):
+    path = tmp_path / "model.pt2"
+    left = beside(path)
+    (left / "deep").mkdir(parents=True)
+    (left / "model.pt2").write_bytes(b"half")
+    with torch.no_grad():
+        export(model, path, "torch-export")
+        left.symlink_to(tmp_path)
+        export(model, path, "torch-export")
+    assert path.read_bytes() == b"the file"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit(143), MemoryError])
+def test_an_export_that_is_stopped_leaves_nothing(model, tmp_path, monkeypatch, error):
+    def stop(*_):
+        assert beside(tmp_path / "model.pt2").is_dir()
+        raise error
+
+    monkeypatch.setattr(exporter, "compare_file", stop)
+    with pytest.raises(type(error) if isinstance(error, BaseException) else error):
+        export(model, tmp_path / "model.pt2", "torch-export")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("quick")
+def test_of_two_exports_to_one_file_the_second_is_refused(model, tmp_path, monkeypatch):
+    def begin_another(*_):
+        monkeypatch.undo()
+        with pytest.raises(ValueError, match="another command writes there now"):
+            export(model, tmp_path / "model.pt2", "torch-export")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(exporter, "compare_file", begin_another)
+    with pytest.raises(KeyboardInterrupt):
+        export(model, tmp_path / "model.pt2", "torch-export")
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_name_of_255_bytes_is_written(model, tmp_path):
+    path = tmp_path / f"{'x' * 251}.pt2"
+    with torch.no_grad():
+        export(model, path, "torch-export")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def compiler_without_room():
+    try:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError:
+        raise RuntimeError("InductorError: it failed") from None
+
+
+def linker_without_room():
+    raise RuntimeError("g++: fatal error: error writing to a.o: No space left on device")
+
+
+def file_without_room():
+    raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("fail", [compiler_without_room, linker_without_room, file_without_room])
+def test_a_full_disk_is_said_with_the_name_of_the_file(model, tmp_path, monkeypatch, fail):
+    written = Format(".pt2", lambda *_: fail(), FORMATS["aot"].open)
+    monkeypatch.setitem(FORMATS, "torch-export", written)
+    path = tmp_path / "model.pt2"
+    with pytest.raises(OSError, match=r"/model\.pt2 could not be written: .*; make room"):
+        export(model, path, "torch-export")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_twenty_kills_leave_the_old_file_or_the_new_one(model, tmp_path):
+    model.save_pretrained(tmp_path / "folder")
+    path = tmp_path / "model.pt2"
+    words = ("export", tmp_path / "folder", "--format", "torch-export", "--output", "{output}")
+    for _ in killed(20, path, *words, "--overwrite"):
+        if path.exists():
+            with zipfile.ZipFile(path) as file:
+                assert file.testzip() is None
+            path.unlink()
+    assert status(*words[:-1], path) == 0
+    with zipfile.ZipFile(path) as file:
+        assert file.testzip() is None
+    names = sorted(found.name for found in tmp_path.iterdir())
+    assert names == ["folder", "measured.pt2", "model.pt2"]
+
+
+LIMITED = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
+from ccnet.cli import main
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("format", ["torch-export", "onnx", "int8"])
+def test_a_disk_that_takes_no_more_ends_in_one_line(model, photos, tmp_path, format):
+    """With a limit on the size of files, which fails as a full disk does, in C++ as well."""
+    model.save_pretrained(tmp_path / "folder")
+    path = tmp_path / f"x.{'pt2' if format == 'torch-export' else 'onnx'}"
+    flags = ["--format", format]
+    if format == "int8":
+        flags = ["--precision", "int8", "--images", str(photos)]
+    result = subprocess.run(
+        [sys.executable, "-c", LIMITED, "export", tmp_path / "folder", "--output", path, *flags],
+        capture_output=True,
+        text=True,
+        env=environment(),
+    )
+    assert result.returncode == 2, result.stderr
+    assert f"ccnet export: {path} could not be written: the file would be larger" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert [found.name for found in tmp_path.iterdir()] == ["folder"]
 
 
 def test_a_missing_package_is_named_with_what_installs_it(model, tmp_path, monkeypatch, capsys):

@@ -1,5 +1,9 @@
 """Image files of one, three and more channels as arrays, and which files are images."""
 
+import os
+import struct
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -118,6 +122,55 @@ def test_image_files_are_found_in_all_folders_by_suffix_and_hidden_ones_are_not(
     assert found == ["a/c.jpeg", "a/d.npy", "b.PNG", "e.png/f.tif"]
 
 
+@pytest.mark.parametrize("orientation", [0, 9, 255])
+def test_an_orientation_that_does_not_exist_turns_nothing(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (4, 2)).save(tmp_path / "a.jpg", exif=exif)
+    assert read_image(tmp_path / "a.jpg").shape == (2, 4, 3)
+
+
+@pytest.mark.parametrize("value", [b"six\0", b"\0\x06\0\0"], ids=["text", "number"])
+def test_an_orientation_counts_beside_damaged_exif_data_and_text_is_none(tmp_path, value):
+    Image.new("RGB", (4, 2)).save(tmp_path / "a.jpg")
+    content = (tmp_path / "a.jpg").read_bytes()
+    kind = 2 if value.startswith(b"six") else 3
+    orientation = struct.pack(">HHI4s", 0x0112, kind, 4 if kind == 2 else 1, value)
+    damaged = struct.pack(">HHII", 0x8769, 5, 7, 0xFFFFFFF0)
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\2" + orientation + damaged + bytes(4)
+    segment = b"\xff\xe1" + struct.pack(">H", 2 + len(exif)) + exif
+    (tmp_path / "a.jpg").write_bytes(content[:2] + segment + content[2:])
+    assert read_image(tmp_path / "a.jpg").shape == ((2, 4, 3) if kind == 2 else (4, 2, 3))
+
+
+def test_what_cannot_be_read_is_found_too(tmp_path, monkeypatch):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "inner.png").touch()
+    (tmp_path / "gone.png").symlink_to("nothing")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    (tmp_path / "linked").symlink_to("sub")
+    (tmp_path / ".hidden.png").symlink_to("nothing")
+    (tmp_path / "notes").symlink_to("nothing")
+    os.mkfifo(tmp_path / "fifo.png")
+    scandir = os.scandir
+
+    def refuse(path):
+        if Path(path).name == "sub":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    found = [path.name for path in image_files(tmp_path)]
+    assert found == ["fifo.png", "gone.png", "loop.png", "sub"]
+    with pytest.raises(DataError, match="sub: it cannot be read, since this user has no perm"):
+        image_files(tmp_path / "sub")
+
+
+def test_a_folder_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(DataError, match="nowhere: no such file"):
+        image_files(tmp_path / "nowhere")
+
+
 def test_a_folder_is_no_image_file(tmp_path):
-    with pytest.raises(DataError, match="is a folder, not an image file"):
+    with pytest.raises(DataError, match="it is a folder; only regular files"):
         read_image(tmp_path)

@@ -1,6 +1,8 @@
 """TIFFs of many channels, written here by the specification, and by Pillow where it can."""
 
+import os
 import struct
+import tracemalloc
 import zlib
 from itertools import product
 from pathlib import Path
@@ -11,8 +13,9 @@ from PIL import Image
 
 from ccnet.images.reading import read_image
 from ccnet.images.tiff import read_tiff
+from ccnet.runtime.files import DataError
 
-SIZES = {1: "B", 3: "H", 4: "I"}
+SIZES = {1: "B", 2: "B", 3: "H", 4: "I"}
 
 
 def write_tiff(
@@ -136,3 +139,94 @@ def test_another_file_is_no_tiff(tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
     with pytest.raises(ValueError, match="no TIFF"):
         read_tiff(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("channels", [3, 5])
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"tag256": (4, [2**32 - 1])}, "4294967295×45 pixels, more than the limit of 50 million"),
+        ({"tag257": (4, [0])}, "70×0 pixels, where an image has at least one"),
+        ({"tag322": (4, [0])}, "strips or tiles of 0×16 pixels"),
+        ({"tag322": (4, [60000]), "tag323": (4, [60000])}, "are too many or too large; save it in"),
+        (
+            {"tag256": (4, [7000]), "tag257": (4, [7000]), "tag322": (4, [1]), "tag323": (4, [1])},
+            "49000000 strips or tiles of 1×1 pixels are too many",
+        ),
+        ({"tag257": (2, [65])}, "its tag 257 holds no whole number"),
+        ({"tag259": (3, [1234])}, "compression 1234; save it uncompressed or with deflate"),
+    ],
+)
+def test_sizes_that_would_take_all_memory_are_told(tmp_path, channels, changes, words):
+    image = channels_image(channels, np.uint8)
+    path = write_tiff(tmp_path / "a.tif", image, block=(16, 16), **changes)
+    with pytest.raises(DataError, match=rf"a\.tif: .*{words}"):
+        read_image(path, channels)
+
+
+@pytest.mark.parametrize("channels", [3, 5])
+def test_tables_of_another_length_and_too_many_channels_are_told(tmp_path, channels):
+    image = channels_image(channels, np.uint8)
+    path = write_tiff(tmp_path / "a.tif", image, tag273=(4, [8] * 70000))
+    with pytest.raises(DataError, match="70000 strips or tiles where 6 should be"):
+        read_image(path, channels)
+    path = write_tiff(tmp_path / "a.tif", image, tag277=(3, [65535]))
+    with pytest.raises(DataError, match=r"a\.tif: 65535 channels"):
+        read_image(path, channels)
+
+
+def test_tags_larger_than_any_image_are_not_read(tmp_path):
+    path = write_tiff(tmp_path / "a.tif", channels_image(3, np.uint8))
+    content = bytearray(path.read_bytes())
+    place = content.rindex(struct.pack("<HHI", 317, 3, 1))
+    content[place : place + 8] = struct.pack("<HHI", 700, 7, 2**32 - 1)  # XMP
+    path.write_bytes(content)
+    os.truncate(path, 5 << 30)  # takes no room on the disk
+    with pytest.raises(DataError, match="its tags are larger than those of any image"):
+        read_image(path)
+
+
+def test_a_deflated_strip_gives_no_more_than_its_pixels(tmp_path):
+    image = np.zeros((8, 8, 5), np.uint8)
+    path = write_tiff(tmp_path / "a.tif", image, deflate=True)
+    bomb = zlib.compress(bytes(200_000_000), 9)
+    content = path.read_bytes()
+    start, length = len(content), struct.pack("<I", len(bomb))
+    for tag, value in ((273, struct.pack("<I", start)), (279, length)):
+        place = content.rindex(struct.pack("<HHI", tag, 4, 1)) + 8
+        content = content[:place] + value + content[place + 4 :]
+    path.write_bytes(content + bomb)
+    tracemalloc.start()
+    try:
+        np.testing.assert_array_equal(read_image(path, 5), image)
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("damage", ["pixels", "checksum", "end"])
+def test_damage_in_a_deflated_strip_is_seen(tmp_path, damage):
+    image = channels_image(5, np.uint8)[:8]
+    content = bytearray(write_tiff(tmp_path / "a.tif", image, deflate=True).read_bytes())
+    length = len(zlib.compress(image.tobytes()))
+    if damage == "end":
+        place = content.rindex(struct.pack("<HHI", 279, 4, 1)) + 8
+        content[place : place + 4] = struct.pack("<I", length - 2)
+    else:
+        content[8 + (length // 2 if damage == "pixels" else length - 2)] ^= 1
+    (tmp_path / "a.tif").write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.tif: (cannot be read|a strip or tile is truncated)"):
+        read_image(tmp_path / "a.tif", 5)
+
+
+def test_numbers_with_a_sign_are_refused(tmp_path):
+    path = write_tiff(tmp_path / "a.tif", np.zeros((8, 8, 1), np.uint8), tag339=(3, [2]))
+    with pytest.raises(DataError, match="numbers of 8 bits with a sign; save unsigned 8 or 16"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("length", [8, 9, 30])
+def test_a_list_of_tags_without_end_is_told(tmp_path, length):
+    (tmp_path / "a.tif").write_bytes(b"II*\0\x08\0\0\0\xff\xff".ljust(30, b"\1")[:length])
+    with pytest.raises(DataError, match="its list of tags is damaged"):
+        read_image(tmp_path / "a.tif")

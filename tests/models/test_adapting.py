@@ -122,7 +122,7 @@ def test_channels_are_stored_and_their_number_is_checked(tmp_path):
     assert loaded.mean.flatten().tolist() == [1, 2, 3, 4]
     with pytest.raises(ValueError, match="mean has 3 entries for 4 channels"):
         small(in_channels=4, mean=(1, 2, 3))
-    with pytest.raises(ValueError, match="in_channels must be ≥ 1, got 0"):
+    with pytest.raises(ValueError, match="in_channels must be an integer from 1 to 1024, got 0"):
         small(in_channels=0)
     with pytest.raises(ValueError, match="backbone cannot be changed; num_classes, in_channels"):
         model.adapted(backbone="resnet18")

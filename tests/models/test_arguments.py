@@ -112,7 +112,7 @@ def test_a_value_that_contains_itself_is_told():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"num_classes": 1}, "num_classes must be 2 to 255, got 1"),
+        ({"num_classes": 1}, "num_classes must be an integer from 2 to 255, got 1"),
         ({"kernel_size": 5}, "kernel_size must be 1 or 3, got 5"),
         ({"classes": ("a", "b")}, "classes has 2 entries for 3 classes"),
         ({"classes": ()}, "classes has 0 entries for 3 classes"),
@@ -134,11 +134,13 @@ def test_a_misspelled_argument_is_told_with_those_there_are():
     with pytest.raises(TypeError) as caught:
         CCNet(3, "resnet18", recurence=3)
     message = str(caught.value)
-    assert message.startswith("CCNet has no argument recurence; it has num_classes, backbone, recu")
+    assert message.startswith(
+        "CCNet has no argument 'recurence'; it has num_classes, backbone, recu"
+    )
     assert message.endswith(
         "metrics, and with resnet18 also output_stride, stem, dilation, ceil_mode"
     )
-    with pytest.raises(TypeError, match=r"no argument recurence.* and with tiny also no other"):
+    with pytest.raises(TypeError, match=r"no argument 'recurence'.* and with tiny also no other"):
         CCNet(3, "tiny", recurence=None)
 
 
@@ -160,3 +162,90 @@ def test_a_subclass_adds_its_own_arguments(tmp_path):
 
     Wide(4, num_classes=3, backbone="tiny", channels=8).save_pretrained(tmp_path)
     assert Wide.from_pretrained(tmp_path).factor == 4
+
+
+# Limits
+
+
+TYPES = ["512", True, 1.5, None, [], {}, "x" * 100_000, 10**9, 10**300, -1]
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted", "fitting"),
+    [
+        ("num_classes", "an integer from 2 to 255", []),
+        ("recurrence", "an integer from 0 to 16", []),
+        ("channels", "an integer from 1 to 4096", []),
+        ("reduction", "an integer from 1 to 4096", []),
+        ("in_channels", "an integer from 1 to 1024", []),
+        ("auxiliary_channels", "an integer from 1 to 4096", [None]),
+        ("shared", "true or false", [True]),
+        ("auxiliary_bias", "true or false", [True]),
+        ("align_corners", "true or false", [True]),
+        ("dropout", "a number from 0 to 1", []),
+        ("backend", '"fused", "reference" or null', [None]),
+        ("activation", "a word", []),
+        ("backbone", "a word", []),
+    ],
+)
+def test_values_of_other_types_or_beyond_the_limits_are_refused(name, wanted, fitting):
+    for value in TYPES:
+        if any(value is fits for fits in fitting) or (wanted == "a word" and type(value) is str):
+            continue
+        with pytest.raises(ValueError, match=rf"^{name} must be {wanted}, got ") as caught:
+            CCNet(**{"num_classes": 3, "backbone": "tiny", "channels": 8, name: value})
+        assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("name", ["ceil_mode", "output_stride", "stem", "dilation"])
+def test_options_of_the_backbone_have_types_and_limits(name):
+    for value in ([], {}, 1.5, 10**9, "x" * 100_000):
+        with pytest.raises(ValueError, match=rf"^{name} ") as caught:
+            CCNet(3, "resnet18", channels=8, **{name: value})
+        assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"classes": "abc"}, "classes must be a list, got 'abc'"),
+        ({"classes": [1, 2, 3]}, "classes must be names of at most 200 characters, got 1"),
+        ({"classes": ["a", "b", "x" * 300]}, "classes must be names of at most 200"),
+        ({"classes": ["a"] * 1_000_000}, "classes has 1000000 entries for 3 classes"),
+        ({"palette": 7}, "palette must be a list, got 7"),
+        ({"palette": [1, 2, 3]}, "palette wants three integers from 0 to 255 per class, got 1"),
+        ({"palette": [[0, 0, True]] * 3}, "palette wants three integers"),
+        ({"palette": ["abc"] * 3}, "palette wants three integers"),
+        ({"palette": [[[0] * 1000] * 3] * 3}, "palette wants three integers"),
+        ({"mean": 5.0}, "mean must be a list, got 5.0"),
+        ({"mean": [1, 2, None]}, r"mean must be numbers from -1e\+06 to 1e\+06, got None"),
+        ({"mean": [1, 2, 1e30]}, r"mean must be numbers from -1e\+06 to 1e\+06, got 1e\+30"),
+        ({"std": [1, 2, 0]}, r"std must be numbers from 1e-06 to 1e\+06, got 0"),
+        ({"std": [1, 2, -3]}, r"std must be numbers from 1e-06 to 1e\+06, got -3"),
+        ({"std": [1, 2, 1e300]}, "std must be numbers"),
+        ({"std": [1, 2, 1e-300]}, "std must be numbers"),
+        ({"std": ["1", 2, 3]}, "std must be numbers"),
+        ({"std": [True, 2, 3]}, "std must be numbers"),
+        ({"metrics": [1]}, r'metrics must have a number "miou", got \[1\]'),
+        ({"metrics": {"miou": 0.5, "iou": [1]}}, "the iou of metrics must have one number per"),
+        ({"metrics": {"miou": 0.5, "iou": {"class 0": "x"}}}, "'class 0' of metrics must be a num"),
+        ({"metrics": {"miou": 0.5, "step": "x"}}, "'step' of metrics must be a number, got 'x'"),
+        ({"metrics": {"miou": 0.5, "dataset": [1]}}, "dataset of metrics must be a text, got"),
+    ],
+)
+def test_lists_and_scores_are_checked(arguments, words):
+    with pytest.raises(ValueError, match=words) as caught:
+        CCNet(**{"num_classes": 3, "backbone": "tiny", "channels": 8, **arguments})
+    assert len(str(caught.value)) < 300
+
+
+def test_nan_as_a_mean_is_refused():
+    for value in (float("nan"), float("inf")):
+        with pytest.raises(TypeError, match=r"mean cannot be stored in config\.json"):
+            small(mean=[value, 1.0, 1.0])
+
+
+def test_many_unknown_arguments_are_summed_up():
+    with pytest.raises(TypeError, match=r"no argument .* and 997 more; it has") as caught:
+        CCNet(3, "tiny", **{f"{i}{'y' * 500}": i for i in range(1000)})
+    assert len(str(caught.value)) < 1000

@@ -88,7 +88,7 @@ def test_one_model_s_scores_are_in_no_other_s_card(tmp_path):
     ("metrics", "words"),
     [
         ({"iou": {}}, 'must have a number "miou"'),
-        ({"miou": 0.5, "iou": {"sky": 0.5}}, "that the model does not: sky"),
+        ({"miou": 0.5, "iou": {"sky": 0.5}}, "that the model does not: 'sky'"),
     ],
 )
 def test_metrics_that_do_not_fit_are_named(metrics, words):

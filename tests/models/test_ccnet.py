@@ -1,7 +1,9 @@
 """The network: published size and cost, shapes, saving, compilation, and how far passes see."""
 
 import copy
+import errno
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -144,6 +146,38 @@ def test_a_config_that_names_weights_downloads_nothing(tmp_path):
         (tmp_path / "config.json").write_text(json.dumps(config | {"pretrained": named}))
         loaded = CCNet.from_pretrained(tmp_path)
         torch.testing.assert_close(loaded.state_dict(), model.state_dict())
+
+
+def test_saving_replaces_links_and_does_not_follow_them(tmp_path):
+    names = ("config.json", "model.safetensors", "README.md")
+    for name, target in zip(names, ("a", "b", "missing"), strict=True):
+        (tmp_path / "folder").mkdir(exist_ok=True)
+        (tmp_path / "folder" / name).symlink_to(tmp_path / target)
+    for target in "ab":
+        (tmp_path / target).write_text("kept")
+    small().save_pretrained(tmp_path / "folder")
+    CCNet.from_pretrained(tmp_path / "folder")
+    assert [(tmp_path / target).read_text() for target in "ab"] == ["kept"] * 2
+    assert not (tmp_path / "missing").exists()
+    assert not any((tmp_path / "folder" / name).is_symlink() for name in names)
+
+
+def test_saving_that_fails_leaves_no_model_rather_than_half_of_one(tmp_path, monkeypatch):
+    model = small()
+    model.save_pretrained(tmp_path)
+    before = (tmp_path / "model.safetensors").read_bytes()
+
+    def fail(_, path):
+        Path(path).write_bytes(before[:100])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("ccnet.models.ccnet.save_model", fail)
+    with pytest.raises(OSError, match=r"model\.safetensors could not be written: no space is left"):
+        model.save_pretrained(tmp_path)
+    assert (tmp_path / "model.safetensors").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "model.safetensors"]
+    with pytest.raises(FileNotFoundError, match=r"it has no config\.json"):
+        CCNet.from_pretrained(tmp_path)
 
 
 # Learning

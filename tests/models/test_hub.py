@@ -1,9 +1,14 @@
 """Finding a saved model: folders, folders of runs, ids on the hub, and what is none of them."""
 
+import errno
+import os
+import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import hf_hub_url
 from huggingface_hub.errors import HFValidationError
 
 from ccnet import CCNet, Predictor
@@ -20,7 +25,8 @@ def read(request):
 
 @pytest.fixture
 def no_network(monkeypatch):
-    monkeypatch.setattr(hub, "hf_hub_download", lambda *_, **__: pytest.fail("looked up"))
+    for name in ("get_hf_file_metadata", "hf_hub_download"):
+        monkeypatch.setattr(hub, name, lambda *_, **__: pytest.fail("looked up"))
 
 
 @pytest.fixture
@@ -34,6 +40,7 @@ def hub_folder(tmp_path, tiny_model, monkeypatch):
         return str(tmp_path / "hub" / name)
 
     monkeypatch.setattr(hub, "hf_hub_download", download)
+    monkeypatch.setattr(hub, "get_hf_file_metadata", lambda *_, **__: None)
     return asked
 
 
@@ -122,13 +129,14 @@ def test_a_hub_id_is_downloaded_with_its_options(read, hub_folder, tiny_model):
 
 
 @pytest.mark.parametrize("error", [OSError("no network"), HFValidationError("not an id")])
-def test_a_hub_id_that_can_not_be_fetched_is_one_clear_error(read, monkeypatch, error):
+def test_a_hub_id_that_can_not_be_fetched_is_one_clear_error(read, monkeypatch, capsys, error):
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr(hub, "hf_hub_download", fail)
-    with pytest.raises(FileNotFoundError, match=rf"owner/name.*from the hub: {error}"):
+    monkeypatch.setattr(hub, "get_hf_file_metadata", fail)
+    with pytest.raises(FileNotFoundError, match=rf"owner/name.*from the hub: {error}$"):
         read("owner/name")
+    assert capsys.readouterr().err.startswith("no local folder owner/name; asking the Hugging Face")
 
 
 def test_an_id_that_the_hub_refuses_is_one_clear_error(read):
@@ -140,3 +148,70 @@ def test_another_librarys_model_on_the_hub_is_told_by_its_id(read, hub_folder, t
     (tmp_path / "hub" / "config.json").write_text('{"hidden_size": 8}')
     with pytest.raises(ValueError, match=r"owner/name holds no usable model: .*num_classes"):
         read("owner/name")
+
+
+# A hub that does not answer
+
+
+@pytest.fixture
+def no_answer(monkeypatch, tmp_path):
+    """A hub on a port of this machine where nobody listens, and an empty cache."""
+    local = partial(hf_hub_url, endpoint="http://127.0.0.1:9")
+    monkeypatch.setattr(hub, "hf_hub_url", local)
+    return tmp_path / "cache"
+
+
+def test_a_hub_that_does_not_answer_is_told_soon_and_in_one_line(no_answer):
+    start = time.monotonic()
+    with pytest.raises(FileNotFoundError) as caught:
+        CCNet.from_pretrained("owner/name", cache_dir=no_answer)
+    assert time.monotonic() - start < 5
+    assert str(caught.value).startswith("no model folder at owner/name, and none of that name from")
+    assert len(str(caught.value)) < 200
+    assert "\n" not in str(caught.value)
+
+
+def test_without_an_answer_what_was_downloaded_before_is_used(no_answer, tiny_model):
+    commit = "0" * 40
+    snapshot = no_answer / "models--owner--name" / "snapshots" / commit
+    tiny_model.save_pretrained(snapshot)
+    (no_answer / "models--owner--name" / "refs").mkdir()
+    (no_answer / "models--owner--name" / "refs" / "main").write_text(commit)
+    loaded = CCNet.from_pretrained("owner/name", cache_dir=no_answer)
+    assert loaded.arguments == tiny_model.arguments
+    with pytest.raises(FileNotFoundError, match="none of that name from the hub"):
+        CCNet.from_pretrained("owner/name", cache_dir=no_answer, force_download=True)
+
+
+# Paths that are none
+
+
+@pytest.mark.usefixtures("no_network")
+def test_an_empty_path_is_an_error(read):
+    with pytest.raises(ValueError, match="the path of the model is empty"):
+        read("")
+
+
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_fifo_in_a_models_folder_is_refused(read, tiny_model, tmp_path, name):
+    tiny_model.save_pretrained(tmp_path)
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ValueError, match=rf"{name}: it is a FIFO \(named pipe\); only regular"):
+        read(tmp_path)
+
+
+@pytest.mark.usefixtures("no_network")
+def test_what_can_not_be_looked_up_is_not_called_missing(read, tmp_path, monkeypatch):
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(ValueError, match="loop is no model folder: it is a loop of symbolic links"):
+        read(tmp_path / "loop")
+
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    with pytest.raises(ValueError, match="private is no model folder: it cannot be read, since"):
+        read(tmp_path / "private")

@@ -21,12 +21,19 @@ from ccnet.cli import main
 from ccnet.config import read_config
 from ccnet.models.published import read_published
 from ccnet.training.assembly import build_model
+from ccnet.weights import pickles
 from tests.conftest import noise
 
 PARITY = Path(__file__).parent / "parity"
 CONFIGS = Path(__file__).parents[2] / "configs"
 AUTHORS, MMSEG = "official_resnet101", "mmseg_resnet50"
 RECORDED = {AUTHORS: "official_resnet101_r2_65x97_seed0", MMSEG: "mmseg_resnet50_65x97_seed0"}
+
+
+@pytest.fixture(autouse=True)
+def _any_expansion(monkeypatch):
+    """Files of `like` hold one number for each tensor, which is refused elsewhere."""
+    monkeypatch.setattr(pickles, "MAX_EXPANSION", math.inf)
 
 
 def entry(key: str, shape: list[int]) -> Tensor:
@@ -353,6 +360,51 @@ def test_a_published_network_is_taken_over_for_other_classes(tmp_path, caplog):
         for kind in ("weight", "bias")
     }
     assert "new for 3 classes instead of 19" in caplog.text
+
+
+SHAPES = ([], [0], [1], [0, 0, 0, 0], [1, 1, 1, 1], [3, 3], [2, 0, 3, 3], [1] * 6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("case", [AUTHORS, MMSEG])
+def test_a_state_dict_of_odd_shapes_is_an_error_and_no_crash(tmp_path, case, shape):
+    decisive = [key for key in like(case) if key.endswith(("weight", "gamma", "scale", "bias"))]
+    parts = ("cca.", "conv1.w", "stem.0.w", "conv_seg", "dsn.", "auxiliary", "head", "layer4.2.")
+    keys = [key for key in decisive if any(part in key for part in parts)]
+    for key in keys[:: len(keys) // 4]:
+        if key.endswith(("gamma", "scale")) and shape in ([], [1]):
+            continue
+        torch.save(like(case, {key: shape}), tmp_path / "odd.pth")
+        with pytest.raises(ValueError, match=r"odd\.pth(:| does not fit)"):
+            CCNet.from_published(tmp_path / "odd.pth")
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64])
+def test_weights_of_another_type_are_an_error(tmp_path, dtype):
+    state = like(MMSEG)
+    key = "decode_head.conv_seg.weight"
+    torch.save(state | {key: state[key].to(dtype)}, tmp_path / "odd.pth")
+    with pytest.raises(
+        ValueError, match=r"odd\.pth does not fit.* 1 of another type \(head\.class"
+    ):
+        CCNet.from_published(tmp_path / "odd.pth")
+
+
+def test_nan_in_a_published_file_is_told_with_the_key_of_the_file(tmp_path):
+    state = like(AUTHORS, {"head.cca.gamma": [1]})
+    state["head.cca.gamma"] = torch.tensor([float("nan")])
+    torch.save(state, tmp_path / "odd.pth")
+    with pytest.raises(ValueError, match=r"odd\.pth holds no usable weights: head\.cca\.gamma has"):
+        read_published(tmp_path / "odd.pth")
+
+
+@pytest.mark.timeout(60)
+def test_one_long_text_many_times_is_searched_once(tmp_path):
+    text = "align_corners=True " + "x" * (1 << 20)
+    meta = dict.fromkeys(map(str, range(50_000)), text)
+    torch.save({"state_dict": like(MMSEG), "meta": meta}, tmp_path / "long.pth")
+    assert read_published(tmp_path / "long.pth").architecture["align_corners"] is True
 
 
 # The networks as configurations

@@ -80,6 +80,20 @@ def test_progress_counts_the_images(predictor):
     assert seen == [(1, 3), (2, 3), (3, 3)]
 
 
+def test_an_observer_sees_every_image_and_the_probability_of_what_is_predicted(predictor):
+    dataset, seen = Photos(), []
+    evaluate(predictor, dataset, observer=lambda *content: seen.append(content))
+    assert [(index, name) for index, name, *_ in seen] == [(i, f"photo {i}") for i in range(3)]
+    for index, _, image, label, prediction, confidence in seen:
+        np.testing.assert_array_equal(image, dataset[index][0])
+        np.testing.assert_array_equal(label, dataset[index][1])
+        np.testing.assert_array_equal(prediction, predictor.predict(image))
+        batch = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
+        probabilities = predictor.logits(batch)[0].softmax(0).numpy()
+        np.testing.assert_allclose(confidence, probabilities.max(0), rtol=1e-6)
+        assert (prediction.dtype, confidence.dtype) == (np.uint8, np.float32)
+
+
 @pytest.mark.parametrize(
     ("dataset", "words"),
     [
@@ -92,6 +106,25 @@ def test_progress_counts_the_images(predictor):
 def test_data_that_do_not_fit_are_an_error(predictor, dataset, words):
     with pytest.raises(ValueError, match=words):
         evaluate(predictor, dataset)
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_an_image_whose_logits_are_nan_is_named(predictor, monkeypatch, num_workers):
+    whole = predictor.run_network
+
+    def nan_for_one_size(images):
+        return whole(images) * (float("nan") if images.shape[2] == 41 else 1)
+
+    monkeypatch.setattr(predictor, "run_network", nan_for_one_size)
+    with pytest.raises(FloatingPointError, match=r"^photo 1: the network gives nan or infinite"):
+        evaluate(predictor, Photos(), num_workers=num_workers)
+
+
+@pytest.mark.parametrize("number", [-1, 10**9])
+def test_a_number_of_workers_that_cannot_be_is_refused(predictor, number):
+    with pytest.raises(ValueError, match=f"num_workers must be from 0 to 256, got {number}"):
+        evaluate(predictor, Photos(), num_workers=number)
 
 
 def test_classes_in_another_order_are_refused(predictor):

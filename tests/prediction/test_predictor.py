@@ -15,7 +15,13 @@ from torch.optim.swa_utils import AveragedModel
 from ccnet import CCNet, Predictor
 from ccnet.datasets import Scenes
 from ccnet.prediction.batches import as_batch
+from ccnet.prediction.protocol import PROTOCOLS, Protocol
 from tests.conftest import new_tiny_model
+
+
+def random_image(height, width):
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+
 
 MODES = ["RGB", "L", "RGBA", "P", "1", "CMYK"]
 
@@ -230,3 +236,79 @@ BATCH = torch.zeros(1, 3, 5, 7, dtype=torch.uint8)
 def test_what_is_no_batch_of_images_is_an_error_that_names_it(predictor, images, error, words):
     with pytest.raises(error, match=words):
         predictor.logits(images)
+
+
+@pytest.mark.parametrize(
+    ("value", "precision", "words"),
+    [
+        (float("nan"), "float32", "its weights are damaged"),
+        (float("inf"), "float32", "its weights are damaged"),
+        (float("nan"), "bfloat16", "compute in float32, or check its weights"),
+        (1e6, "float16", "compute in float32, or check its weights"),
+    ],
+)
+def test_no_labels_come_of_logits_that_are_nan_or_infinite(tiny_model, value, precision, words):
+    model = Predictor(tiny_model, device="cpu", precision=precision)
+    with torch.no_grad():
+        tiny_model.head.classifier.weight[1, 0] = value
+    with pytest.raises(FloatingPointError, match=f"gives nan or infinite logits; {words}$"):
+        model.predict(np.full((40, 40, 3), 255, np.uint8))
+
+
+def test_of_equal_logits_the_first_class_is_the_label(predictor, monkeypatch):
+    logits = torch.tensor([1.0, 3.0, 3.0, -float("inf")]).view(1, 4, 1, 1).expand(1, 4, 50, 60)
+    monkeypatch.setattr(predictor, "run_network", lambda _: logits)
+    assert (predictor.predict(np.zeros((50, 60, 3), np.uint8)) == 1).all()
+
+
+def test_probabilities_are_those_of_the_logits(predictor):
+    image = random_image(41, 53)
+    found = predictor.probabilities(image)
+    logits = predictor.logits(as_batch(image))[0]
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, logits.softmax(0).numpy(), rtol=1e-5)
+    np.testing.assert_array_equal(found.argmax(0), predictor.predict(image))
+
+
+@pytest.mark.unchecked  # the check takes height and width for the same in all images of a list
+def test_a_protocol_changes_what_the_network_sees(predictor):
+    seen = []
+
+    def note(images):
+        seen.append(tuple(images.shape))
+        return torch.zeros(len(images), 4, *images.shape[2:])
+
+    sliding = Predictor(
+        predictor.model, device="cpu", protocol=Protocol(tile=48, stride=32, mirror=True)
+    )
+    sliding.run_network = note
+    assert sliding.predict(random_image(64, 100)).shape == (64, 100)
+    assert seen == [(1, 3, 48, 48)] * 2 * 2 * 3
+    assert [s.shape for s in sliding.score([random_image(9, 50), random_image(70, 48)])] == [
+        (4, 9, 50),
+        (4, 70, 48),
+    ]
+
+
+def test_the_protocol_of_the_validation_is_the_default(predictor):
+    model = predictor.model
+    assert predictor.protocol == Protocol()
+    model.metrics = {"miou": 0.5, "protocol": Protocol(tile=64, scales=(0.5, 1)).to_dict()}
+    try:
+        assert Predictor(model, device="cpu").protocol == Protocol(tile=64, scales=(0.5, 1))
+        assert Predictor(model, device="cpu", protocol="whole").protocol == Protocol()
+        model.metrics = {"miou": 0.5, "protocol": {"tile": -3}}
+        with pytest.raises(ValueError, match=r"protocol.tile must be"):
+            Predictor(model, device="cpu")
+    finally:
+        model.metrics = None
+    with pytest.raises(ValueError, match="protocol must be whole, sliding, multiscale"):
+        Predictor(model, device="cpu", protocol="tiled")
+
+
+def test_an_image_too_large_to_be_seen_whole_is_cut_and_that_is_said(predictor, caplog):
+    assert predictor.protocol_for(4000, 4000) == Protocol()
+    assert predictor.protocol_for(4000, 4001) == PROTOCOLS["sliding"]
+    assert "4001×4000 is too large to be seen whole: tiles 769, stride 513" in caplog.text
+    asked = Predictor(predictor.model, device="cpu", protocol="whole")
+    assert asked.protocol_for(9000, 9000) == Protocol()

@@ -8,11 +8,12 @@ from ccnet.prediction.protocol import PROTOCOLS, Protocol, choose_protocol
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"tile": 0}, "tile must be ≥ 1"),
-        ({"stride": 5}, "give tile too"),
-        ({"tile": 5, "stride": 6}, "stride must be 1 to tile"),
-        ({"scales": ()}, "scales must be"),
-        ({"scales": (float("nan"),)}, "scales must be"),
+        ({"tile": 0}, "protocol.tile must be a whole number from 1"),
+        ({"stride": 5}, "stride must be at most tile"),
+        ({"tile": 5, "stride": 6}, "stride must be at most tile"),
+        ({"scales": ()}, "at least one"),
+        ({"scales": (float("nan"),)}, "protocol.scales.0. must be"),
+        ({"scales": (1, 30)}, "protocol.scales.1. must be a number from 0.05 to 20"),
         ({"average": "votes"}, "average must be logits or probabilities"),
         ({"weights": "round"}, "weights must be flat or gaussian"),
     ],
@@ -25,7 +26,7 @@ def test_a_protocol_that_makes_no_sense_is_refused(fields, message):
 def test_a_protocol_is_stored_and_read():
     for protocol in PROTOCOLS.values():
         assert Protocol.from_dict(protocol.to_dict()) == protocol
-    with pytest.raises(ValueError, match="no tiles"):
+    with pytest.raises(ValueError, match=r"no key protocol.tiles; did you mean tile"):
         Protocol.from_dict({"tiles": 3})
 
 

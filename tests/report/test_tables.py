@@ -10,7 +10,9 @@ from rich.console import Console
 from ccnet.datasets.check import check_dataset
 from ccnet.export.agreement import Agreement
 from ccnet.metrics import Scores
-from ccnet.report.tables import agreement_table, data_summary, scores_table
+from ccnet.metrics.comparison import compare_counts
+from ccnet.metrics.images import CountsOfImages
+from ccnet.report.tables import agreement_table, comparison_table, data_summary, scores_table
 
 
 def shown(renderable: object) -> str:
@@ -68,17 +70,51 @@ def test_long_lists_are_cut_in_the_text_only(root):
 
 
 def test_scores_are_percent_and_a_class_without_pixels_is_absent():
-    scores = Scores(0.5, 0.9, 0.75, {"road": 0.5, "[b]unicorn": None})
-    lines = shown(scores_table(scores, "a model on [some] data")).splitlines()
+    iou = {"road": 0.5, "sky": 0.5, "[b]unicorn": None}
+    scores = Scores(0.5, 0.9, 0.75, iou, {"road": 7, "sky": 9, "[b]unicorn": 0})
+    text = shown(scores_table(scores, "a model on [some] data"))
+    assert "warning: mIoU is over 2 of 3 classes; never seen: [b]unicorn" in " ".join(text.split())
+    lines = text.splitlines()
     assert "a model on [some] data" in lines[0]
     for name, cell in (
         ("road", "50.00"),
         ("[b]unicorn", "absent"),
-        ("mean (mIoU)", "50.00"),
+        ("mean (mIoU) over 2 of 3 classes", "50.00"),
         ("pixel accuracy", "90.00"),
         ("mean accuracy", "75.00"),
     ):
         assert any(name in line and cell in line for line in lines)
+
+
+def test_scores_of_all_classes_have_no_caption():
+    scores = Scores(0.5, 0.9, 0.75, {"road": 0.5, "sky": 0.5}, {"road": 7, "sky": 9})
+    text = shown(scores_table(scores, "a model"))
+    assert "warning" not in text
+    assert "mean (mIoU) " in text
+    assert "over" not in text
+
+
+def test_a_comparison_tells_the_difference_and_what_it_is_worth():
+    label = np.array([[0, 0, 1, 1]], np.uint8)
+    models = CountsOfImages(3), CountsOfImages(3)
+    for index, name in enumerate(("[red]same.png", "differs.png")):
+        models[0].add(index, name, label, label)
+        models[1].add(index, name, label, np.array([[0, 0, 1, index ^ 1]], np.uint8))
+    comparison = compare_counts(*models, ("road", "sky", "car"), num_resampled=100)
+    text = shown(comparison_table(comparison, ("[a]", "b"), "on val"))
+    for row in (
+        ["A: [a]", "B: b", "B − A"],
+        ["road", "100.00", "80.00", "-20.00"],
+        ["car", "absent", "absent"],
+        ["mean (mIoU)", "100.00", "77.50", "-22.50"],
+        ["mIoU of B − A: -22.50, 95 % interval", "100 times 2 images"],
+        ["warning: mIoU is over 2 of 3 classes; never seen: car"],
+        ["differs.png", "100.00", "58.33", "-41.67"],
+        ["[red]same.png", "100.00", "100.00", "+0.00"],
+    ):
+        assert any(all(cell in line for cell in row) for line in text.splitlines()), row
+    assert text.index("differs.png") < text.index("[red]same.png")
+    assert "these images do not tell which model is better" in text
 
 
 def test_agreement_has_a_row_per_size():
@@ -86,3 +122,10 @@ def test_agreement_has_a_row_per_size():
     text = shown(agreement_table(rows, "model.onnx"))
     for row in (["161×97", "1.0e-06", "100.000"], ["96×129", "5.0e-01", "90.000", "3.0", "2.0"]):
         assert any(all(cell in line for cell in row) for line in text.splitlines())
+
+
+def test_names_send_nothing_to_the_terminal():
+    rows = [Agreement((1, 2, 3), 0.0, 1.0, 1.0, 1.0)]
+    printed = shown(agreement_table(rows, "a\x1b]0;title\x07\udcff.onnx"))
+    assert r"a\x1b]0;title\x07\udcff.onnx" in printed
+    assert all(character.isprintable() for character in printed.replace("\n", ""))

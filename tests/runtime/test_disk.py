@@ -2,6 +2,7 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
@@ -11,10 +12,12 @@ from ccnet.runtime.disk import (
     readable_size,
     repair_folder,
     replaced_path,
+    require_replaceable,
     write_folder,
     write_json,
     write_whole,
 )
+from ccnet.runtime.files import read_json
 
 
 def test_failed_writing_leaves_the_old_file_and_no_other(tmp_path):
@@ -150,3 +153,19 @@ def test_a_folder_that_was_renamed_when_the_process_was_killed_comes_back(tmp_pa
         (leftover / "weights").write_text(leftover.suffix)
     repair_folder(folder)
     assert files_in(tmp_path) == {"model/weights": ".old"}
+
+
+@pytest.mark.parametrize("name", ["file/report.json", "loop/report.json", "file/deep/report.json"])
+def test_what_lies_below_no_folder_is_refused_before_work_begins(tmp_path, name):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(NotADirectoryError, match=r"cannot be written, since .* is no folder"):
+        require_replaceable(tmp_path / name)
+    require_replaceable(tmp_path / "new" / "report.json")
+    require_replaceable(Path("report.json"))
+
+
+def test_names_that_are_not_utf_8_come_back(tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    write_json(tmp_path / "a.json", {"command": [name]})
+    assert read_json(tmp_path / "a.json") == {"command": [name]}

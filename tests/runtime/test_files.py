@@ -10,6 +10,7 @@ from ccnet.runtime.files import (
     DataError,
     open_regular,
     parse_yaml,
+    printable,
     read_json,
     read_text,
     read_yaml,
@@ -115,3 +116,8 @@ def test_quoted_values_stay_short():
     assert len(shown(deep)) < 200
     assert len(shown("x" * 10_000)) < 100
     assert shown([1, "b"]) == "[1, 'b']"
+
+
+def test_text_for_a_terminal_has_no_control_characters_and_keeps_the_rest():
+    assert printable("ü 東京\\ a'\"") == "ü 東京\\ a'\""
+    assert printable("a\n\t\x1b[31m\x7f\u202e\udcff") == r"a\n\t\x1b[31m\x7f\u202e\udcff"

@@ -192,3 +192,10 @@ def test_training_starts_its_processes_once(monkeypatch):
 def test_numbers_below_one_are_refused(devices, num_nodes, said):
     with pytest.raises(ValueError, match=said):
         launch.launch_processes(devices, num_nodes, ["train"])
+
+
+def test_processes_import_from_the_current_folder_only_if_this_one_does(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert launch.program() == ["-P", "-m", "ccnet"]
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert launch.program() == ["-m", "ccnet"]

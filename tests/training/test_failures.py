@@ -7,7 +7,12 @@ import torch
 
 from ccnet.config import DataConfig, TrainConfig
 from ccnet.datasets.transforms import RandomTransform
-from ccnet.training.failures import describe_failure, explaining_out_of_memory
+from ccnet.training.failures import (
+    describe_failure,
+    explaining_out_of_memory,
+    require_finite,
+    requiring_finite_output,
+)
 from ccnet.training.samples import TrainingBatches
 
 CROPS = DataConfig(augment=RandomTransform(crop_size=(769, 769)))
@@ -61,3 +66,28 @@ def test_the_files_of_the_parts_that_are_to_blame_are_named(losses, blamed):
     )
     assert "at step 7, the gradient's norm inf, the weights' 3.4641; " in text
     assert f"its files: {', '.join(files)}. A lower optimizer.lr" in text
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_network_that_is_not_finite_is_named(value):
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
+    require_finite(model, step=7)
+    with torch.no_grad():
+        model[1].running_var[1] = value
+    with pytest.raises(FloatingPointError, match=r"after step 7 .* not finite \(1\.running_var\)"):
+        require_finite(model, step=7)
+
+
+def test_finite_weights_that_overflow_are_found(capsys):
+    model = torch.nn.Linear(1, 1)
+    torch.nn.init.constant_(model.weight, 1e30)
+    large, small = torch.full((1, 1), 1e30), torch.zeros(1, 1)
+    with pytest.raises(FloatingPointError, match=r"after step 7 .* gives nothing that is finite"):  # noqa: SIM117
+        with requiring_finite_output(model, step=7):
+            model(large)
+    with requiring_finite_output(model, step=7):
+        model(large)
+        model(small)
+    assert "warning: 1 outputs of the validation are not finite" in capsys.readouterr().err
+    with requiring_finite_output(model, step=7):
+        pass

@@ -11,7 +11,7 @@ from ccnet.training.progress import NoProgress, TrainingProgress
 from ccnet.training.run_folder import RunFolder
 from tests.training.test_tensorboard import points
 
-SCORES = Scores(miou=0.25, pixel_accuracy=0.5, mean_accuracy=0.75, iou={"road": 0.25})
+SCORES = Scores(0.25, 0.5, 0.75, iou={"road": 0.25}, pixels={"road": 100})
 
 
 @pytest.fixture

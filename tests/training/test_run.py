@@ -147,3 +147,16 @@ def test_nothing_is_written_before_everything_is_set_up(tmp_path):
     with pytest.raises(ValueError, match="batch_size 2 cannot be shared"):
         set_up(replace(SMALL, accumulate=3), tmp_path / "run")
     assert not RunFolder(tmp_path / "run").path.exists()
+
+
+def test_a_network_that_is_not_finite_is_neither_saved_nor_validated(set_up_run):
+    run = set_up_run()
+    run.save()
+    with torch.no_grad():
+        run.model.head.classifier.bias[0] = torch.nan
+    run.state.step = 1
+    for write in (run.save, run.validate):
+        with pytest.raises(FloatingPointError, match=r"not finite \(head\.classifier\.bias\)"):
+            write()
+    assert run.folder.load()["step"] == 0
+    assert not run.folder.last_model.exists()

@@ -11,10 +11,11 @@ import pytest
 import torch
 import yaml
 
-from ccnet.config import TrainConfig
+from ccnet.config import DataConfig, TrainConfig, read_config
 from ccnet.models.ccnet import CCNet
+from ccnet.runtime.files import DataError
 from ccnet.training.progress import TrainingProgress
-from ccnet.training.run_folder import RunFolder, to_yaml
+from ccnet.training.run_folder import LOCK, RunFolder, to_yaml
 
 
 def test_a_new_run_wants_an_empty_folder(tmp_path):
@@ -30,6 +31,64 @@ def test_a_new_run_wants_an_empty_folder(tmp_path):
     folder.save({"step": 0})
     with pytest.raises(FileExistsError, match="--resume"):
         folder.require_empty()
+
+
+def test_a_name_that_is_not_utf_8_comes_back_from_the_configuration(tmp_path):
+    config = TrainConfig(data=DataConfig(root=os.fsdecode(b"caf\xe9")))
+    RunFolder(tmp_path).create(config)
+    assert read_config(tmp_path / "config.yaml") == config
+
+
+def test_the_lock_s_file_is_no_content(tmp_path):
+    (tmp_path / LOCK).touch()
+    RunFolder(tmp_path).require_empty()
+    RunFolder(tmp_path).create(TrainConfig())
+    RunFolder(tmp_path).require_empty()
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(FileExistsError, match="not empty"):
+        RunFolder(tmp_path).require_empty()
+
+
+@pytest.mark.parametrize(
+    "name", ["config.yaml", "run.json", "log.csv", "logs", "model", "last", "checkpoints"]
+)
+@pytest.mark.parametrize("target", ["file", "folder", "nowhere"])
+def test_a_link_in_a_run_is_refused_and_not_written_through(tmp_path, name, target):
+    (tmp_path / "file").write_text("keep")
+    (tmp_path / "folder").mkdir()
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / name).symlink_to(tmp_path / target)
+    with pytest.raises(DataError, match=f"{name}: it is a symbolic link"):
+        RunFolder(run).take()
+    assert (tmp_path / "file").read_text() == "keep"
+
+
+@pytest.mark.parametrize("name", ["log.csv", "run.json", "checkpoints"])
+def test_a_fifo_in_a_run_is_not_waited_for(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(DataError, match=f"{name}: it is a"):
+        RunFolder(tmp_path).take()
+
+
+def test_rows_are_not_written_through_a_link_that_appears(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.create(TrainConfig())
+    (tmp_path / "outside").write_text("keep")
+    folder.log.symlink_to(tmp_path / "outside")
+    with pytest.raises(OSError, match="symbolic links"):
+        folder.add_to_log(step=1, loss=0.5)
+    assert (tmp_path / "outside").read_text() == "keep"
+
+
+def test_a_damaged_log_does_not_stop_a_run(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.start_log(0)
+    folder.add_to_log(step=1, loss=0.5)
+    with folder.log.open("ab") as file:
+        file.write(b"\xff\x00" + 1000 * b"9,")
+    folder.start_log(1)
+    assert len(folder.log.read_text().splitlines()) == 2
 
 
 def test_a_stranger_s_folder_or_file_is_not_taken(tmp_path):

@@ -3,8 +3,10 @@
 import errno
 import hashlib
 import io
+import os
 import random
 from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
 import torch
@@ -217,3 +219,47 @@ def test_torch_hides_no_error_of_the_disk():
     ):
         write_state({"step": 1, "weights": torch.zeros(100_000)}, file)
     assert error.value.errno == errno.ENOSPC
+
+
+def make_fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def make_loop(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+@pytest.mark.parametrize("make", [make_fifo, make_loop], ids=["FIFO", "loop"])
+def test_what_only_has_the_name_of_a_save_is_not_waited_for(saves, make, capsys):
+    good = saves.save(state(1))
+    make(saves.folder / f"step-00000002.{'0' * 16}.pt")
+    (saves.folder / f"step-00000003.{'0' * 16}.pt").mkdir()
+    assert Saves(saves.folder).newest()[0] == good
+    assert "step-00000002" in capsys.readouterr().err
+    again = Saves(saves.folder)
+    again.save(state(4))
+    assert steps(again) == [4, 1]
+
+
+def test_a_temporary_name_that_is_a_link_is_not_written_through(saves, tmp_path):
+    (tmp_path / "outside").write_text("keep")
+    saves.folder.mkdir()
+    (saves.folder / ".step-00000001.new").symlink_to(tmp_path / "outside")
+    saves.save(state(1))
+    assert (tmp_path / "outside").read_text() == "keep"
+    assert Saves(saves.folder).newest()[1]["step"] == 1
+
+
+def test_an_archive_that_says_to_hold_more_than_the_file_is_not_unpacked(saves):
+    saves.folder.mkdir()
+    content, packed = io.BytesIO(), io.BytesIO()
+    torch.save({"step": 1, "weights": torch.zeros(10**7)}, content)
+    with ZipFile(content) as source, ZipFile(packed, "w", ZIP_DEFLATED) as target:
+        for name in source.namelist():
+            target.writestr(name, source.read(name))
+    assert len(packed.getvalue()) < 10**6
+    digest = hashlib.sha256(packed.getvalue()).hexdigest()[:16]
+    path = saves.folder / f"step-00000001.{digest}.pt"
+    path.write_bytes(packed.getvalue())
+    with pytest.raises(ValueError, match="cannot be read: its parts are compressed or overlap"):
+        saves.read(path)

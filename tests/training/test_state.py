@@ -32,10 +32,3 @@ def test_a_checkpoint_of_other_options_is_refused():
     said = "has average, scheduler and the run wants scheduler"
     with pytest.raises(ValueError, match=said):
         new_state().load(new_state(average=average).to_dict())
-
-
-def test_a_checkpoint_without_all_its_parts_is_refused():
-    checkpoint = new_state().to_dict()
-    del checkpoint["unlogged"], checkpoint["optimizer"]
-    with pytest.raises(ValueError, match="no optimizer, unlogged"):
-        new_state().load(checkpoint)

@@ -1,0 +1,106 @@
+"""NumPy's .npy files as images: the header first, and no more memory than the file has bytes.
+
+Source: the description of the format in `numpy.lib.format`.
+"""
+
+import io
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from jaxtyping import UInt8, UInt16
+
+from ccnet.images.opening import RESTORE, require_pixels, require_size
+from ccnet.runtime.files import DataError, shown
+
+MAX_HEADER = 1 << 16
+"""Bytes; that of an image has 128."""
+
+
+def read_npy(
+    path: Path, file: BinaryIO, channels: int
+) -> UInt8[np.ndarray, "h w c"] | UInt16[np.ndarray, "h w c"]:
+    """The array in an open .npy file, in the byte order of this machine.
+
+    Args:
+        path: of the file, for messages.
+        file: the file, open at its begin.
+        channels: the number wanted. An array (H, W) has one.
+
+    Raises:
+        DataError: another type or shape, too many pixels, or a truncated file.
+    """
+    array = read_npy_header(path, file, channels)
+    require_size(path, array.shape[1], array.shape[0])
+    require_all_pixels(path, file, array)
+    file.seek(array.start)
+    image = np.fromfile(file, array.dtype, math.prod(array.shape))
+    shape = array.shape
+    image = image.reshape(shape[::-1]).T if array.is_fortran else image.reshape(shape)
+    return in_native_order(image)
+
+
+@dataclass(frozen=True)
+class StoredArray:
+    """Where and how the pixels of an image are in a .npy file."""
+
+    shape: tuple[int, int, int]
+    """Height, width and channels."""
+    dtype: np.dtype
+    is_fortran: bool
+    """Whether the pixels of a column follow each other, and not those of a row."""
+    start: int
+    """Bytes before the first pixel."""
+
+
+def read_npy_header(path: Path, file: BinaryIO, channels: int) -> StoredArray:
+    """What an open .npy file says that it holds; raises DataError for another type or shape."""
+    head = io.BytesIO(file.read(MAX_HEADER))
+    version = np.lib.format.read_magic(head)
+    readers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    if version not in readers:
+        raise DataError(f"{path}: {version} is no version of .npy that images have.", path=path)
+    shape, is_fortran, dtype = readers[version](head)
+    full = (*shape, 1) if len(shape) == 2 else shape
+    if len(full) != 3 or dtype.hasobject or dtype.newbyteorder("=") not in (np.uint8, np.uint16):
+        raise DataError(
+            f"{path}: an array {shown(shape)} of {str(dtype)[:80]}; "
+            "save (H, W, channels) of uint8 or uint16.",
+            path=path,
+        )
+    require_pixels(path, full[1], full[0])
+    require_channels(path, full[2], channels)
+    return StoredArray(full, dtype, is_fortran, head.tell())
+
+
+def require_all_pixels(path: Path, file: BinaryIO, array: StoredArray) -> None:
+    """Raises DataError if the file is truncated."""
+    num_bytes = math.prod(array.shape) * array.dtype.itemsize
+    present = os.fstat(file.fileno()).st_size - array.start
+    if present < num_bytes:
+        raise DataError(
+            f"{path}: {present} bytes of pixels where {num_bytes} should be; the file is "
+            f"truncated. {RESTORE}",
+            path=path,
+        )
+
+
+def require_channels(path: Path, found: int, wanted: int) -> None:
+    """Raises DataError for an image of another number of channels than the network takes."""
+    if found != wanted:
+        raise DataError(
+            f"{path}: {found} channels where {wanted} are wanted; give images like those that the "
+            "model was trained on.",
+            path=path,
+        )
+
+
+def in_native_order(array: np.ndarray) -> np.ndarray:
+    """The same values in the byte order of this machine, the only one that PyTorch accepts."""
+    return array.astype(array.dtype.newbyteorder("="), copy=False)

@@ -1,0 +1,76 @@
+"""Pictures whose numbers or colors count exactly as they are stored: label files."""
+
+import struct
+from pathlib import Path
+from typing import BinaryIO
+
+from PIL import Image
+
+from ccnet.images.opening import Format, opened_image
+from ccnet.images.reading import decode_picture
+from ccnet.images.tiff import (
+    BITS,
+    COMPRESSION,
+    EXTRA_SAMPLES,
+    GRAY,
+    JPEG,
+    OLD_JPEG,
+    PALETTE,
+    PHOTOMETRIC,
+    RGB,
+    Tags,
+)  # fmt: skip
+from ccnet.runtime.files import DataError
+
+WIDE_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
+"""Pillow's modes of more than 8 bits per channel."""
+REMEDY = "make the label again as a PNG, of numbers or of colors."
+
+
+def open_exact(path: Path) -> tuple[Image.Image, int]:
+    """A decoded picture, upright, and the bits per channel that its file stores.
+
+    Raises:
+        DataError: as `open_picture`, or Pillow's numbers or colors are not those that were stored:
+            lossy compression, 16 bits per color, other colors than RGB, inverted numbers.
+    """
+    with opened_image(path) as (file, found):
+        bits, obstacle = _storage(path, file, found)
+        if obstacle is not None:
+            raise DataError(f"{path}: {obstacle}; {REMEDY}", path=path)
+        file.seek(0)
+        picture = decode_picture(path, file, found)
+    if bits > 8 and picture.mode not in WIDE_MODES:
+        raise DataError(f"{path}: its colors have {bits} bits per channel; save 8.", path=path)
+    return picture, bits
+
+
+def _storage(path: Path, file: BinaryIO, found: Format) -> tuple[int, str | None]:
+    """Bits per channel, and what keeps Pillow from giving the values that are stored."""
+    if found == "PNG":
+        return file.read(26)[24], None
+    if found == "JPEG" or (found == "WebP" and _is_lossy_webp(file)):
+        return 8, f"the lossy compression of a {found} changes numbers and colors"
+    if found != "TIFF":
+        return 8, None
+    tags = Tags(path, file)
+    bits = max(tags.distinct(BITS))
+    if tags.number(COMPRESSION, 1) in (OLD_JPEG, JPEG):
+        return bits, "the lossy compression of a JPEG in a TIFF changes numbers and colors"
+    if (meaning := tags.number(PHOTOMETRIC, GRAY)) not in (GRAY, RGB, PALETTE):
+        return bits, f"a TIFF of photometric interpretation {meaning} has other numbers than stored"
+    if 1 in tags.distinct(EXTRA_SAMPLES, default=0):
+        return bits, "its colors are multiplied by their alpha"
+    return bits, None
+
+
+def _is_lossy_webp(file: BinaryIO) -> bool:
+    """Whether the pixels of the first picture are in a chunk of the lossy kind."""
+    file.seek(12)
+    while len(head := file.read(8)) == 8:
+        kind, length = struct.unpack("<4sI", head)
+        if kind in (b"VP8 ", b"VP8L"):
+            return kind == b"VP8 "
+        # the first frame of an animation has such a chunk within
+        file.seek(16 if kind == b"ANMF" else length + length % 2, 1)
+    return False

@@ -1,0 +1,79 @@
+"""Pictures that must come exactly as they are stored, and those that Pillow changes."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ccnet.images.exact import open_exact
+from ccnet.runtime.files import DataError
+from tests.images.test_opening import chunk, encoded
+from tests.images.test_tiff import write_tiff
+
+GRAY = Image.fromarray(np.random.default_rng(0).integers(0, 5, (16, 16), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("content", "bits"),
+    [
+        (encoded("PNG", GRAY), 8),
+        (encoded("PNG", Image.fromarray(np.full((4, 4), 300, np.uint16))), 16),
+        (encoded("PNG", GRAY.convert("1")), 1),
+        (encoded("BMP", GRAY), 8),
+        (encoded("TIFF", GRAY), 8),
+        (encoded("TIFF", GRAY, compression="tiff_lzw"), 8),
+        (encoded("WebP", GRAY.convert("RGB"), lossless=True), 8),
+    ],
+)
+def test_exact_files_are_read_with_their_bits(tmp_path, content, bits):
+    (tmp_path / "a").write_bytes(content)
+    picture, found = open_exact(tmp_path / "a")
+    assert found == bits
+    expected = Image.open(io.BytesIO(content))
+    np.testing.assert_array_equal(np.asarray(picture), np.asarray(expected))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (encoded("JPEG", GRAY), "the lossy compression of a JPEG changes numbers and colors; make"),
+        (encoded("WebP", GRAY), "the lossy compression of a WebP changes"),
+        (
+            encoded("WebP", GRAY, save_all=True, append_images=[GRAY.convert("RGB")]),
+            "the lossy compression of a WebP changes",
+        ),
+        (encoded("TIFF", GRAY, compression="jpeg"), "the lossy compression of a JPEG in a TIFF"),
+        (encoded("TIFF", GRAY.convert("CMYK")), "photometric interpretation 5 has other numbers"),
+    ],
+)  # fmt: skip
+def test_changed_values_are_refused(tmp_path, content, words):
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(DataError, match=rf"a\.png: .*{words}"):
+        open_exact(tmp_path / "a.png")
+
+
+def test_inverted_and_premultiplied_tiffs_are_refused(tmp_path):
+    image = np.zeros((8, 8, 1), np.uint8)
+    path = write_tiff(tmp_path / "a.tif", image, tag262=(3, [0]))
+    with pytest.raises(DataError, match="photometric interpretation 0 has other numbers"):
+        open_exact(path)
+    image = np.zeros((8, 8, 4), np.uint8)
+    path = write_tiff(tmp_path / "a.tif", image, tag262=(3, [2]), tag338=(3, [1]))
+    with pytest.raises(DataError, match="its colors are multiplied by their alpha"):
+        open_exact(path)
+
+
+@pytest.mark.parametrize("kind", [2, 4, 6], ids=["RGB", "gray and alpha", "RGBA"])
+def test_colors_of_16_bits_are_refused(tmp_path, kind):
+    size = {2: 6, 4: 4, 6: 8}[kind]
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 16, kind, 0, 0, 0))
+    pixels = chunk(b"IDAT", zlib.compress(bytes(1 + size)))
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + pixels + chunk(b"IEND", b""))
+    with pytest.raises(DataError, match=r"a\.png: its colors have 16 bits per channel; save 8"):
+        open_exact(tmp_path / "a.png")
+    image = np.zeros((8, 8, 3), np.uint16)
+    with pytest.raises(DataError, match="its colors have 16 bits per channel"):
+        open_exact(write_tiff(tmp_path / "a.tif", image, planar=True, tag262=(3, [2])))
