@@ -22,10 +22,16 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from ccnet.prediction.large import predict_large
 from torch import Tensor, nn
 
-from ccnet.images.windows import WindowedImage, import_rasterio, open_dataset, open_windows
+from ccnet.images.windows import (
+    GDAL_CACHE,
+    WindowedImage,
+    import_rasterio,
+    open_dataset,
+    open_windows,
+)
+from ccnet.labeling.large import predict_large
 from ccnet.prediction.protocol import Protocol
 from ccnet.prediction.views import score_images
 from ccnet.runtime.memory import parse_size, peak_memory
@@ -36,7 +42,7 @@ RESULTS = Path(__file__).parents[1] / "benchmarks" / "results" / "large_image.cs
 COLUMNS = ("date", "commit", "python", "torch", "threads", "height", "width", "file_mb", "tile")
 COLUMNS += ("stride", "classes", "memory_mb", "peak_mb", "seconds", "mpixels_per_s", "equal")
 NUM_CLASSES = 5
-BAND = 512
+BAND = 256
 CPU = torch.device("cpu")
 
 
@@ -65,14 +71,17 @@ def write_image(path: Path, size: int) -> None:
     """Waves of several lengths in three colors with a little noise, in compressed tiles."""
     rasterio = import_rasterio(path)
     rng = np.random.default_rng(0)
-    across = np.arange(size) / 97
+    across = np.arange(size, dtype=np.float32) / 97
     options = {"height": size, "width": size, "count": 3, "dtype": "uint8", "tiled": True}
     options |= {"compress": "deflate", "zlevel": 1, "crs": "EPSG:32632", "bigtiff": "if_safer"}
     options |= {"transform": rasterio.Affine(0.2, 0, 3e5, 0, -0.2, 5e6), "photometric": "RGB"}
     fresh = path.with_suffix(".new")
-    with open_dataset(rasterio, fresh, "w", **options) as dataset:
+    with (
+        rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE),
+        open_dataset(rasterio, fresh, "w", **options) as dataset,
+    ):
         for top in range(0, size, BAND):
-            down = np.arange(top, min(top + BAND, size))[:, None] / 131
+            down = np.arange(top, min(top + BAND, size), dtype=np.float32)[:, None] / 131
             noise = rng.integers(0, 16, (len(down), size), np.uint8)
             for color in range(3):
                 waves = np.sin(across + color * down) * np.cos(down / (color + 2))

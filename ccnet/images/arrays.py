@@ -6,13 +6,14 @@ Source: the description of the format in `numpy.lib.format`.
 import io
 import math
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import UInt8, UInt16
 
-from ccnet.images.opening import RESTORE, require_size
+from ccnet.images.opening import RESTORE, require_pixels, require_size
 from ccnet.runtime.files import DataError, shown
 
 MAX_HEADER = 1 << 16
@@ -32,6 +33,31 @@ def read_npy(
     Raises:
         DataError: another type or shape, too many pixels, or a truncated file.
     """
+    array = read_npy_header(path, file, channels)
+    require_size(path, array.shape[1], array.shape[0])
+    require_all_pixels(path, file, array)
+    file.seek(array.start)
+    image = np.fromfile(file, array.dtype, math.prod(array.shape))
+    shape = array.shape
+    image = image.reshape(shape[::-1]).T if array.is_fortran else image.reshape(shape)
+    return in_native_order(image)
+
+
+@dataclass(frozen=True)
+class StoredArray:
+    """Where and how the pixels of an image are in a .npy file."""
+
+    shape: tuple[int, int, int]
+    """Height, width and channels."""
+    dtype: np.dtype
+    is_fortran: bool
+    """Whether the pixels of a column follow each other, and not those of a row."""
+    start: int
+    """Bytes before the first pixel."""
+
+
+def read_npy_header(path: Path, file: BinaryIO, channels: int) -> StoredArray:
+    """What an open .npy file says that it holds; raises DataError for another type or shape."""
     head = io.BytesIO(file.read(MAX_HEADER))
     version = np.lib.format.read_magic(head)
     readers = {
@@ -48,20 +74,21 @@ def read_npy(
             "save (H, W, channels) of uint8 or uint16.",
             path=path,
         )
-    require_size(path, full[1], full[0])
+    require_pixels(path, full[1], full[0])
     require_channels(path, full[2], channels)
-    start, num_bytes = head.tell(), math.prod(shape) * dtype.itemsize
-    present = os.fstat(file.fileno()).st_size - start
+    return StoredArray(full, dtype, is_fortran, head.tell())
+
+
+def require_all_pixels(path: Path, file: BinaryIO, array: StoredArray) -> None:
+    """Raises DataError if the file is truncated."""
+    num_bytes = math.prod(array.shape) * array.dtype.itemsize
+    present = os.fstat(file.fileno()).st_size - array.start
     if present < num_bytes:
         raise DataError(
             f"{path}: {present} bytes of pixels where {num_bytes} should be; the file is "
             f"truncated. {RESTORE}",
             path=path,
         )
-    file.seek(start)
-    image = np.fromfile(file, dtype, math.prod(shape))
-    image = image.reshape(shape[::-1]).T if is_fortran else image.reshape(shape)
-    return in_native_order(image.reshape(full))
 
 
 def require_channels(path: Path, found: int, wanted: int) -> None:

@@ -202,13 +202,18 @@ def open_header(path: Path, file: BinaryIO, found: Format) -> ImageFile:
     return picture
 
 
-def require_size(path: Path, width: int, height: int) -> None:
-    """Raises DataError for an image of no pixels, or of more than `MAX_PIXELS`."""
+def require_pixels(path: Path, width: int, height: int) -> None:
+    """Raises DataError for an image of no pixels."""
     if width < 1 or height < 1:
         raise DataError(
             f"{path}: {width}×{height} pixels, where an image has at least one. {RESTORE}",
             path=path,
         )
+
+
+def require_size(path: Path, width: int, height: int) -> None:
+    """Raises DataError for an image of no pixels, or of more than `MAX_PIXELS`."""
+    require_pixels(path, width, height)
     if width * height > MAX_PIXELS:
         raise DataError(
             f"{path}: {width}×{height} pixels, more than the limit of {MAX_PIXELS // 10**6} "

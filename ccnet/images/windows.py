@@ -1,7 +1,7 @@
 """Windows of image files that may be larger than memory.
 
 TIFFs and GeoTIFFs of any compression are read by rasterio (GDAL), an extra, and .npy files row by
-row. All others are decoded as a whole, since their formats allow nothing else.
+row. All others are decoded as a whole, up to `MAX_PIXELS`, since their formats allow nothing else.
 """
 
 import warnings
@@ -15,18 +15,16 @@ from typing import Any, Self
 import numpy as np
 from jaxtyping import Bool, UInt8, UInt16
 from PIL import Image
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from ccnet.images.arrays import in_native_order
-from ccnet.images.reading import read_image
+from ccnet.images.arrays import StoredArray, in_native_order, read_npy_header, require_all_pixels
+from ccnet.images.opening import MAX_PIXELS, opened_image
+from ccnet.images.reading import ORIENTATION, read_image
+from ccnet.images.tiff import HEIGHT, WIDTH, Tags
 from ccnet.runtime.files import DataError, open_regular
 
 TIFF_SUFFIXES = (".tif", ".tiff")
-MAX_PIXELS = 50_000_000
-"""Pixels of a TIFF that is decoded as a whole, where it cannot be read window by window."""
 GDAL_CACHE = 32 << 20
 """Bytes of decoded blocks that GDAL keeps, in the whole process."""
-WIDTH, HEIGHT, ORIENTATION = 256, 257, 274
 UPRIGHT = 1
 
 Pixels = UInt8[np.ndarray, "h w c"] | UInt16[np.ndarray, "h w c"]
@@ -97,7 +95,7 @@ def open_windows(
     """Open an image file for reading windows of it.
 
     Args:
-        path: of the file.
+        path: of the file; its content decides about the format, not the suffix.
         channels: as in `read_image`.
         max_pixels: of a TIFF that has to be decoded as a whole.
 
@@ -107,26 +105,18 @@ def open_windows(
         ImportError: it is too large for that, and rasterio is not installed.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix == ".npy":
-        stored = _open_npy(path, channels)
-        return _ArrayInMemory(path, read_image(path, channels)) if stored is None else stored
-    if suffix in TIFF_SUFFIXES:
-        tags = _read_tags(path)
-        is_large = tags[WIDTH] * tags[HEIGHT] > max_pixels
-        if is_large or find_spec("rasterio"):
-            tiff = _open_tiff(path, channels, is_upright=tags[ORIENTATION] == UPRIGHT)
-            if tiff is not None:
-                return tiff
-        if is_large:
-            raise DataError(
-                f"{path}: {tags[WIDTH]}×{tags[HEIGHT]} pixels of a kind that cannot be read in "
-                f"windows as {channels} channels: of another number of bands or data type, turned "
-                "by a tag, or with colors of a palette, inverted or as ink; convert it to plain "
-                "gray or RGB of 8 or 16 bits, such as by gdal_translate -expand rgb.",
-                path=path,
-            )
-    return _ArrayInMemory(path, read_image(path, channels))
+    stored = tags = None
+    with opened_image(path) as (file, found):
+        if found == "NPY":
+            stored = read_npy_header(path, file, channels)
+            require_all_pixels(path, file, stored)
+        elif found == "TIFF":
+            known = Tags(path, file)
+            tags = (known.number(WIDTH), known.number(HEIGHT), known.number(ORIENTATION, UPRIGHT))
+    if stored is not None and not stored.is_fortran:
+        return _ArrayInFile(path, stored)
+    tiff = None if tags is None else _open_tiff(path, tags, channels, max_pixels)
+    return tiff or _ArrayInMemory(path, read_image(path, channels))
 
 
 def import_rasterio(path: Path) -> Any:
@@ -162,32 +152,13 @@ class _ArrayInMemory(WindowedImage):
         return self.pixels[top : top + height, left : left + width]
 
 
-def _open_npy(path: Path, channels: int) -> "_ArrayInFile | None":
-    """The array in a .npy file; None if its pixels do not follow each other row by row."""
-    try:
-        with open_regular(path):
-            mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-    except DataError:
-        raise
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file.", path=path) from None
-    except Exception as error:  # a broken file can raise any exception
-        raise DataError(f"{path}: {error}", path=path) from error
-    full = (*mapped.shape, 1) if mapped.ndim == 2 else mapped.shape
-    kind = mapped.dtype.newbyteorder("=")
-    is_plain = isinstance(mapped, np.memmap) and mapped.flags.c_contiguous
-    if len(full) != 3 or full[2] != channels or kind not in (np.uint8, np.uint16) or not is_plain:
-        return None  # what is wrong with it, `read_image` says
-    return _ArrayInFile(path, full, mapped.dtype, mapped.offset)
-
-
 class _ArrayInFile(WindowedImage):
     """The array of a .npy file, read by rows: pages of a mapped file would stay in memory."""
 
-    def __init__(self, path: Path, shape: tuple[int, ...], stored: np.dtype, start: int) -> None:
-        self.path, self.stored, self.start = path, stored, start
-        self.height, self.width, self.channels = shape
-        self.dtype = stored.newbyteorder("=")
+    def __init__(self, path: Path, array: StoredArray) -> None:
+        self.path, self.stored, self.start = path, array.dtype, array.start
+        self.height, self.width, self.channels = array.shape
+        self.dtype = self.stored.newbyteorder("=")
         self.file = open_regular(path)
 
     def read(self, top: int, left: int, height: int, width: int) -> Pixels:
@@ -205,36 +176,38 @@ class _ArrayInFile(WindowedImage):
         self.file.close()
 
 
-def _read_tags(path: Path) -> dict[int, int]:
-    """Width, height and orientation of the first image in a TIFF."""
-    try:
-        with open_regular(path) as file:
-            head = file.read(16)
-            tags = ImageFileDirectory_v2(head if head[2:3] == b"+" else head[:8])
-            file.seek(tags.next)
-            tags.load(file)
-            orientation = int(tags.get(ORIENTATION, UPRIGHT))
-            return {WIDTH: int(tags[WIDTH]), HEIGHT: int(tags[HEIGHT]), ORIENTATION: orientation}
-    except DataError:
-        raise
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file.", path=path) from None
-    except Exception as error:
-        raise DataError(f"{path}: cannot be read as a TIFF ({error}).", path=path) from error
+def _open_tiff(
+    path: Path, tags: tuple[int, int, int], channels: int, max_pixels: int
+) -> "_Tiff | None":
+    """A TIFF by rasterio; None if it may be decoded as a whole and can or has to be.
 
-
-def _open_tiff(path: Path, channels: int, *, is_upright: bool) -> "_Tiff | None":
-    """A TIFF by rasterio; None for a kind that only `read_image` converts, or nothing does."""
+    Args:
+        path: of the file.
+        tags: width, height and orientation.
+        channels, max_pixels: as in `open_windows`.
+    """
+    width, height, orientation = tags
+    is_large = width * height > max_pixels
+    if not is_large and find_spec("rasterio") is None:
+        return None
     rasterio = import_rasterio(path)
     try:
         dataset = open_dataset(rasterio, path)
     except rasterio.errors.RasterioError as error:
         raise DataError(f"{path}: cannot be read as a TIFF ({error}).", path=path) from error
-    bands = _choose_bands(dataset, channels) if is_upright else None
-    if bands is None:
-        dataset.close()
-        return None
-    return _Tiff(path, dataset, channels, bands)
+    bands = _choose_bands(dataset, channels) if orientation == UPRIGHT else None
+    if bands is not None:
+        return _Tiff(path, dataset, channels, bands)
+    dataset.close()
+    if is_large:
+        raise DataError(
+            f"{path}: {width}×{height} pixels of a kind that cannot be read in windows as "
+            f"{channels} channels: of another number of bands or data type, turned by a tag, or "
+            "with colors of a palette, inverted or as ink; convert it to plain gray or RGB of 8 or "
+            "16 bits, such as by gdal_translate -expand rgb.",
+            path=path,
+        )
+    return None
 
 
 def _choose_bands(dataset: Any, channels: int) -> "_Bands | None":

@@ -4,12 +4,11 @@ Pillow needs all pixels for that, so a PNG is encoded here row by row; a TIFF is
 (GDAL), an extra. Source: PNG specification (third edition, W3C), sections 5, 9 and 11.
 """
 
-import os
+import hashlib
 import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import UInt8
@@ -27,7 +26,6 @@ from ccnet.runtime.disk import write_whole
 KEY = "ccnet"
 """Name of the text in a file that holds its stamp."""
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-END = b"\0\0\0\0IEND\xaeB`\x82"
 GRAY_8_BITS = struct.pack("!5B", 8, 0, 0, 0, 0)
 MAX_CHUNK = 1 << 20
 BLOCK = 256
@@ -54,7 +52,7 @@ def write_labels(
         path: of the file, which is replaced as a whole when it is complete.
         read: gives the pixels of a window.
         size: height and width.
-        stamp: goes into the file as text; `read_stamp` finds it.
+        stamp: goes into the file as text, which `inspect_picture` and `read_tiff_stamp` find.
         georeference: of the image; PNG has none.
 
     Raises:
@@ -81,16 +79,13 @@ def require_suffix(path: Path) -> None:
         raise ValueError(f"{path}: labels are written as .png, .tif or .tiff")
 
 
-def read_stamp(path: Path) -> str | None:
-    """The stamp in a complete PNG or TIFF of `write_labels`; None for any other file, or none.
+def read_tiff_stamp(path: Path) -> str | None:
+    """The stamp in a complete TIFF of `write_labels`; None for any other file, or none.
 
-    Of the pixels, only the last are read of a TIFF.
+    Of its pixels, only the last are read.
     """
-    if not path.is_file():
+    if path.is_symlink() or not path.is_file():
         return None
-    if path.suffix.lower() == ".png":
-        with path.open("rb") as file:
-            return _stamp_of_png(file)
     rasterio = import_rasterio(path)
     try:
         with open_dataset(rasterio, path) as dataset:
@@ -101,42 +96,41 @@ def read_stamp(path: Path) -> str | None:
         return None
 
 
-def _stamp_of_png(file: BinaryIO) -> str | None:
-    if file.read(len(SIGNATURE)) != SIGNATURE:
-        return None
-    while len(head := file.read(8)) == 8:
-        length, kind = struct.unpack("!I4s", head)
-        if kind in (b"IDAT", b"IEND") or length > MAX_CHUNK:
-            return None
-        name, _, text = file.read(length + 4)[:-4].partition(b"\0")
-        if kind == b"tEXt" and name == KEY.encode():
-            file.seek(-len(END), os.SEEK_END)
-            return text.decode("latin-1") if file.read() == END else None
-    return None
-
-
 def _write_png(path: Path, read: ReadRows, size: tuple[int, int], stamp: str) -> None:
-    """Encode gray of 8 bits, one row after the other, without a filter: labels are constant."""
+    """Encode gray of 8 bits, one row after the other, without a filter: labels are constant.
+
+    The digest in the text is that of all other bytes, and comes into its place at the end.
+    """
     height, width = size
-    compress = zlib.compressobj()
+    compress, digest = zlib.compressobj(), hashlib.sha256()
     with path.open("wb") as file:
 
-        def chunk(kind: bytes, content: bytes) -> None:
-            checksum = zlib.crc32(content, zlib.crc32(kind))
-            file.write(struct.pack("!I", len(content)) + kind + content)
-            file.write(struct.pack("!I", checksum))
+        def write(content: bytes) -> None:
+            digest.update(content)
+            file.write(content)
 
-        file.write(SIGNATURE)
-        chunk(b"IHDR", struct.pack("!2I", width, height) + GRAY_8_BITS)
-        chunk(b"tEXt", f"{KEY}\0{stamp}".encode("latin-1"))
+        write(SIGNATURE + png_chunk(b"IHDR", struct.pack("!2I", width, height) + GRAY_8_BITS))
+        place = file.tell()
+        file.write(stamp_chunk(stamp, digest))
         encoded = bytearray()
         for top in range(height):
             encoded += compress.compress(b"\0" + read(top, 0, 1, width).tobytes())
             if len(encoded) >= MAX_CHUNK // 2:
-                chunk(b"IDAT", bytes(encoded))
+                write(png_chunk(b"IDAT", bytes(encoded)))
                 encoded.clear()
-        chunk(b"IDAT", bytes(encoded) + compress.flush())
-        file.write(END)
+        write(png_chunk(b"IDAT", bytes(encoded) + compress.flush()) + png_chunk(b"IEND", b""))
+        file.seek(place)
+        file.write(stamp_chunk(stamp, digest))
+
+
+def png_chunk(kind: bytes, content: bytes) -> bytes:
+    checksum = zlib.crc32(content, zlib.crc32(kind))
+    return struct.pack("!I", len(content)) + kind + content + struct.pack("!I", checksum)
+
+
+def stamp_chunk(stamp: str, digest: "hashlib._Hash") -> bytes:
+    """As those of smaller label maps, which are encoded at once, of the same length always."""
+    return png_chunk(b"tEXt", f"{KEY}\0{stamp} sha256={digest.hexdigest()}".encode("latin-1"))
 
 
 def _write_tiff(

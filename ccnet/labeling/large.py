@@ -14,7 +14,8 @@ import torch
 
 from ccnet.images.partial import PartialArrays, kept_settings, remove_partial
 from ccnet.images.windows import WindowedImage
-from ccnet.images.writing import read_stamp, require_suffix, write_labels
+from ccnet.images.writing import read_tiff_stamp, require_suffix, write_labels
+from ccnet.labeling.stamp import inspect_picture
 from ccnet.labeling.sweep import CONFIDENCE, LABELS, Scorer, Sweep, TileCount
 from ccnet.prediction.protocol import Protocol
 from ccnet.runtime.disk import readable_size
@@ -65,13 +66,14 @@ def predict_large(
         ImportError: a TIFF is to be written without rasterio.
         OSError: a file cannot be written.
         DataError: the image is damaged.
+        FloatingPointError: scores are nan or infinite.
         KeyboardInterrupt: `stop` was requested.
     """
     targets = {LABELS: output} if confidence is None else {LABELS: output, CONFIDENCE: confidence}
     for path in targets.values():
         require_suffix(path)
     require_tiles(image, protocol)
-    if all(read_stamp(path) == stamp for path in targets.values()):
+    if all(has_stamp(path, stamp) for path in targets.values()):
         remove_partial(output)
         return
     settings = {"stamp": stamp, "protocol": protocol.to_dict(), "batch_size": batch_size}
@@ -91,6 +93,14 @@ def predict_large(
         for name, path in reversed(targets.items()):  # labels last: with them all is there
             write_labels(path, made.reader(name), size, stamp, image.georeference)
         made.remove()
+
+
+def has_stamp(path: Path, stamp: str) -> bool:
+    """Whether a file is whole and has this stamp."""
+    if path.suffix.lower() != ".png":
+        return read_tiff_stamp(path) == stamp
+    picture = inspect_picture(path)
+    return picture is not None and picture.has_stamp(stamp)
 
 
 def require_tiles(image: WindowedImage, protocol: Protocol) -> None:

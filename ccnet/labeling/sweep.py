@@ -200,8 +200,15 @@ class Sweep:
         return scores.softmax(1) if self.has_probabilities else scores
 
     def decide(self, scores: Float[Tensor, "classes h w"]) -> dict[str, UInt8[Tensor, "h w"]]:
-        """The most likely class of each pixel, and its probability from 0 to 255."""
-        largest, labels = scores.max(0)  # on the CPU a third of the time that argmax takes
+        """The most likely class of each pixel, and its probability from 0 to 255.
+
+        Raises FloatingPointError for scores that are not finite.
+        """
+        largest, labels = scores.max(0)  # a nan counts as the largest
+        if not largest.isfinite().all():
+            raise FloatingPointError(
+                "the network gives nan or infinite logits; compute in float32, or check its weights"
+            )
         results = {LABELS: labels.to(torch.uint8)}
         if self.with_confidence:
             certainty = largest if self.has_probabilities else scores.softmax(0).amax(0)

@@ -1,5 +1,6 @@
 """Label maps written window by window: read back by other programs, whole or not at all."""
 
+import hashlib
 import resource
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from PIL import Image
 
 from ccnet.images.windows import Georeference, open_windows
-from ccnet.images.writing import read_stamp, write_labels
+from ccnet.images.writing import read_tiff_stamp, write_labels
 
 LABELS = np.random.default_rng(0).integers(0, 7, (700, 531), np.uint8)
 STAMP = "model=0123 image=45/678"
@@ -31,7 +32,21 @@ def test_other_programs_read_what_was_written(tmp_path, name):
     assert picture.mode == "L"
     np.testing.assert_array_equal(np.array(picture), LABELS)
     assert [file.name for file in tmp_path.iterdir()] == [name]
-    assert read_stamp(path) == STAMP
+    if name != "a.png":
+        assert read_tiff_stamp(path) == STAMP
+
+
+def test_a_png_has_the_stamp_of_other_label_maps(tmp_path):
+    path = write(tmp_path / "a.png")
+    content = path.read_bytes()
+    text = f" sha256={hashlib.sha256(without_stamp(content)).hexdigest()}"
+    with Image.open(path) as picture:
+        assert picture.info == {"ccnet": STAMP + text}
+
+
+def without_stamp(content):
+    start = content.index(b"tEXt") - 4
+    return content[:start] + content[content.index(b"IDAT") - 4 :]
 
 
 def test_a_png_is_written_row_by_row(tmp_path):
@@ -76,19 +91,17 @@ def test_absent_pixels_are_the_nodata_of_the_labels(tmp_path):
         assert (point.row, point.col, point.x, point.y, crs) == (1, 2, 10, 50, "EPSG:4326")
 
 
-def test_only_complete_files_of_ours_have_a_stamp(tmp_path):
-    for suffix in (".png", ".tif"):
-        path = tmp_path / f"a{suffix}"
-        assert read_stamp(path) is None
-        content = write(path).read_bytes()
-        Image.fromarray(LABELS).save(path)
-        assert read_stamp(path) is None
-        for length in (0, 5, 8, 30, len(content) // 2):
-            path.write_bytes(content[:length])
-            assert read_stamp(path) is None, (suffix, length)
-    path = write(tmp_path / "a.png")
-    path.write_bytes(path.read_bytes()[:-1])
-    assert read_stamp(path) is None
+def test_only_complete_tiffs_of_ours_have_a_stamp(tmp_path):
+    path = tmp_path / "a.tif"
+    assert read_tiff_stamp(path) is None
+    content = write(path).read_bytes()
+    (tmp_path / "link.tif").symlink_to(path)
+    assert read_tiff_stamp(tmp_path / "link.tif") is None
+    Image.fromarray(LABELS).save(path)
+    assert read_tiff_stamp(path) is None
+    for length in (0, 5, 8, 30, len(content) // 2):
+        path.write_bytes(content[:length])
+        assert read_tiff_stamp(path) is None, length
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])

@@ -13,8 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
+from ccnet import Predictor
 from ccnet.images.windows import open_windows
 from ccnet.labeling.large import predict_large
+from ccnet.labeling.stamp import inspect_picture
 from ccnet.prediction.protocol import PROTOCOLS, Protocol
 from ccnet.prediction.views import score_images
 from ccnet.runtime.memory import peak_memory
@@ -159,6 +161,36 @@ def test_a_prediction_in_blocks_goes_on_though_the_memory_is_measured_differentl
     assert predict(path, output, memory=memory) < num_tiles - 150
     assert output.read_bytes() == (tmp_path / "whole.png").read_bytes()
     assert num_tiles > predict(path, tmp_path / "one_block.png", stamp="t")
+
+
+def test_the_labels_of_a_predictor_and_its_stamp(tmp_path, predictor):
+    path, output = tmp_path / "a.png", tmp_path / "out.png"
+    Image.fromarray(random_pixels(150, 200)).save(path)
+    protocol = Protocol(tile=64, stride=40, mirror=True, weights="gaussian")
+    tiled = Predictor(predictor.model, device="cpu", protocol=protocol)
+    predict(path, output, protocol, OfPredictor(tiled), stamp="by whom and of what")
+    np.testing.assert_array_equal(np.array(Image.open(output)), tiled.predict(path))
+    picture = inspect_picture(output)
+    assert picture is not None
+    assert picture.has_stamp("by whom and of what")
+    assert picture.size == (200, 150)
+
+
+class OfPredictor:
+    """A predictor's network, as an image of any size needs it."""
+
+    num_tiles = 0
+
+    def __init__(self, predictor):
+        self.network = predictor.run_network
+        self.normalize = lambda images: predictor.model.normalize(predictor.to_device(images))
+
+
+def test_scores_that_are_not_finite_are_an_error(tmp_path):
+    toy = Toy()
+    toy.weights[2] = torch.nan
+    with pytest.raises(FloatingPointError, match="nan or infinite logits"):
+        predict(save(tmp_path / "a.npy"), tmp_path / "a.png", toy=toy)
 
 
 def test_too_little_memory_says_how_much_is_needed(tmp_path):
