@@ -21,7 +21,8 @@ FLOORS = {
     "__main__": "cli runtime",
     "cli": "commands flags runtime",
     "flags": "commands config runtime",
-    "commands": "demo training report export labeling config prediction datasets models runtime",
+    "commands": "demo training report export labeling config "
+    "prediction datasets models metrics runtime",
     "demo": "training report labeling config prediction datasets metrics runtime",
     "training": "config prediction datasets models losses metrics runtime weights classes",
     "report": "export prediction datasets models metrics images runtime classes ops",

@@ -78,6 +78,7 @@ NUMBERS = [  # the key, a value below its range, a value above it
     *(("optimizer.power", -1, 1001), ("optimizer.final_lr", -1, 1e300)),
     *(("optimizer.warmup_steps", -1, 10**10), ("optimizer.clip_norm", 0, 1e300)),
     *(("loss.auxiliary_weight", -1, 1e300), ("loss.ohem_threshold", -0.1, 1.1)),
+    *(("protocol.tile", 0, 65537), ("protocol.stride", 0, 65537), ("protocol.scales", [0], [21])),
     *(("loss.ohem_min_kept", -1, 10**13), ("loss.class_weights", [-1, 1], [1, 1e300])),
 ]
 

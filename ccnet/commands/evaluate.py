@@ -90,7 +90,6 @@ def evaluate(
     if output is not None:
         require_replaceable(output)
     dataset = open_dataset(data, root, split)
-    title = f"{data} {split}, {len(dataset)} images"
     with process_device(device, devices, num_nodes) as own_device:
         predictors = [
             Predictor(path, device=own_device, precision=precision, protocol=asked)
@@ -98,11 +97,11 @@ def evaluate(
             if path is not None
         ]
         protocols = ", ".join(dict.fromkeys(str(predictor.protocol) for predictor in predictors))
-        title = f"{title}, {protocols}"
+        title = f"{data} {split}, {len(dataset)} images, {protocols}"
         way = {"precision": precision, "protocol": protocols}
         if compare is not None:
-            names, (first, second) = (str(model), str(compare)), predictors
-            found, table = compared(first, second, dataset, names, title, num_workers)
+            names = str(model), str(compare)
+            found, table = compared(predictors, dataset, names, title, num_workers)
         else:
             title = f"{model} on {title}"
             found, table = scored(predictors[0], dataset, title, num_workers, report, way)
@@ -147,8 +146,7 @@ def scored(
 
 
 def compared(
-    first: "Predictor",
-    second: "Predictor",
+    predictors: "list[Predictor]",
     dataset: "SegmentationDataset",
     names: tuple[str, str],
     title: str,
@@ -159,6 +157,7 @@ def compared(
     from ccnet.report.tables import comparison_table
     from ccnet.runtime.progress import counting
 
+    first, second = predictors
     with counting("comparing") as progress:
         found = compare(first, second, dataset, num_workers=num_workers, progress=progress)
     return {"compared": names[1], **found.to_dict()}, comparison_table(found, names, title)

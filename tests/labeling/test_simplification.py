@@ -1,7 +1,7 @@
 """Lines with fewer corners, the same from both sides."""
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -22,6 +22,7 @@ def distance_to_ring(point, ring):
 
 
 @given(rings, st.floats(0.1, 10))
+@settings(deadline=None)
 def test_no_corner_is_farther_away_than_the_tolerance(ring, tolerance):
     (simple,) = simplify_rings([ring], FREE, tolerance)
     corners = {tuple(corner) for corner in ring.tolist()}
@@ -30,6 +31,7 @@ def test_no_corner_is_farther_away_than_the_tolerance(ring, tolerance):
 
 
 @given(rings, st.floats(0.1, 10), st.integers(0, 24), st.lists(st.integers(0, 24), max_size=3))
+@settings(deadline=None)
 def test_direction_and_first_corner_do_not_matter(ring, tolerance, shift, junctions):
     _, first = np.unique(ring, axis=0, return_index=True)
     ring = ring[np.sort(first)]  # rings pass each corner once
