@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from ccnet.commands import COMMANDS
 from ccnet.flags import parse
 from ccnet.runtime.disk import FULL
-from ccnet.runtime.files import cause_of
+from ccnet.runtime.files import cause_of, printable
 from ccnet.runtime.launch import is_launched, launch_processes
 from ccnet.runtime.signals import raising_interrupts
 
@@ -28,7 +28,8 @@ OUT_OF_MEMORY = re.compile("not enough memory|can't allocate memory|out of memor
 """In the text of the RuntimeError with which torch says so, on CPUs, on MPS and on CUDA."""
 FULL_OR_CLOSED = (*FULL, errno.EPIPE, errno.EIO)
 """Error numbers of a write whose error does not say to which file."""
-LONGEST_MESSAGE = 2000
+LONGEST_LINE = 600
+"""Characters of an error; of a longer one the begin and the end are printed."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -80,15 +81,17 @@ def say(line: str) -> None:
 def error_line(name: str, error: BaseException) -> str:
     """What a user reads of an error: the command, the process if there are several, the message."""
     process = f", process {os.environ['RANK']}" if "RANK" in os.environ else ""
-    notes = "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()))
+    notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
     message = without_traceback(str(error)) or f"it ended with a {type(error).__name__}"
     if isinstance(error, OSError) and error.filename is not None:
         message = f"{os.fsdecode(error.filename)}: {cause_of(error)}"
     elif isinstance(error, OSError) and error.strerror and error.errno in FULL_OR_CLOSED:
         message = f"standard output, or a file, takes no more: {error.strerror}"
     line = f"{' '.join(['ccnet', name]).strip()}{process}: {message}{notes}"
-    shown = line if len(line) <= LONGEST_MESSAGE else f"{line[:LONGEST_MESSAGE]} ..."
-    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in shown)
+    if isinstance(error, FloatingPointError):  # a report of several lines
+        return "\n".join(map(printable, line.split("\n")))
+    line = printable(line)
+    return line if len(line) <= LONGEST_LINE else f"{line[:400]} ... {line[-190:]}"
 
 
 def without_traceback(message: str) -> str:

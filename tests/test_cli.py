@@ -90,7 +90,7 @@ def test_a_fault_of_the_program_keeps_its_traceback(monkeypatch):
 def test_an_error_line_names_the_process_and_holds_notes(monkeypatch):
     error = ValueError("bad")
     error.add_note("in part 3")
-    assert error_line("train", error) == "ccnet train: bad\n  in part 3"
+    assert error_line("train", error) == "ccnet train: bad; in part 3"
     monkeypatch.setenv("RANK", "2")
     assert error_line("train", error).startswith("ccnet train, process 2: bad")
 

@@ -1,6 +1,5 @@
 """`ccnet evaluate`."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,12 +98,13 @@ def evaluate(
             if path is not None
         ]
         protocols = ", ".join(dict.fromkeys(str(predictor.protocol) for predictor in predictors))
+        title = f"{title}, {protocols}"
         way = {"precision": precision, "protocol": protocols}
         if compare is not None:
-            names = str(model), str(compare)
-            found, table = compared(predictors, dataset, names, title, num_workers)
+            names, (first, second) = (str(model), str(compare)), predictors
+            found, table = compared(first, second, dataset, names, title, num_workers)
         else:
-            title = f"{model} on {title}, {predictors[0].protocol}"
+            title = f"{model} on {title}"
             found, table = scored(predictors[0], dataset, title, num_workers, report, way)
         if rank() > 0:
             return 0
@@ -147,7 +147,8 @@ def scored(
 
 
 def compared(
-    predictors: "Sequence[Predictor]",
+    first: "Predictor",
+    second: "Predictor",
     dataset: "SegmentationDataset",
     names: tuple[str, str],
     title: str,
@@ -159,7 +160,5 @@ def compared(
     from ccnet.runtime.progress import counting
 
     with counting("comparing") as progress:
-        comparison = compare(*predictors, dataset, num_workers=num_workers, progress=progress)
-    return {"compared": names[1], **comparison.to_dict()}, comparison_table(
-        comparison, names, title
-    )
+        found = compare(first, second, dataset, num_workers=num_workers, progress=progress)
+    return {"compared": names[1], **found.to_dict()}, comparison_table(found, names, title)

@@ -184,7 +184,7 @@ def _read_list(root: Path, listed: Path) -> Pairs:
             continue
         separator = next((mark for mark in (",", "\t") if mark in line), None)
         names = [name.strip() for name in line.split(separator)]
-        if len(names) != 2 or "\0" in line:
+        if len(names) != 2 or not all(names) or "\0" in line:
             raise DataError(
                 f"{listed}, line {number}: must hold two paths, image and label, got "
                 f"{shown(line.rstrip())}. Use a comma or a tab between paths that contain blanks.",

@@ -137,6 +137,9 @@ class Grid:
                 f"{self.num_blocks} strips or tiles of {wide}×{high} pixels are too many or too "
                 "large; save it in strips, or in tiles of 256×256"
             )
+        given = tags.count(TILES if self.is_tiled else STRIPS)
+        if given < self.num_blocks:  # Pillow would leave the others black
+            raise self.wrong_number(tags, given)
         for tag in (STRIPS, STRIP_BYTES, TILES, TILE_BYTES):
             if tags.count(tag) > max(self.num_blocks, 1 << 16):
                 raise self.wrong_number(tags, tags.count(tag))

@@ -99,7 +99,7 @@ class Saves:
                 print(f"warning: {failure}; {path.name} is used instead", file=sys.stderr)
             return path, state
         if failures:
-            raise ValueError("\n  ".join(["no run to resume: no save is good", *failures]))
+            raise ValueError(f"no run to resume: no save is good: {'; '.join(failures)}")
         raise FileNotFoundError(
             f"no run to resume: there is no save in {self.folder}; start a run again that was "
             "stopped before its first save"

@@ -53,9 +53,10 @@ class _ShortReads(io.BufferedReader):
 def _read_zip(file: BinaryIO, size: int) -> Any:
     with zipfile.ZipFile(_ShortReads(io.FileIO(file.fileno(), closefd=False))) as archive:
         folder = _checked_folder(archive, size)
-        is_big = f"{folder}byteorder" in archive.namelist() and (
-            archive.read(f"{folder}byteorder") == b"big"
-        )
+        order = b"little"  # of files from before torch 2.1, which have no such record
+        if f"{folder}byteorder" in archive.namelist():
+            order = archive.read(f"{folder}byteorder")
+        _require(order in (b"little", b"big"), "order of bytes")
         storages: dict[str, torch.UntypedStorage] = {}
 
         def load(kind: torch.dtype, key: str, count: int, _: Any = None) -> Storage:
@@ -65,7 +66,7 @@ def _read_zip(file: BinaryIO, size: int) -> Any:
                 storages[key] = torch.UntypedStorage(entry.file_size)
                 with archive.open(entry) as record:
                     _fill(storages[key], record)
-                if is_big != (sys.byteorder == "big"):
+                if order.decode() != sys.byteorder:
                     storages[key].byteswap(kind)
             return Storage(storages[key], kind)
 
