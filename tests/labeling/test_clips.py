@@ -131,7 +131,7 @@ def measure(path, output):
 
 
 def child(function, *paths):
-    program = f"import tests.prediction.test_clips as t; t.{function}(*{tuple(map(str, paths))})"
+    program = f"import {__name__} as t; t.{function}(*{tuple(map(str, paths))})"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
     return subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=environment
@@ -144,7 +144,7 @@ def test_a_kill_leaves_no_half_video_and_the_next_call_makes_it_whole(tmp_path):
     for seconds in (0.1, 0.3, 0.6):
         with child("label_slowly", path, output) as process:
             assert process.stdout is not None
-            process.stdout.readline()
+            assert process.stdout.readline() == "ready\n"
             time.sleep(seconds)
             process.send_signal(signal.SIGKILL)
         assert not output.exists()

@@ -247,7 +247,7 @@ def child(*arguments):
     """A program that calls a function of this file, its path arguments and numbers as they are."""
     name, *values = arguments
     shown = ", ".join(repr(str(v)) if isinstance(v, Path) else repr(v) for v in values)
-    program = "from pathlib import Path; import tests.prediction.test_large as t; "
+    program = f"from pathlib import Path; import {__name__} as t; "
     program += f"t.{name}(*[Path(a) if isinstance(a, str) else a for a in ({shown},)])"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
     return subprocess.Popen(
