@@ -96,8 +96,6 @@ def _files_on_hub(model: str, **download: Any) -> tuple[Path, Path]:
         if problem is not None and download.get("force_download"):
             raise problem
         if problem is not None:
-            reason = _reason(problem)
-            print(f"no answer of the hub ({reason}); looking among downloads", file=sys.stderr)
             download["local_files_only"] = True
         config, weights = (
             hf_hub_download(model, name, etag_timeout=HUB_TIMEOUT, **download)
@@ -108,6 +106,9 @@ def _files_on_hub(model: str, **download: Any) -> tuple[Path, Path]:
             f"no model folder at {model}, and none of that name from the hub: "
             f"{_reason(error if problem is None else problem)}"
         ) from error
+    if problem is not None:
+        reason = _reason(problem)
+        print(f"no answer of the hub ({reason}); using an earlier download", file=sys.stderr)
     return Path(config), Path(weights)
 
 
