@@ -1,6 +1,7 @@
 """What a save has to hold before any of it is used: anybody may have written the file."""
 
 import math
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Real
@@ -13,10 +14,13 @@ from torch.optim import SGD, Optimizer
 
 from ccnet.config import OF_THE_MACHINE, TrainConfig
 from ccnet.runtime.files import DataError, shown
+from ccnet.runtime.processes import rank
 from ccnet.weights import differences
 
 KEYS = ("model", "optimizer", "others", "inherited", "step", "validated", "best_miou")
 KEYS += ("skipped_in_a_row", "unlogged")
+MAY_GROW = ("steps", "validate_every")
+"""Options that may be changed in config.yaml, so that a run can be made longer; this is said."""
 LARGEST = 16384
 """Of a whole number among the arguments of a model."""
 
@@ -60,8 +64,12 @@ def require_checkpoint(checkpoint: Mapping[str, Any], config: TrainConfig) -> No
     for name in ("model", "optimizer", "others", "inherited", "config"):
         if not isinstance(checkpoint.get(name, {}), dict):
             raise ValueError(f"its {name} must be a mapping, got {shown(checkpoint[name])}")
-    if changed := list(changes(checkpoint.get("config", {}), what_is_computed(config))):
-        raise ValueError(f"config.yaml was changed since: {', '.join(changed[:5])}")
+    changed = dict(changes(checkpoint.get("config", {}), what_is_computed(config)))
+    if others := [words for name, words in changed.items() if name not in MAY_GROW]:
+        raise ValueError(f"config.yaml was changed since: {', '.join(others[:5])}")
+    if changed and rank() == 0:
+        words = ", ".join(changed.values())
+        print(f"warning: config.yaml was changed since the last save: {words}", file=sys.stderr)
 
 
 def is_pair(values: object) -> bool:
@@ -77,15 +85,18 @@ def what_is_computed(config: TrainConfig) -> dict[str, Any]:
     return {k: v for k, v in config.to_plain().items() if k not in OF_THE_MACHINE}
 
 
-def changes(before: Mapping[str, Any], now: Mapping[str, Any], owner: str = "") -> Iterator[str]:
-    """Keys whose values differ, in words; a key that only one of the two has does not count."""
+def changes(
+    before: Mapping[str, Any], now: Mapping[str, Any], owner: str = ""
+) -> Iterator[tuple[str, str]]:
+    """Keys whose values differ, and how; a key that only one of the two has does not count."""
     for key, value in now.items():
         if key not in before:
             continue
         if isinstance(value, dict) and isinstance(before[key], dict):
             yield from changes(before[key], value, f"{owner}{key}.")
         elif before[key] != value:
-            yield f"{owner}{key} is {shown(value)} and was {shown(before[key])}"
+            name = f"{owner}{key}"
+            yield name, f"{name} is {shown(value)} and was {shown(before[key])}"
 
 
 def require_inherited(arguments: Mapping[str, Any], known: Mapping[str, Any]) -> None:

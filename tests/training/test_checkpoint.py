@@ -165,8 +165,16 @@ def test_only_plain_tensors_are_taken():
 def test_changes_are_told_in_words():
     before = {"steps": 4, "optimizer": {"lr": 0.1}, "old": 1}
     assert list(changes(before, {"steps": 4, "optimizer": {"lr": 0.2}, "new": 2})) == [
-        "optimizer.lr is 0.2 and was 0.1"
+        ("optimizer.lr", "optimizer.lr is 0.2 and was 0.1")
     ]
+
+
+def test_a_run_may_be_made_longer_and_says_so(saved, tmp_path, capsys):
+    run = resume(saved, tmp_path, steps=8)
+    run.progress.curves.close()
+    assert "warning: config.yaml was changed since the last save: steps is 8 and was 4" in (
+        capsys.readouterr().err
+    )
 
 
 def test_errors_without_a_save_keep_their_kind():
