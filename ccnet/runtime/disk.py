@@ -77,12 +77,14 @@ def write_folder(folder: Path, write: Callable[[Path], object], own: Collection[
         own: the names in an existing folder that are replaced or go; all others stay.
 
     Raises:
-        FileExistsError: there is a file of this name.
+        FileExistsError: there is a file of this name, or a link that leads nowhere.
         OSError: the folder cannot be written; that of a full disk names it.
     """
     repair_folder(folder)
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder} is a file; give the name of a folder")
+    if folder.is_symlink() and not folder.exists():
+        raise FileExistsError(f"{folder} is a link that leads nowhere; remove it")
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh, old = beside(folder), replaced_path(folder)
     try:

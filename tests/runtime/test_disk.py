@@ -146,6 +146,13 @@ def test_a_link_to_a_folder_is_replaced_and_its_target_left(tmp_path):
     assert (tmp_path / "model" / "weights").read_text() == "ours"
 
 
+def test_a_link_that_leads_nowhere_is_no_folder_to_replace(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(FileExistsError, match="loop is a link that leads nowhere"):
+        write_folder(tmp_path / "loop", lambda fresh: (fresh / "x").touch(), own=["x"])
+    assert [path.name for path in tmp_path.iterdir()] == ["loop"]
+
+
 def test_a_folder_that_was_renamed_when_the_process_was_killed_comes_back(tmp_path):
     folder = tmp_path / "model"
     for leftover in (beside(folder), replaced_path(folder)):
