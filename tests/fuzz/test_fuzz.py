@@ -22,6 +22,8 @@ from tests.fuzz.runner import make, run_all, schedule
 from tests.fuzz.template import build
 from tests.fuzz.verdict import BAD, VERDICTS, judge
 
+pytestmark = pytest.mark.slow
+
 LIMITS = Limits(cpu_seconds=3, idle_seconds=3, memory=200 * MIB)
 
 

@@ -10,6 +10,8 @@ import pytest
 from ccnet.images.video import Video, VideoWriter, read_video_stamp
 from ccnet.runtime.files import DataError
 
+pytestmark = pytest.mark.slow
+
 av = pytest.importorskip("av")
 RATE = 25
 

@@ -21,6 +21,8 @@ from ccnet.runtime.memory import peak_memory
 from ccnet.runtime.signals import StopSignals
 from tests.images.test_video import picture, write_video
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("av")
 ROOT = Path(__file__).parents[2]
 

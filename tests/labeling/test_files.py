@@ -243,7 +243,7 @@ def test_a_full_disk_stops_at_once_and_leaves_nothing_behind(
     monkeypatch.setattr(Path, "write_bytes", write_half_of_the_second)
     with pytest.raises(OSError, match=r"^\S*/out/1\.png could not be written: no space is left"):
         predict(predictor, tmp_path, num_workers=num_workers)
-    assert len(seen) == 2
+    assert len(seen) in (2, 3 if num_workers else 2)  # one more may be in the thread that writes
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["0.png", "manifest.jsonl"]
     monkeypatch.undo()
     assert predict(predictor, tmp_path, num_workers=num_workers) == Outcome(written=8, kept=1)

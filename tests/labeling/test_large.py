@@ -22,6 +22,8 @@ from ccnet.prediction.views import score_images
 from ccnet.runtime.memory import peak_memory
 from ccnet.runtime.signals import StopSignals
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 PLENTY = 1 << 40
 TILES = Protocol(tile=64, stride=48)

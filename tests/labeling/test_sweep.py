@@ -14,6 +14,8 @@ from ccnet.labeling.sweep import CONFIDENCE, LABELS, Sweep, TileCount
 from ccnet.prediction.protocol import Protocol
 from ccnet.prediction.views import score_images
 
+pytestmark = pytest.mark.slow
+
 protocols = st.builds(
     lambda tile, share, **others: Protocol(tile=tile, stride=math.ceil(share * tile), **others),
     st.integers(5, 30),

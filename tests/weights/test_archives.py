@@ -13,6 +13,8 @@ from torch import Tensor
 
 from ccnet.weights import read_weights
 
+pytestmark = pytest.mark.slow
+
 OLD = {"_use_new_zipfile_serialization": False}
 
 
