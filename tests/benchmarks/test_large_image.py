@@ -4,6 +4,7 @@ import runpy
 from pathlib import Path
 
 import pytest
+import torch
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "large_image.py"
 
@@ -24,9 +25,11 @@ def test_labels_that_differ_are_found(tmp_path, capsys):
     predict = script["predict_large"]
 
     def predict_otherwise(network, *arguments, **options):
-        network.layers[-1].bias.add_(1)
-        network.layers[-1].bias[0] -= 2
+        bias = network.layers[-1].bias
+        before = bias.clone()
+        bias[:2] += torch.tensor([0.5, -0.5])
         predict(network, *arguments, **options)
+        bias.copy_(before)
 
     script["measure"].__globals__["predict_large"] = predict_otherwise
     chosen = ["--size=400", "--tile=64", f"--folder={tmp_path}", "--no-csv", "--memory=1TB"]
