@@ -68,7 +68,8 @@ def one(rng: random.Random, box: Box) -> Case:
         box.take("data")
         box.take("config.yaml")
         command = ["train", *FLAGS, f"--model.pretrained={name}", "--steps=1"]
-        return Case(what, command, expect, (name,), check=wrong_training)
+        told = (name, "the network is not finite")  # of statistics that are too large in a step
+        return Case(what, command, expect, told, check=wrong_training)
     return Case(what, ["convert", name, "out"], expect, (name,))
 
 
