@@ -19,6 +19,7 @@ from ccnet.config import TrainConfig
 from ccnet.datasets import Scenes
 from ccnet.labeling.manifest import read_manifests
 from ccnet.models.published_names import PREFIXES
+from ccnet.prediction.protocol import Protocol
 from ccnet.weights import pickles
 from tests.commands import run_python, start, status
 from tests.conftest import new_tiny_model
@@ -89,6 +90,71 @@ def test_evaluate_prints_and_writes_scores(run, folder, tmp_path, capsys):
     assert list(scores["iou"]) == list(Scenes.classes)
     assert scores["images"] == 3
     assert "mIoU" in capsys.readouterr().out
+
+
+def test_a_protocol_is_named_with_the_scores_and_stored_with_the_model(
+    run, folder, tmp_path, capsys
+):
+    stored = json.loads((run / "model" / "config.json").read_text())["metrics"]["protocol"]
+    assert stored == Protocol().to_dict()
+    output = tmp_path / "scores.json"
+    flags = ("--protocol", "multiscale", "--tile", 48, "--scales", "[0.5, 1]", "--no-mirror")
+    assert status("evaluate", run / "model", "--root", folder, *flags, "--output", output) == 0
+    said = "tiles 48, stride 32, scales 0.5, 1"
+    assert json.loads(output.read_text())["protocol"] == said
+    assert said in " ".join(capsys.readouterr().out.split())
+    assert status("evaluate", run / "model", "--root", folder, "--stride", 5) == 2
+    assert "protocol.stride must be at most tile" in capsys.readouterr().err
+
+
+def test_evaluate_writes_a_report(run, folder, tmp_path, capsys):
+    report = tmp_path / "report"
+    assert status("evaluate", run / "model", "--root", folder, "--report", report) == 0
+    assert "report.html opens in a browser" in capsys.readouterr().out
+    assert "<html" in (report / "report.html").read_text(encoding="utf-8")
+    assert json.loads((report / "scores.json").read_text())["facts"]["protocol"] == "whole image"
+    wrong = ("--report", report, "--compare", run / "last")
+    assert status("evaluate", run / "model", "--root", folder, *wrong) == 2
+    assert "leave out --compare" in capsys.readouterr().err
+
+
+def test_evaluate_compares_two_models(run, folder, tmp_path, capsys):
+    output = tmp_path / "comparison.json"
+    arguments = ("--root", folder, "--compare", run / "last", "--output", output)
+    assert status("evaluate", run / "model", *arguments) == 0
+    content = json.loads(output.read_text())
+    assert content["compared"] == str(run / "last")
+    assert content["difference"] == pytest.approx(0)  # one validation: the best is the last
+    assert "paired bootstrap" in " ".join(capsys.readouterr().out.split())
+
+
+def test_labels_of_one_class_have_no_score(run, folder, tmp_path, capsys):
+    for name in ("images", "labels"):
+        (tmp_path / "val" / name).mkdir(parents=True)
+    Image.open(folder / "val" / "images" / "0.png").save(tmp_path / "val" / "images" / "0.png")
+    with Image.open(folder / "val" / "labels" / "0.png") as label:
+        Image.new("L", label.size, 1).save(tmp_path / "val" / "labels" / "0.png")
+    classes = json.dumps(list(Scenes.classes))
+    (tmp_path / "dataset.yaml").write_text(f"classes: {classes}\n")
+    assert status("evaluate", run / "model", "--root", tmp_path) == 2
+    error = capsys.readouterr().err
+    assert f"ccnet evaluate: every labeled pixel is {Scenes.classes[1]!r}" in error
+
+
+def test_predict_writes_confidence_and_polygons(run, folder, tmp_path):
+    output = tmp_path / "out"
+    flags = ("--confidence", "--polygons", "coco", "--protocol", "sliding", "--tile", 40)
+    images = folder / "val" / "images"
+    assert status("predict", run / "model", images, "--output", output, *flags) == 0
+    content = json.loads((output / "polygons.coco.json").read_text())
+    assert [image["file_name"] for image in content["images"]] == ["0.png", "1.png", "2.png"]
+    assert [category["name"] for category in content["categories"]] == list(Scenes.classes)
+    for index in range(3):
+        with (
+            Image.open(output / f"{index}.png") as labels,
+            Image.open(output / f"{index}.confidence.png") as confidence,
+        ):
+            assert labels.size == confidence.size
 
 
 @pytest.mark.slow
