@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 import ccnet
-from ccnet.export.folding import fold_batch_norm
 from ccnet.export.names import FilePrecision
+from ccnet.inference.folding import fold_batch_norm
 from ccnet.models.attention import CrissCrossAttention
 from ccnet.models.ccnet import CCNet
 

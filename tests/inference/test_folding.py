@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from ccnet import CCNet
-from ccnet.export.folding import fold_batch_norm
+from ccnet.inference.folding import fold_batch_norm
 from tests.conftest import with_statistics
 
 pytestmark = pytest.mark.unchecked  # torch traces the annotated code
