@@ -16,7 +16,7 @@ from ccnet.inference.prepared import Prepared, prepare
 from ccnet.inference.winograd import WinogradConv2d
 from tests.conftest import small, with_statistics
 
-pytestmark = pytest.mark.unchecked  # torch traces the annotated code
+pytestmark = [pytest.mark.unchecked, pytest.mark.slow]  # torch traces the annotated code
 
 
 def wide(backbone: str = "resnet18", **options) -> CCNet:
