@@ -73,6 +73,7 @@ def test_booleans_are_many_and_some_are_nested():
         assert {name for c, name in names if c == command} == set(boolean_flags(command))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("command", "name", "default"), BOOLEANS)
 def test_every_boolean_is_a_pair_of_switches(command, name, default):
     on, off = f"--{name}", f"--{negative(name)}"
