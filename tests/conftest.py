@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -10,6 +11,10 @@ from typing import Any
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # more threads than cores only wait
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# a shell ignores SIGINT for what it starts in the background, and so would all that the tests start
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Triton decides when it is imported, which torch does too; workers inherit the decision
 if "--device=cuda" in sys.argv or ("--device", "cuda") in zip(sys.argv, sys.argv[1:], strict=False):

@@ -171,6 +171,7 @@ def run_shell(line: str, folder: Path, **variables: str) -> subprocess.Completed
     )
 
 
+@pytest.mark.slow
 def test_output_that_nobody_takes_is_one_line(tmp_path):
     for line, said in (
         ("$CCNET --help > /dev/full", "standard output, or a file, takes no more"),
@@ -191,6 +192,7 @@ def test_output_that_nobody_takes_is_one_line(tmp_path):
     assert run_shell("$CCNET nothing 2> /dev/full", tmp_path).returncode == 2
 
 
+@pytest.mark.slow
 def test_modules_in_the_current_folder_are_not_imported(tmp_path):
     for name in ("yaml", "numpy", "docstring_parser", "argparse", "hostile"):
         (tmp_path / f"{name}.py").write_text(f"print('{name} ran')")

@@ -114,6 +114,7 @@ def test_a_hostile_name_is_refused_in_one_short_line(name):
     assert len(str(caught.value)) < 300
 
 
+@pytest.mark.slow
 def test_a_network_of_timm_is_not_allocated_for_other_weights(tmp_path):
     CCNet(3, "tiny", channels=8).save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())

@@ -293,6 +293,7 @@ def test_a_list_that_is_no_text_is_told(tmp_path: Path, content: bytes, words: s
         find_pairs(tmp_path, "train")
 
 
+@pytest.mark.slow
 def test_a_list_without_end_is_not_read(tmp_path: Path):
     fifo(tmp_path / "train.txt")
     with pytest.raises(DataError, match=r"train\.txt: it is a FIFO"):

@@ -186,6 +186,7 @@ def test_tags_larger_than_any_image_are_not_read(tmp_path):
         read_image(path)
 
 
+@pytest.mark.slow
 def test_a_deflated_strip_gives_no_more_than_its_pixels(tmp_path):
     image = np.zeros((8, 8, 5), np.uint8)
     path = write_tiff(tmp_path / "a.tif", image, deflate=True)

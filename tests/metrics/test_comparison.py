@@ -52,6 +52,7 @@ def test_the_two_models_exchanged_give_the_opposite():
     assert one.p_value == other.p_value
 
 
+@pytest.mark.slow
 def test_an_interval_covers_the_true_difference_as_often_as_it_says():
     covered = 0
     for seed in range(60):

@@ -245,6 +245,7 @@ def test_the_authors_network_is_built_by_its_own_rules(tmp_path):
     assert made["mean"][0] == pytest.approx(122.67891434)  # red comes first
 
 
+@pytest.mark.slow
 def test_half_precision_is_widened(tmp_path):
     state = {key: value.half() for key, value in like(MMSEG).items() if "num_b" not in key}
     torch.save(state, tmp_path / "half.pth")

@@ -69,7 +69,7 @@ def test_a_network_of_single_pixels_gives_what_it_gives_of_the_whole_image(size,
 
 
 @given(st.lists(sizes, min_size=1, max_size=5), protocols, st.integers(1, 9))
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=25)
 def test_what_else_is_in_a_batch_does_not_matter(shapes, protocol, batch_size):
     images = random_images(shapes)
     alone = [scores for image in images for scores in score_images(blurring, [image], protocol)]
@@ -83,7 +83,7 @@ def test_what_else_is_in_a_batch_does_not_matter(shapes, protocol, batch_size):
 
 
 @given(sizes, st.sampled_from([(1.0,), (0.5, 1.0, 1.75), (2.0,)]), st.none() | st.integers(2, 50))
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 def test_the_mirrored_image_gives_the_mirrored_scores(size, scales, tile):
     protocol = Protocol(tile=tile, scales=scales, mirror=True)
     (image,) = random_images([size])

@@ -63,6 +63,7 @@ def test_the_page_knows_which_images_hold_a_cell(small):
     assert page_content(small, "t", {}, {0, 1})["cell_names"] == {}
 
 
+@pytest.mark.slow
 def test_names_of_a_confusion_are_those_with_most_pixels():
     found = observed(range(60))
     content = page_content(found, "t", {}, set())

@@ -77,6 +77,7 @@ def test_crops_are_bounded_and_those_of_the_largest_score(monkeypatch):
     assert set(found.crops) == set(regions[:3])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [2, 3])
 def test_processes_together_gather_what_one_does(number, tmp_path):
     whole = observed(range(10), max_images=6)

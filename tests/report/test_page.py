@@ -127,6 +127,7 @@ def test_the_page_takes_no_more_than_its_bound_and_says_what_is_missing(tmp_path
     assert sum(map(len, pictures)) < room + 100 * len(pictures)
 
 
+@pytest.mark.slow
 def test_of_many_images_a_bounded_number_has_pictures(tmp_path):
     found = observed(range(40), max_images=8)
     content = Page(write_report(tmp_path, found, title="t", facts={})).content()

@@ -43,12 +43,14 @@ def holder(tmp_path):
     process.stdout.close()
 
 
+@pytest.mark.slow
 def test_a_second_process_is_told_which_one_holds_it(holder, tmp_path):
     said = f"{tmp_path} is in use: the process {holder.pid} on .* writes it"
     with FolderLock(tmp_path / "run.lock") as lock, pytest.raises(BlockingIOError, match=said):
         lock.take()
 
 
+@pytest.mark.slow
 def test_a_kill_releases_it_although_a_child_lives_on(holder, tmp_path):
     os.kill(holder.pid, signal.SIGKILL)
     holder.wait()
