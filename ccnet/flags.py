@@ -11,7 +11,7 @@ import docstring_parser
 
 from ccnet import __version__
 from ccnet.commands import COMMANDS
-from ccnet.config import TrainConfig, read_settings, to_yaml
+from ccnet.config import read_settings, to_yaml
 from ccnet.runtime.files import read_yaml, shown
 from ccnet.runtime.values import build, checked, flags_of, from_text, nearest, plain, typed
 
@@ -52,27 +52,28 @@ def parse(arguments: Sequence[str]) -> tuple[str, dict[str, Any]]:
         meant = nearest(word, [f"--{flag}" for flag in kinds])
         hint = f"; `ccnet {name} --help` lists the flags"
         raise ValueError(f"there is no {' '.join(rest)[:200]}{meant or hint}")
-    parameters = inspect.signature(COMMANDS[name]).parameters
-    own = {p.name: p.default for p in parameters.values() if p.default is not p.empty}
-    settings, given = {}, list(words.given)
+    groups = groups_of(COMMANDS[name])
+    owner = {item.name: key for key, kind in groups.items() for item in fields(kind)}
+    own = {p.name: p.default for p in parameters_of(COMMANDS[name]) if p.default is not p.empty}
+    settings, given = {key: {} for key in groups}, list(words.given)
     for flag, text, _ in given:
         if flag == "resume" and (resumed := Path(text, "config.yaml")).exists():
-            settings = read_settings(resumed)
+            settings["config"] = read_settings(resumed)
     for flag, text, is_more in given:
         value = from_text(kinds[flag], text, flag) if isinstance(text, str) else text
+        group = owner.get(flag.partition(".")[0])
         if flag == "config":
-            merge(settings, read_settings(typed(Path, value, flag)))
-        elif flag in parameters:
+            merge(settings["config"], read_settings(typed(Path, value, flag)))
+        elif group is None:
             own[flag] = typed(kinds[flag], value, flag)
         else:
             is_file = isinstance(value, str) and is_dataclass(plain(kinds[flag]))
             value = read_yaml(typed(Path, value, flag)) if is_file else value
-            assign(settings, flag, value, is_more=is_more)
-    if name == "train":
-        own["config"] = build(TrainConfig, checked(TrainConfig, settings))
-        if words.print_config:
-            print(to_yaml(own["config"]), end="")
-            raise SystemExit(0)
+            assign(settings[group], flag, value, is_more=is_more)
+    own |= {key: build(kind, checked(kind, settings[key])) for key, kind in groups.items()}
+    if words.print_config:
+        print(to_yaml(own["config"]), end="")
+        raise SystemExit(0)
     return name, own
 
 
@@ -136,11 +137,22 @@ def with_underscores(word: str) -> str:
 
 def flags_of_command(name: str) -> dict[str, Any]:
     """The flags and positional arguments of a command, with the annotations of their values."""
-    parameters = inspect.signature(COMMANDS[name]).parameters.values()
-    kinds = {p.name: p.annotation for p in parameters}
-    if kinds.get("config") is TrainConfig:  # its fields are flags of the command itself
-        kinds |= {"config": Path, **dict(flags_of(TrainConfig))}
+    kinds = {p.name: p.annotation for p in parameters_of(COMMANDS[name])}
+    for group, kind in groups_of(COMMANDS[name]).items():
+        del kinds[group]
+        kinds |= dict(flags_of(kind))
+    if name == "train":
+        kinds["config"] = Path
     return kinds
+
+
+def parameters_of(function: Callable[..., int]) -> list[inspect.Parameter]:
+    return list(inspect.signature(function).parameters.values())
+
+
+def groups_of(function: Callable[..., int]) -> dict[str, Any]:
+    """The parameters that are dataclasses: their fields are flags of the command itself."""
+    return {p.name: p.annotation for p in parameters_of(function) if is_dataclass(p.annotation)}
 
 
 def boolean_flags(command: str) -> Iterator[str]:
@@ -215,8 +227,9 @@ def build_parser() -> Parser:
 
 def positional(function: Callable[..., int]) -> list[tuple[str, bool]]:
     """The arguments without a default, and whether each takes several words; these come last."""
-    parameters = inspect.signature(function).parameters.values()
-    required = [p for p in parameters if p.default is p.empty and p.name != "config"]
+    groups = groups_of(function)
+    own = [p for p in parameters_of(function) if p.name not in groups]
+    required = [p for p in own if p.default is p.empty]
     return sorted(((p.name, p.annotation == list[str]) for p in required), key=lambda p: p[1])
 
 
@@ -224,18 +237,19 @@ def add_flags_of_function(parser: Parser, name: str, function: Callable[..., int
     """Flags from a function's parameters: those without a default are positional arguments."""
     text = docstring_parser.parse(function.__doc__ or "")
     help_of = {item.arg_name: item.description or "" for item in text.params}
-    parameters = inspect.signature(function).parameters
+    groups = groups_of(function)
     for word, is_list in positional(function):
         help = help_of[word].replace("%", "%%")
         parser.add_argument(word, action=Given, help=help, nargs="+" if is_list else None)
-    for p in parameters.values():
-        if p.default is not p.empty:
+    for p in parameters_of(function):
+        if p.default is not p.empty and p.name not in groups:
             add_flag(parser, p.name, p.annotation, p.default, help_of.get(p.name, ""))
-    if "config" in parameters:
+    if name == "train":
         add_flag(parser, "config", Path, None, "YAML file with any flags below.")
         help = "Print the configuration as YAML and exit."
         parser.add_argument("--print_config", action="store_true", help=help)
-        add_flags_of_dataclass(parser, TrainConfig)
+    for kind in groups.values():
+        add_flags_of_dataclass(parser, kind)
 
 
 def add_flags_of_dataclass(parser: Parser, kind: Any, owner: str = "") -> None:

@@ -14,8 +14,7 @@ import docstring_parser
 import pytest
 
 from ccnet.commands import COMMANDS
-from ccnet.config import TrainConfig
-from ccnet.flags import DESCRIPTION, boolean_flags, negative, parse
+from ccnet.flags import DESCRIPTION, boolean_flags, groups_of, negative, parse
 from tests.commands import ROOT, run_python, status
 
 
@@ -28,7 +27,7 @@ def booleans(owner: object, prefix: str = "") -> dict[str, bool]:
         defaults = {p.name: p.default for p in inspect.signature(owner).parameters.values()}
     found = {}
     for name, default in defaults.items():
-        inner = "" if hints[name] is TrainConfig else f"{prefix}{name}."
+        inner = f"{prefix}{name}." if is_dataclass(owner) else ""
         for part in (hints[name], *typing.get_args(hints[name])):
             if part is bool:
                 found[prefix + name] = default
@@ -54,7 +53,10 @@ def value_of(command: str, name: str, *flags: str, after: bool = True) -> object
     _, arguments = parse([*words, *flags, *([] if after else positional(command))])
     if name in arguments:
         return arguments[name]
-    return reduce(getattr, name.split("."), arguments["config"])
+    (group,) = (
+        g for g in groups_of(COMMANDS[command]) if hasattr(arguments[g], name.split(".")[0])
+    )
+    return reduce(getattr, name.split("."), arguments[group])
 
 
 @cache
@@ -191,7 +193,8 @@ def test_help_teaches_every_command(command):
     assert text.short_description in shown
     assert 2 <= len(examples(text.long_description)) <= 4
     assert all(example in shown for example in examples(text.long_description))
-    parameters = inspect.signature(COMMANDS[command]).parameters.keys() - {"config"}
+    parameters = inspect.signature(COMMANDS[command]).parameters.keys()
+    parameters -= groups_of(COMMANDS[command]).keys()
     assert {item.arg_name for item in text.params} == parameters
     for item in text.params:
         assert " ".join(item.description.split()) in shown.replace("fine- tuning", "fine-tuning")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from ccnet.config import Precision
 from ccnet.datasets import DatasetName
-from ccnet.prediction.protocol import Average, ProtocolName, TileWeights
+from ccnet.prediction.protocol import AS_VALIDATED, ProtocolChoice
 
 if TYPE_CHECKING:
     from ccnet.datasets import SegmentationDataset
@@ -20,18 +20,12 @@ def evaluate(
     output: Path | None = None,
     report: Path | None = None,
     compare: Path | None = None,
-    protocol: ProtocolName | None = None,
-    tile: int | None = None,
-    stride: int | None = None,
-    scales: list[float] | None = None,
-    mirror: bool | None = None,
-    weights: TileWeights | None = None,
-    average: Average | None = None,
     num_workers: int = 0,
     device: str = "auto",
     devices: int | None = None,
     num_nodes: int | None = None,
     precision: Precision = "float32",
+    views: ProtocolChoice = AS_VALIDATED,
 ) -> int:
     """Score a model on a data set.
 
@@ -54,17 +48,6 @@ def evaluate(
             confusion matrix, borders, calibration, suspected label errors; with JSON and CSV files.
         compare: Second model. Prints the difference of the mIoU with its 95 % interval and p-value
             (paired bootstrap over images), and the images on which the models differ most.
-        protocol: How images are shown to the network: whole; sliding, in tiles of 769 every 513
-            pixels; multiscale, such tiles at scales 0.75 to 2 and mirrored too, both as in the
-            paper; or mmsegmentation, its whole images at scales 0.5 to 1.75 and mirrored too.
-            Unless given, that of the model's validation, and tiles for very large images.
-        tile: Side of the tiles in pixels; with it and the next five flags parts of the protocol are
-            changed.
-        stride: Pixels from one tile to the next; two thirds of the tile unless given.
-        scales: Factors by which images are resized, such as '[0.5, 1]'.
-        mirror: Also show the mirror image.
-        weights: Weights of a tile's pixels in the average: flat, or gaussian, for its center.
-        average: What is averaged: logits or probabilities.
         num_workers: Processes per device that read images ahead. 0 reads in the main process.
         device: Where to compute: auto (the best device there is), cpu, cuda or mps.
         devices: Processes per machine, one per device. Unless given, as many as torchrun or SLURM
@@ -77,7 +60,6 @@ def evaluate(
 
     from ccnet.datasets import open_dataset
     from ccnet.prediction.predictor import Predictor
-    from ccnet.prediction.protocol import choose_protocol
     from ccnet.runtime.disk import require_replaceable, write_json
     from ccnet.runtime.engine import process_device
     from ccnet.runtime.processes import rank, require_num_workers
@@ -85,14 +67,13 @@ def evaluate(
     require_num_workers(num_workers)
     if report is not None and compare is not None:
         raise ValueError("--report is of one model: leave out --compare")
-    changes = {"tile": tile, "stride": stride, "scales": scales, "mirror": mirror}
-    asked = choose_protocol(protocol, **changes, weights=weights, average=average)
+    protocol = views.chosen()
     if output is not None:
         require_replaceable(output)
     dataset = open_dataset(data, root, split)
     with process_device(device, devices, num_nodes) as own_device:
         predictors = [
-            Predictor(path, device=own_device, precision=precision, protocol=asked)
+            Predictor(path, device=own_device, precision=precision, protocol=protocol)
             for path in (model, compare)
             if path is not None
         ]

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ccnet.config import Precision
-from ccnet.labeling.jobs import IdName
+from ccnet.labeling.jobs import LABELS_ONLY, Products
 from ccnet.labeling.polygon_files import PolygonFormat
-from ccnet.prediction.protocol import Average, ProtocolName, TileWeights
+from ccnet.prediction.protocol import AS_VALIDATED, ProtocolChoice
 
 if TYPE_CHECKING:
     from ccnet.labeling.files import Outcome
@@ -19,27 +19,17 @@ def predict(
     model: Path,
     images: list[str],
     output: Path = Path("predictions"),
-    color: bool = False,
-    overlay: bool = False,
-    confidence: bool = False,
-    probabilities: bool = False,
-    ids: IdName | None = None,
     polygons: PolygonFormat | None = None,
     tolerance: float = 1.0,
     min_area: int = 16,
-    protocol: ProtocolName | None = None,
-    tile: int | None = None,
-    stride: int | None = None,
-    scales: list[float] | None = None,
-    mirror: bool | None = None,
-    weights: TileWeights | None = None,
-    average: Average | None = None,
     overwrite: bool = False,
     num_workers: int = 1,
     device: str = "auto",
     devices: int | None = None,
     num_nodes: int | None = None,
     precision: Precision = "float32",
+    products: Products = LABELS_ONLY,
+    views: ProtocolChoice = AS_VALIDATED,
 ) -> int:
     """Write label maps of images.
 
@@ -56,28 +46,10 @@ def predict(
         model: Model folder, or an id on the Hugging Face hub.
         images: Image files, folders (with all folders below them) or glob patterns.
         output: Folder for the label maps, other than that of the images.
-        color: Also write NAME.color.png, the labels in the colors of the classes.
-        overlay: Also write NAME.overlay.png, these colors over the image.
-        confidence: Also write NAME.confidence.png, the probability of each pixel's label, 0 to 255.
-        probabilities: Also write NAME.probabilities.npy, those of all classes (classes, height,
-            width) in float16.
-        ids: Write the values that the files of a data set have, instead of indices: cityscapes (its
-            labelIds, for its server), ade20k (1 to 150) or voc (a PNG with its palette).
         polygons: Also write the regions of the label maps as polygons: coco, one file
             polygons.coco.json; geojson, NAME.geojson, or labelme, NAME.json, for each image.
         tolerance: Pixels by which polygons may be simplified; 0 keeps every corner.
         min_area: Pixels of the smallest region that becomes a polygon.
-        protocol: How images are shown to the network: whole; sliding, in tiles of 769 every 513
-            pixels; multiscale, such tiles at scales 0.75 to 2 and mirrored too, both as in the
-            paper; or mmsegmentation, its whole images at scales 0.5 to 1.75 and mirrored too.
-            Unless given, that of the model's validation, and tiles for very large images.
-        tile: Side of the tiles in pixels; with it and the next five flags parts of the protocol are
-            changed.
-        stride: Pixels from one tile to the next; two thirds of the tile unless given.
-        scales: Factors by which images are resized, such as '[0.5, 1]'.
-        mirror: Also show the mirror image.
-        weights: Weights of a tile's pixels in the average: flat, or gaussian, for its center.
-        average: What is averaged: logits or probabilities.
         overwrite: Replace files in OUTPUT that this command did not write; else they are an error.
         num_workers: Threads per device that read images ahead, while another one writes files. 0
             reads and writes in the main thread.
@@ -88,22 +60,18 @@ def predict(
         precision: Number format of the network; auto is bfloat16 where that is faster, or float32.
     """
     from ccnet.labeling.files import predict_files
-    from ccnet.labeling.jobs import Products
     from ccnet.labeling.polygon_files import PolygonOptions
     from ccnet.prediction.predictor import Predictor
-    from ccnet.prediction.protocol import choose_protocol
     from ccnet.runtime.engine import process_device
     from ccnet.runtime.processes import rank, require_num_workers
     from ccnet.runtime.progress import counting
     from ccnet.runtime.signals import StopSignals
 
     require_num_workers(num_workers)
-    changes = {"tile": tile, "stride": stride, "scales": scales, "mirror": mirror}
-    asked = choose_protocol(protocol, **changes, weights=weights, average=average)
-    products = Products(color, overlay, confidence, probabilities, ids)
+    protocol = views.chosen()
     jobs = jobs_for(images, output)
     with StopSignals() as stop, process_device(device, devices, num_nodes) as own_device:
-        predictor = Predictor(model, device=own_device, precision=precision, protocol=asked)
+        predictor = Predictor(model, device=own_device, precision=precision, protocol=protocol)
         options = {"overwrite": overwrite, "num_workers": num_workers, "stop": stop}
         try:
             with counting("predicting") as progress:
@@ -117,7 +85,7 @@ def predict(
         if rank() > 0:
             return 0
     if polygons is not None:
-        form = PolygonOptions(polygons, tolerance, min_area, ids)
+        form = PolygonOptions(polygons, tolerance, min_area, products.ids)
         write_regions(form, jobs, outcome, output, predictor.classes, overwrite=overwrite)
     say(outcome, output)
     return 1 if outcome.failures else 0

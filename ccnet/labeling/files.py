@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from ccnet.labeling.jobs import Job, Products
+from ccnet.labeling.jobs import LABELS_ONLY, Job, Products
 from ccnet.labeling.manifest import Manifest
 from ccnet.labeling.output import require_folder, require_own_folders
 from ccnet.labeling.writer import LoadedImage, PictureWriter, Predicted, raise_if_stopped
@@ -34,7 +34,6 @@ from ccnet.runtime.signals import StopSignals
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-LABELS_ONLY = Products()
 
 
 @dataclass

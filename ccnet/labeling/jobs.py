@@ -20,16 +20,17 @@ class Products:
     """What is written of an image besides its label map, and the values of the label map."""
 
     color: bool = False
-    """NAME.color.png, the labels in the colors of the classes."""
+    """Also write NAME.color.png, the labels in the colors of the classes."""
     overlay: bool = False
-    """NAME.overlay.png, these colors over the image."""
+    """Also write NAME.overlay.png, these colors over the image."""
     confidence: bool = False
-    """NAME.confidence.png, the probability of each pixel's label: 0 is 0, 255 is 1."""
+    """Also write NAME.confidence.png, the probability of each pixel's label, 0 to 255."""
     probabilities: bool = False
-    """NAME.probabilities.npy, the probabilities of all classes (classes, H, W) in float16."""
+    """Also write NAME.probabilities.npy, those of all classes (classes, height, width) in
+    float16."""
     ids: IdName | None = None
-    """The label map has the values of this data set (`ccnet.classes.LABEL_IDS`) instead of the
-    indices of the classes; that of voc is a PNG with a palette."""
+    """Write the values that the files of a data set have, instead of indices: cityscapes (its
+    labelIds, for its server), ade20k (1 to 150) or voc (a PNG with its palette)."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Job:
         return [self.labels, *(getattr(self, name) for name in wanted)]
 
 
+LABELS_ONLY = Products()
 EVERYTHING = Products(color=True, overlay=True, confidence=True, probabilities=True)
 
 

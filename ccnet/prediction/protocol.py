@@ -90,16 +90,41 @@ PROTOCOLS = {
 ProtocolName = Literal["whole", "sliding", "multiscale", "mmsegmentation"]
 
 
-def choose_protocol(name: ProtocolName | None, **changes: Any) -> Protocol | None:
-    """The protocol of a name with some fields changed; None where nothing is asked for.
+@dataclass(frozen=True)
+class ProtocolChoice:
+    """How images are shown to the network: a protocol by its name, with parts of it changed."""
 
-    Args:
-        name: a key of `PROTOCOLS`; None stands for "whole" if there are changes.
-        changes: fields of `Protocol`; those that are None are left as they are.
-    """
-    given = {field: value for field, value in changes.items() if value is not None}
-    if name is None and not given:
-        return None
-    if "tile" in given:  # the stride of the named protocol was for its own tile
-        given = {"stride": None} | given
-    return replace(PROTOCOLS[name or "whole"], **given)
+    protocol: ProtocolName | None = None
+    """whole; sliding, in tiles of 769 every 513 pixels; multiscale, such tiles at scales 0.75 to 2
+    and mirrored too, both as in the paper; or mmsegmentation, its whole images at scales 0.5 to
+    1.75 and mirrored too. Unless given, that of the model's validation, and tiles for very large
+    images."""
+    tile: int | None = None
+    """Side of the tiles in pixels."""
+    stride: int | None = None
+    """Pixels from one tile to the next; two thirds of the tile unless given."""
+    scales: list[float] | None = None
+    """Factors by which images are resized, such as '[0.5, 1]'."""
+    mirror: bool | None = None
+    """Also show the mirror image."""
+    weights: TileWeights | None = None
+    """Weights of a tile's pixels in the average: flat, or gaussian, for its center."""
+    average: Average | None = None
+    """What is averaged: logits or probabilities."""
+
+    def chosen(self) -> Protocol | None:
+        """The protocol; None where nothing is asked for. Changes alone are of whole images.
+
+        Raises:
+            ValueError: the parts do not fit.
+        """
+        given = {key: value for key, value in vars(self).items() if value is not None}
+        if not given:
+            return None
+        name = given.pop("protocol", "whole")
+        if "tile" in given:  # the stride of the named protocol was for its own tile
+            given = {"stride": None} | given
+        return replace(PROTOCOLS[name], **given)
+
+
+AS_VALIDATED = ProtocolChoice()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ccnet.prediction.protocol import PROTOCOLS, Protocol, choose_protocol
+from ccnet.prediction.protocol import PROTOCOLS, Protocol, ProtocolChoice
 
 
 @pytest.mark.parametrize(
@@ -31,13 +31,13 @@ def test_a_protocol_is_stored_and_read():
 
 
 def test_a_named_protocol_is_changed_field_by_field():
-    assert choose_protocol(None) is None
-    assert choose_protocol(None, tile=None, mirror=None) is None
-    assert choose_protocol("sliding") == Protocol(tile=769, stride=513)
-    assert choose_protocol(None, mirror=True) == Protocol(mirror=True)
-    assert choose_protocol("sliding", tile=300) == Protocol(tile=300)
-    assert choose_protocol("sliding", tile=300).step == 200
-    assert choose_protocol("multiscale", scales=[1], mirror=False) == PROTOCOLS["sliding"]
+    assert ProtocolChoice().chosen() is None
+    assert ProtocolChoice(tile=None, mirror=None).chosen() is None
+    assert ProtocolChoice("sliding").chosen() == Protocol(tile=769, stride=513)
+    assert ProtocolChoice(mirror=True).chosen() == Protocol(mirror=True)
+    assert ProtocolChoice("sliding", tile=300).chosen() == Protocol(tile=300)
+    assert ProtocolChoice("sliding", tile=300).chosen().step == 200
+    assert ProtocolChoice("multiscale", scales=[1], mirror=False).chosen() == PROTOCOLS["sliding"]
 
 
 @pytest.mark.parametrize(
