@@ -22,7 +22,7 @@ FLOORS = {
     "cli": "commands flags runtime",
     "flags": "commands config runtime",
     "commands": "demo training report export labeling config "
-    "prediction datasets models metrics runtime",
+    "prediction datasets annotations models metrics runtime",
     "demo": "training report labeling config prediction datasets metrics runtime",
     "training": "config prediction datasets models losses metrics runtime weights classes",
     "report": "export prediction datasets models metrics images runtime classes ops",
@@ -30,7 +30,8 @@ FLOORS = {
     "labeling": "prediction models images runtime classes",
     "config": "prediction datasets runtime",
     "prediction": "datasets models metrics images runtime",
-    "datasets": "images runtime classes",
+    "datasets": "annotations images runtime classes",
+    "annotations": "images runtime classes",
     "inference": "models backbones runtime",
     "models": "backbones ops weights runtime classes",
     "losses": "runtime classes",

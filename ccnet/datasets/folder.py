@@ -1,12 +1,20 @@
-"""A user's own images and labels in folders, described by a dataset.yaml."""
+"""A user's own images and labels: in folders with a dataset.yaml, or annotated by a known tool."""
 
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
+import numpy as np
+from jaxtyping import UInt8
+
+from ccnet.annotations.detection import KINDS, open_source
+from ccnet.annotations.drawing import Drawing
+from ccnet.annotations.source import Source
+from ccnet.datasets.dataset import SizeMismatchError
 from ccnet.datasets.labels import LabelForm, LabelMap
-from ccnet.datasets.pairs import PairedDataset, find_pairs
+from ccnet.datasets.pairs import PairedDataset, Pairs, find_pairs, relative_name
+from ccnet.images.reading import viewed_size
 from ccnet.runtime.files import DataError, read_yaml, shown
 
 DESCRIPTION = "dataset.yaml"
@@ -19,17 +27,25 @@ EXAMPLE = "{classes: {road: [128, 64, 128], building: [70, 70, 70]}, ignore: [2]
 class FolderDataset(PairedDataset):
     """Images and labels in a folder whose dataset.yaml says what the labels mean.
 
+    Without a dataset.yaml, annotations are read as they are (see `ccnet.annotations`): COCO JSON,
+    LabelMe JSON, YOLO segmentation, Pascal VOC, CVAT's masks, Hugging Face metadata.
+
     Three layouts are read: `<split>/images` + `<split>/labels`, `images/<split>` +
     `labels/<split>`, or the pairs that `<split>.txt` lists (see `find_pairs`).
 
     The keys of `root/dataset.yaml` are the arguments of `LabelMap`. Those given here replace them,
-    and with `classes` given the file need not exist.
+    and with `classes` given the file need not exist. Annotations that are label files take
+    `palette`, `ignore`, `mapping` and `labels` as well, drawn ones do not.
 
     Args:
-        root: Folder of the data set.
+        root: Folder of the data set, or a COCO JSON file.
         split: Part of the data set, such as "train" or "val".
         classes, palette, ignore, mapping, labels: As in `LabelMap`.
         strict: Raise DataError for files without a partner, instead of leaving them out.
+        source: Annotations that `open_source` has read; `root` is then not searched.
+
+    Attributes:
+        notes: What was decided and passed over in reading annotations, one line each.
 
     Raises:
         DataError: The description is missing or wrong, or files have no partner.
@@ -46,13 +62,24 @@ class FolderDataset(PairedDataset):
         mapping: Mapping[object, object] | None = None,
         labels: LabelForm | None = None,
         strict: bool = True,
+        source: Source | None = None,
     ):
         root = Path(root)
-        files = find_pairs(root, split)
+        if source is None and classes is None and not os.path.lexists(root / DESCRIPTION):
+            source = open_source(root)
+        self.notes = () if source is None else tuple(source.notes)
+        self.samples = () if source is None else tuple(source.splits.get(split, ()))
+        if source is not None:
+            root, described = source.root, dict(source.description)
+            files = _annotated_pairs(source, split, strict)
+        else:
+            files = _find_pairs(root, split)
+            described = _read_description(root, required=classes is None)
         given: dict[str, Any] = {"classes": classes, "palette": palette, "ignore": ignore}
         given |= {"mapping": mapping, "labels": labels}
         given = {key: value for key, value in given.items() if value is not None}
-        described = _read_description(root, required=classes is None)
+        if given and any(isinstance(sample.label, Drawing) for sample in self.samples):
+            raise ValueError(f"{root}: {', '.join(given)} are of label files, not of shapes")
         if isinstance(given.get("classes"), Mapping):
             described.pop("palette", None)
         elif palette is not None and isinstance(described.get("classes"), Mapping):
@@ -60,8 +87,60 @@ class FolderDataset(PairedDataset):
         try:
             label_map = LabelMap(**(described | given))
         except ValueError as error:
-            raise DataError(f"{root / DESCRIPTION}: {error}.", path=root / DESCRIPTION) from error
+            place = root / DESCRIPTION if source is None else root
+            raise DataError(f"{place}: {error}.", path=place) from error
         super().__init__(root, files, label_map, strict)
+
+    def read_label(self, index: int) -> UInt8[np.ndarray, "h w"]:
+        label = self.samples[index].label if self.samples else None
+        if not isinstance(label, Drawing):
+            return super().read_label(index)
+        image = self.files.pairs[index][0]
+        height, width = viewed_size(image)
+        if label.size is not None and label.size != (height, width):
+            raise SizeMismatchError(
+                f"{label.path}: it states {label.size[1]}×{label.size[0]} pixels for {image}, "
+                f"which has {width}×{height} as it is viewed. Annotate the image at this size, or "
+                "find the right file.",
+                path=label.path,
+            )
+        return label.draw((height, width))
+
+
+def _find_pairs(root: Path, split: str) -> Pairs:
+    """As `find_pairs`; an error also says that there are no annotations."""
+    try:
+        return find_pairs(root, split)
+    except DataError as error:
+        if not os.path.lexists(root / DESCRIPTION):
+            error.add_note(f"nor does it hold {', '.join(KINDS.values())}")
+        raise
+
+
+def _annotated_pairs(source: Source, split: str, strict: bool) -> Pairs:
+    """The files of a split of annotations.
+
+    Raises:
+        DataError: there is no such split, or, if `strict`, files are missing.
+    """
+    if split not in source.splits:
+        raise DataError(
+            f"{source.root}: its annotations ({source.kind}) have no split {split!r}, but "
+            f"{', '.join(source.splits)}. `ccnet import {source.root} FOLDER` writes them as "
+            "images and labels, which may then be divided.",
+            path=source.root,
+        )
+    missing = source.missing.get(split, [])
+    if missing and strict:
+        names = ", ".join(relative_name(path, source.root) for path in missing[:5])
+        raise DataError(
+            f"{source.root}: its annotations ({source.kind}) name {len(missing)} files that are "
+            f"not there: {names}{', ...' * bool(missing[5:])}. Restore them, or take them out of "
+            "the annotations; `ccnet check-data` lists all.",
+            path=missing[0],
+        )
+    pairs = tuple((sample.image, sample.label_path) for sample in source.splits[split])
+    return Pairs(f"{source.kind}, {split}", pairs, missing=tuple(missing))
 
 
 def _read_description(root: Path, required: bool) -> dict[str, Any]:
@@ -71,7 +150,9 @@ def _read_description(root: Path, required: bool) -> dict[str, Any]:
         if not required:
             return {}
         raise DataError(
-            f"{path}: no such file. It must name the classes, for example: {EXAMPLE}", path=path
+            f"{path}: no such file. It must name the classes, for example: {EXAMPLE}. Nor are "
+            f"there annotations that are known: {', '.join(KINDS.values())}.",
+            path=path,
         )
     described = read_yaml(path)
     if not isinstance(described, dict) or (required and described.get("classes") is None):

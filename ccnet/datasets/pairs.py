@@ -74,7 +74,7 @@ class PairedDataset(ABC):
         self, index: int
     ) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]:
         image_path, label_path = self.files.pairs[index]
-        image, label = read_image(image_path), self.label_map.read(label_path)
+        image, label = read_image(image_path), self.read_label(index)
         if image.dtype != np.uint8:  # a picture of 16 bits has been scaled, an array has not
             raise DataError(
                 f"{image_path}: holds {image.dtype}; save it as uint8, 0 to 255.", path=image_path
@@ -86,6 +86,10 @@ class PairedDataset(ABC):
                 path=image_path,
             )
         return image, label
+
+    def read_label(self, index: int) -> UInt8[np.ndarray, "h w"]:
+        """The label alone. Raises as indexing does."""
+        return self.label_map.read(self.files.pairs[index][1])
 
     def name(self, index: int) -> str:
         """The image's path, relative to the root where it lies below it."""

@@ -50,6 +50,20 @@ def stored_size(path: Path) -> tuple[int, int] | None:
         return picture.height, picture.width
 
 
+def viewed_size(path: Path) -> tuple[int, int]:
+    """Height and width of what `read_image` gives, from the header alone where that says it.
+
+    Raises as `read_image`.
+    """
+    with opened_image(path) as (file, found):
+        if found != "NPY":
+            picture = open_header(path, file, found)
+            is_turned = _orientation(picture) in (5, 6, 7, 8)
+            return picture.size if is_turned else (picture.height, picture.width)
+    height, width, _ = read_image(path).shape
+    return height, width
+
+
 def decode_picture(path: Path, file: BinaryIO, found: Format) -> Image.Image:
     """The picture in a file that `opened_image` opened, upright. Raises as `open_picture`."""
     if found == "TIFF":
