@@ -21,6 +21,7 @@ from ccnet.annotations.source import (
     decide_classes,
     listed_names,
     named_causes,
+    path_text,
     read_ring,
     require_distinct,
     require_image_name,
@@ -127,8 +128,8 @@ def _sample(
 
 def _image(root: Path, path: Path, name: object) -> Path:
     """The image of a file: that of its name beside it, or where it says."""
-    base = str(name).replace("\\", "/").rpartition("/")[2]
-    beside = [base] if Path(base).suffix.lower() in IMAGE_SUFFIXES and "\0" not in base else []
+    base = path_text(name).rpartition("/")[2]
+    beside = [base] if Path(base).suffix.lower() in IMAGE_SUFFIXES else []
     beside += [path.stem + suffix for suffix in IMAGE_SUFFIXES]
     for candidate in beside:
         if (path.parent / candidate).exists():

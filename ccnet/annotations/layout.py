@@ -136,7 +136,9 @@ def _content(folder: Path) -> Iterator[Path]:
 def _write(path: Path, content: bytes) -> int:
     """Write a file; 0 if it is there already. Raises DataError if another one is."""
     if not os.path.lexists(path):
-        write_whole(path, lambda fresh: fresh.write_bytes(content))
+        write_whole(
+            path, lambda fresh: fresh.write_bytes(content), flush_to_disk=path.suffix == ".yaml"
+        )
         return 1
     if read_bytes(path, MAX_LABEL) != content:
         raise _different(path)
@@ -151,7 +153,7 @@ def _transfer(image: Path, path: Path, link: bool) -> int:
             raise _different(path)
         return 0
     if not link:
-        write_whole(path, lambda fresh: shutil.copyfile(image, fresh))
+        write_whole(path, lambda fresh: shutil.copyfile(image, fresh), flush_to_disk=False)
         return 1
     path.parent.mkdir(parents=True, exist_ok=True)
     try:

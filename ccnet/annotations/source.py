@@ -1,5 +1,6 @@
 """What every reader of annotations returns, and the decisions that all of them share."""
 
+import os
 import posixpath
 import re
 import unicodedata
@@ -196,6 +197,21 @@ def count_outside(
         passed.add("shapes that reach outside their image, clipped", place)
 
 
+def path_text(name: object) -> str:
+    """The path that an annotation gives, with forward slashes.
+
+    Raises:
+        ValueError: it is no text, or no file has such a name.
+    """
+    if not isinstance(name, str) or not name.strip() or "\0" in name:
+        raise ValueError(f"the name of the image must be text, got {shown(name)}")
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        raise ValueError(f"no file has the name {shown(name)}") from None
+    return name.replace("\\", "/")
+
+
 def safe_name(name: object, folder: str = "") -> str:
     """The path that an annotation gives, relative to a folder of the source, with forward slashes.
 
@@ -206,9 +222,7 @@ def safe_name(name: object, folder: str = "") -> str:
     Raises:
         ValueError: it is no text, is absolute or leads out of the source.
     """
-    if not isinstance(name, str) or not name.strip() or "\0" in name:
-        raise ValueError(f"the name of the image must be text, got {shown(name)}")
-    words = name.replace("\\", "/")
+    words = path_text(name)
     inside = posixpath.normpath(posixpath.join(folder, words))
     if words.startswith("/") or re.match("[A-Za-z]:", words) or inside.startswith(".."):
         raise ValueError(

@@ -20,6 +20,7 @@ from ccnet.annotations.source import (
     Source,
     decide_classes,
     named_causes,
+    path_text,
     require_distinct,
 )
 from ccnet.images.reading import IMAGE_SUFFIXES, image_files
@@ -95,12 +96,13 @@ def _bases(root: Path, description: Path, path: object) -> list[Path]:
 
 def _images(description: Path, bases: list[Path], place: object) -> list[tuple[str, Path]]:
     """Names and paths of the images in a folder or in a list."""
-    if not isinstance(place, str) or not place.strip() or "\0" in place:
+    try:
+        words = path_text(place)
+    except ValueError:
         raise DataError(
             f"{description}: a split must be a folder of images, got {shown(place)}.",
             path=description,
-        )
-    words = place.replace("\\", "/")
+        ) from None
     while words.startswith("../"):  # as exporters write them, from another folder
         words = words[3:]
     found = [path for base in bases if (path := base / words).exists() and ".." not in path.parts]

@@ -54,7 +54,7 @@ def import_(
         print(f"  {printable(note)}")
     parts = {split: FolderDataset(found.root, split, source=found) for split in found.splits}
     entries = [
-        Entry(split, sample.name, sample.image, lambda part=part, i=i: part.read_label(i))
+        Entry(split, sample.name, sample.image, lambda part=part, i=i: part[i][1])
         for split, part in parts.items()
         for i, sample in enumerate(part.samples)
     ]

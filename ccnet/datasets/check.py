@@ -61,6 +61,8 @@ class DataReport:
     present_pixels: list[int] = field(default_factory=list)
     """Labeled pixels of the images in which each class occurs."""
     ignored_pixels: int = 0
+    notes: list[str] = field(default_factory=list)
+    """What was decided and passed over in reading annotations."""
 
     @property
     def frequencies(self) -> list[float]:
@@ -249,6 +251,8 @@ def _empty_report(dataset: SegmentationDataset, split: str) -> DataReport:
             Problem(relative_name(error.path or dataset.root, dataset.root), str(error))
             for error in dataset.files.unusable
         ]
+    if isinstance(dataset, FolderDataset):
+        report.notes = list(dataset.notes)
     return report
 
 

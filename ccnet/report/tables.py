@@ -108,6 +108,7 @@ def data_summary(report: DataReport) -> Group:
         ),
         _class_table(report),
         *(text(f"{title}: {_cut(names, ROWS_SHOWN)}") for title, names in _file_lists(report)),
+        *(text(f"note: {note}") for note in report.notes),
         *(text(problem) for problem in problems[:ROWS_SHOWN]),
         *([Text(f"and {rest} more like these")] if rest > 0 else []),
         *(text(f"warning: {warning}", style="yellow") for warning in report.warnings),

@@ -1,5 +1,6 @@
 """From a configuration to the parts of a run: data, network, optimizer, schedule and loss."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
 from functools import cache, partial
@@ -12,11 +13,13 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ccnet.config import DataConfig, ModelConfig, OptimizerConfig, TrainConfig
-from ccnet.datasets import Scenes, SegmentationDataset, open_dataset
+from ccnet.datasets import FolderDataset, Scenes, SegmentationDataset, open_dataset
 from ccnet.losses import SegmentationLoss
 from ccnet.models.ccnet import CCNet
 from ccnet.models.loading import require_same_classes
 from ccnet.models.recompute import recompute
+from ccnet.runtime.files import printable
+from ccnet.runtime.processes import rank
 from ccnet.training.checkpoint import require_inherited, require_weights
 from ccnet.weights import differences
 
@@ -27,10 +30,12 @@ OPEN_FLAGS = ("stem", "dilation", "ceil_mode", "reduction", "shared", "auxiliary
 
 
 def open_data(config: DataConfig) -> tuple[SegmentationDataset, SegmentationDataset]:
-    """Training and validation data."""
+    """Training and validation data. Process 0 prints what was decided in reading annotations."""
     if config.name == "scenes":
         return Scenes("train", num_images=config.num_images), Scenes("val")
     training = open_dataset(config.name, config.root, config.train_split)
+    for note in training.notes if isinstance(training, FolderDataset) and rank() == 0 else ():
+        print(f"{printable(config.root)}: {printable(note)}", file=sys.stderr)
     return training, open_dataset(config.name, config.root, config.val_split)
 
 

@@ -1,14 +1,21 @@
 """Which annotations a folder holds, and each kind read to the same label maps."""
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from PIL import Image
 
 from ccnet.annotations.detection import KINDS, detect, find_formats, open_source
 from ccnet.annotations.drawing import Drawing
 from ccnet.annotations.source import Options
 from ccnet.datasets.folder import FolderDataset
+from ccnet.labeling.jobs import Job
+from ccnet.labeling.polygon_files import PolygonFormat, PolygonOptions, write_polygons
 from ccnet.runtime.files import DataError
 from tests.annotated import (
     CLASSES,
@@ -23,10 +30,13 @@ from tests.annotated import (
     labelme,
     metadata,
     roboflow,
+    save_image,
     voc,
     write_json,
     yolo,
 )
+
+LABELS = st.sampled_from([0, 1, 2, 255])
 
 
 @pytest.mark.parametrize("kind", WRITERS)
@@ -149,3 +159,23 @@ def test_label_files_take_more_description(tmp_path: Path, write):
 def test_shapes_take_no_description_of_label_files(tmp_path: Path):
     with pytest.raises(ValueError, match="ignore are of label files, not of shapes"):
         FolderDataset(labelme(tmp_path), ignore=3)
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    arrays(np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12)), elements=LABELS),
+    st.sampled_from(["coco", "labelme"]),
+)
+def test_polygons_of_predict_give_the_same_labels_back(labels: np.ndarray, format: PolygonFormat):
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        job = Job(save_image(root / "a.jpg", (labels.shape[0], labels.shape[1])), root / "a.png")
+        Image.fromarray(labels).save(job.labels)
+        write_polygons([job], root, CLASSES, PolygonOptions(format, tolerance=0, min_area=1))
+        job.labels.unlink()
+        if format == "labelme":
+            (root / "labels.txt").write_text("\n".join(CLASSES))
+        source = open_source(root, options=Options(unlabeled="ignored"))
+        dataset = FolderDataset(root, "train", source=source)
+        assert dataset.classes == CLASSES
+        np.testing.assert_array_equal(dataset[0][1], labels)

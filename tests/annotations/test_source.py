@@ -103,6 +103,8 @@ def test_names_stay_inside_of_the_source():
     for name in (None, "", " ", 3, "a\0.png"):
         with pytest.raises(ValueError, match="must be text"):
             safe_name(name)
+    with pytest.raises(ValueError, match="no file has the name"):
+        safe_name("\ud800.png")
     with pytest.raises(ValueError, match=r"'a\.gif' is none of \.jpg"):
         require_image_name("a.gif")
 
