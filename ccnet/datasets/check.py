@@ -48,6 +48,8 @@ class DataReport:
     unmatched_labels: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     """Files that a list file names but that do not exist."""
+    notes: list[str] = field(default_factory=list)
+    """What was chosen and passed over in finding the files."""
     unreadable: list[Problem] = field(default_factory=list)
     size_mismatches: list[Problem] = field(default_factory=list)
     bad_values: dict[str, tuple[UnmappedValue, ...]] = field(default_factory=dict)
@@ -61,8 +63,6 @@ class DataReport:
     present_pixels: list[int] = field(default_factory=list)
     """Labeled pixels of the images in which each class occurs."""
     ignored_pixels: int = 0
-    notes: list[str] = field(default_factory=list)
-    """What was decided and passed over in reading annotations."""
 
     @property
     def frequencies(self) -> list[float]:
@@ -247,12 +247,11 @@ def _empty_report(dataset: SegmentationDataset, split: str) -> DataReport:
         report.unmatched_images = _names(dataset, dataset.files.unmatched_images)
         report.unmatched_labels = _names(dataset, dataset.files.unmatched_labels)
         report.missing = _names(dataset, dataset.files.missing)
+        report.notes = list(dataset.files.notes)
         report.unreadable = [
             Problem(relative_name(error.path or dataset.root, dataset.root), str(error))
             for error in dataset.files.unusable
         ]
-    if isinstance(dataset, FolderDataset):
-        report.notes = list(dataset.notes)
     return report
 
 

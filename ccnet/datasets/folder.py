@@ -44,9 +44,6 @@ class FolderDataset(PairedDataset):
         strict: Raise DataError for files without a partner, instead of leaving them out.
         source: Annotations that `open_source` has read; `root` is then not searched.
 
-    Attributes:
-        notes: What was decided and passed over in reading annotations, one line each.
-
     Raises:
         DataError: The description is missing or wrong, or files have no partner.
     """
@@ -67,7 +64,6 @@ class FolderDataset(PairedDataset):
         root = Path(root)
         if source is None and classes is None and not os.path.lexists(root / DESCRIPTION):
             source = open_source(root)
-        self.notes = () if source is None else tuple(source.notes)
         self.samples = () if source is None else tuple(source.splits.get(split, ()))
         if source is not None:
             root, described = source.root, dict(source.description)
@@ -140,7 +136,8 @@ def _annotated_pairs(source: Source, split: str, strict: bool) -> Pairs:
             path=missing[0],
         )
     pairs = tuple((sample.image, sample.label_path) for sample in source.splits[split])
-    return Pairs(f"{source.kind}, {split}", pairs, missing=tuple(missing))
+    notes = tuple(source.notes)
+    return Pairs(f"{source.kind}, {split}", pairs, missing=tuple(missing), notes=notes)
 
 
 def _read_description(root: Path, required: bool) -> dict[str, Any]:

@@ -39,6 +39,8 @@ class Pairs:
     """Files that a list file names but that do not exist."""
     unusable: tuple[DataError, ...] = ()
     """Why files cannot be opened: links without a target, FIFOs, folders without permission."""
+    notes: tuple[str, ...] = ()
+    """What was chosen and what was passed over, one line each."""
 
 
 class PairedDataset(ABC):

@@ -34,7 +34,8 @@ def open_data(config: DataConfig) -> tuple[SegmentationDataset, SegmentationData
     if config.name == "scenes":
         return Scenes("train", num_images=config.num_images), Scenes("val")
     training = open_dataset(config.name, config.root, config.train_split)
-    for note in training.notes if isinstance(training, FolderDataset) and rank() == 0 else ():
+    notes = training.files.notes if isinstance(training, FolderDataset) else ()
+    for note in notes if rank() == 0 else ():
         print(f"{printable(config.root)}: {printable(note)}", file=sys.stderr)
     return training, open_dataset(config.name, config.root, config.val_split)
 

@@ -60,9 +60,8 @@ def outcome(root: Path) -> str:
     """The error of reading and drawing all annotations in a folder; no text without an error."""
     try:
         source = open_source(root)
-        for sample in (
-            [] if source is None else [s for part in source.splits.values() for s in part]
-        ):
+        samples = [] if source is None else sum(source.splits.values(), [])
+        for sample in samples:
             assert isinstance(sample.label, Drawing)
             sample.label.draw((HEIGHT, WIDTH))
     except DataError as error:
