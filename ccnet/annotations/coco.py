@@ -19,6 +19,7 @@ from ccnet.annotations.source import (
     PassedOver,
     Sample,
     Source,
+    count_unnamed,
     decide_classes,
     named_causes,
     read_ring,
@@ -69,6 +70,7 @@ def read_coco(source: Path, files: list[Path], options: Options) -> Source:
     for split, content in contents.items():
         reader = _Reader(root, split, content, indices, meaning, options, passed)
         found.splits[split], found.missing[split] = reader.samples()
+    count_unnamed(found, passed)
     found.notes += [*meaning.notes, *own_notes, *passed.notes()]
     return found
 

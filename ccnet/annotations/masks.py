@@ -19,8 +19,10 @@ from ccnet.annotations.source import (
     NAME_FILES,
     SPLITS,
     Options,
+    PassedOver,
     Sample,
     Source,
+    count_unnamed,
     listed_names,
     require_distinct,
     require_image_name,
@@ -175,6 +177,9 @@ def read_tables(root: Path, tables: list[Path], options: Options) -> Source:
                 samples.append(Sample(name, *paths))
         for samples in found.splits.values():
             require_distinct(table, [sample.name for sample in samples])
+    passed = PassedOver()
+    count_unnamed(found, passed)
+    found.notes += passed.notes()
     return found
 
 

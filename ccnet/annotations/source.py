@@ -15,7 +15,7 @@ from jaxtyping import Float64
 
 from ccnet.annotations.drawing import Drawing, Overlap
 from ccnet.classes import IGNORE_INDEX
-from ccnet.images.reading import IMAGE_SUFFIXES
+from ccnet.images.reading import IMAGE_SUFFIXES, is_image_name
 from ccnet.runtime.files import DataError, read_text, shown
 
 Unlabeled = Literal["background", "ignored"]
@@ -99,6 +99,16 @@ class PassedOver:
     def notes(self) -> Iterator[str]:
         for cause, count in self.counts.items():
             yield f"{cause}: {count} (first: {self.first[cause]})"
+
+
+def count_unnamed(found: Source, passed: PassedOver) -> None:
+    """Count the images that lie beside those of the samples and are in no annotation."""
+    samples = [sample for part in found.splits.values() for sample in part]
+    used = {path for sample in samples for path in (sample.image, sample.label_path)}
+    for folder in sorted({sample.image.parent for sample in samples}):
+        for path in sorted(folder.iterdir()):
+            if is_image_name(path.name) and path not in used:
+                passed.add("images that no annotation names, passed over", path)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 
 from ccnet.annotations.drawing import Drawing, Outline, Polygon, in_order
 from ccnet.annotations.source import (
+    NAME_FILES,
     SPLITS,
     Meaning,
     Options,
@@ -72,8 +73,19 @@ def read_yolo(root: Path, description: Path, options: Options) -> Source:
             f"{description}: no images; `train` and `val` must name folders of them.",
             path=description,
         )
+    _count_spare(found, passed)
     found.notes += [*meaning.notes, *passed.notes()]
     return found
+
+
+def _count_spare(found: Source, passed: PassedOver) -> None:
+    """Count the text files beside those of the samples whose image is not there."""
+    used = {sample.label_path for samples in found.splits.values() for sample in samples}
+    for folder in sorted({path.parent for path in used}):
+        for path in sorted(folder.glob("*.txt")):
+            is_list = path.stem in SPLITS or path.name in NAME_FILES
+            if path not in used and not is_list:
+                passed.add("text files without an image in the splits, passed over", path)
 
 
 def _names(names: object) -> list[str]:

@@ -91,7 +91,8 @@ def test_what_is_passed_over_is_counted_and_named(tmp_path: Path):
         first | {"id": 9, "segmentation": [[1, 1, 2, 2]]},
         first | {"id": 10, "segmentation": [[-1, 1, 20, 2, 9, 99]]},
     ]
-    save_image(tmp_path / "a.png"), save_image(tmp_path / "b.png")
+    for name in ("a", "b", "x"):
+        save_image(tmp_path / f"{name}.png")
     source = opened(tmp_path, content)
     path = tmp_path / "a.json"
     assert source.notes[1:] == [
@@ -101,6 +102,7 @@ def test_what_is_passed_over_is_counted_and_named(tmp_path: Path):
         f"polygons of fewer than three points, passed over: 1 (first: {path}, annotation 5 (id 9))",
         f"shapes that reach outside their image, clipped: 1 (first: {path}, annotation 6 (id 10))",
         "images without a shape, all unlabeled: 1 (first: b.png)",
+        f"images that no annotation names, passed over: 1 (first: {tmp_path / 'x.png'})",
     ]
 
 

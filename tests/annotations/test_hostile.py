@@ -3,6 +3,7 @@
 import copy
 import json
 import random
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,7 @@ def outcome(root: Path) -> str:
     """The error of reading and drawing all annotations in a folder; no text without an error."""
     try:
         source = open_source(root)
-        samples = [] if source is None else sum(source.splits.values(), [])
-        for sample in samples:
+        for sample in [] if source is None else chain.from_iterable(source.splits.values()):
             assert isinstance(sample.label, Drawing)
             sample.label.draw((HEIGHT, WIDTH))
     except DataError as error:

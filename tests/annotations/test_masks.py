@@ -195,4 +195,8 @@ def test_missing_files_of_a_table_are_named(tmp_path: Path):
     (metadata(tmp_path) / "train/masks/a.png").unlink()
     assert opened(tmp_path).missing["train"] == [tmp_path / "train/masks/a.png"]
     save_image(tmp_path / "train/other.png")
-    assert len(opened(tmp_path).splits["train"]) == 1
+    source = opened(tmp_path)
+    assert len(source.splits["train"]) == 1
+    assert source.notes == [
+        f"images that no annotation names, passed over: 2 (first: {tmp_path / 'train/a.png'})"
+    ]

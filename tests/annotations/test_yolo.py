@@ -74,13 +74,15 @@ def test_what_is_passed_over_is_counted_and_named(tmp_path: Path):
     yolo(tmp_path)
     (tmp_path / "labels/train/a.txt").unlink()
     path = tmp_path / "labels/train/b.txt"
-    path.write_text("0 0.1 0.1 0.2 0.2\n\n".replace("0 0.1", "0 0.5 0.5 0.1", 1)[:0])
+    (tmp_path / "labels/train/x.txt").write_text("")
     path.write_text("1 0.1 0.1 1.01 0.5 0.1 0.9\n\n0 0.1 0.1\n")
     source = described(tmp_path)
     assert source.notes[1:] == [
         f"images without a text file, all unlabeled: 1 (first: {tmp_path / 'images/train/a.png'})",
         f"shapes that reach outside their image, clipped: 1 (first: {path}, line 1)",
         f"polygons of fewer than three points, passed over: 1 (first: {path}, line 3)",
+        "text files without an image in the splits, passed over: 1 "
+        f"(first: {tmp_path / 'labels/train/x.txt'})",
     ]
 
 

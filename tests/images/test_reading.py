@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from ccnet.datasets import DataError
-from ccnet.images.reading import image_files, read_image
+from ccnet.images.reading import image_files, read_image, viewed_size
 from tests.images.test_tiff import write_tiff
 
 
@@ -120,6 +120,22 @@ def test_image_files_are_found_in_all_folders_by_suffix_and_hidden_ones_are_not(
         (tmp_path / name).touch()
     found = [path.relative_to(tmp_path).as_posix() for path in image_files(tmp_path)]
     assert found == ["a/c.jpeg", "a/d.npy", "b.PNG", "e.png/f.tif"]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
+def test_the_size_as_it_is_viewed_is_that_of_the_image(tmp_path, suffix, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"a.{suffix}"
+    Image.new("RGB", (5, 3)).save(path, exif=exif)
+    assert viewed_size(path) == read_image(path).shape[:2]
+    assert viewed_size(path) == ((5, 3) if orientation > 4 else (3, 5))
+
+
+def test_the_size_of_an_array_is_its_own(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((3, 5, 3), np.uint8))
+    assert viewed_size(tmp_path / "a.npy") == (3, 5)
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 255])
