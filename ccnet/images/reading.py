@@ -58,7 +58,8 @@ def viewed_size(path: Path) -> tuple[int, int]:
     with opened_image(path) as (file, found):
         if found != "NPY":
             picture = open_header(path, file, found)
-            is_turned = _orientation(picture) in (5, 6, 7, 8)
+            # Pillow turns TIFFs itself, and has done so with their size
+            is_turned = found != "TIFF" and _orientation(picture) in (5, 6, 7, 8)
             return picture.size if is_turned else (picture.height, picture.width)
     height, width, _ = read_image(path).shape
     return height, width
