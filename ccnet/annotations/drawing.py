@@ -197,4 +197,4 @@ def fill(
     np.bitwise_xor.at(inside, (rows - top, columns - left), 1)
     np.bitwise_xor.accumulate(inside, axis=1, out=inside)
     window = label[top : top + len(inside), left:right]
-    window[inside[:, :-1].view(bool)] = value
+    np.copyto(window, np.uint8(value), where=inside[:, :-1].view(bool))
