@@ -14,7 +14,7 @@ points for 4×4, instead of the usual 0, ±1 and ±2, rounding errors are half a
 FEWEST_PIXELS = 1024
 """Smaller maps take the direct convolution, which is faster there."""
 PRODUCT_BYTES = 2**25
-"""Of the products that are in memory at once. glibc returns larger blocks to the system, and getting
+"""Of the products that are in memory at once. glibc returns larger blocks to the system; getting
 them again costs a page fault for every 4 KiB, a sixth of the time of the products."""
 
 
@@ -98,7 +98,7 @@ class WinogradConv2d(nn.Conv2d):
         return out
 
     def multiply(self, maps: Tensor, rows: int, columns: int, space: Tensor) -> Tensor:
-        """The products [n, n, tiles, O] of the first rows of tiles, in memory for at least those."""
+        """The products [n, n, tiles, O] of the first rows of tiles, in `space`."""
         batch, _, step, _, _, channels = maps.shape
         tile, n = self.tile, self.tile + 2
         tiles = batch * rows * step * columns * step
