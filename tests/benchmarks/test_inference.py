@@ -67,3 +67,12 @@ def test_operations_are_those_of_the_direct_form(script):
     head += model.head.fusion[0].weight.numel() + model.head.classifier.weight.numel()
     expected = 2 * (first * 32 * 48 + (second + head) * 16 * 24)
     assert script["operations"](model, (64, 96)) == expected
+
+
+def test_the_tables_of_the_documentation_are_those_of_the_csv_file(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    report = runpy.run_path(str(BENCHMARKS / "inference_report.py"))
+    cases = report["read"](report["RESULTS"])
+    lines = (BENCHMARKS.parent / "docs" / "performance.md").read_text().splitlines()
+    for table in ("times_table", "details_table"):
+        assert set(report[table](cases)) <= set(lines)
