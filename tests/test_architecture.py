@@ -29,7 +29,7 @@ FLOORS = {
     "export": "prediction inference models images runtime",
     "labeling": "prediction models images runtime classes",
     "config": "prediction datasets runtime",
-    "prediction": "datasets models metrics images runtime",
+    "prediction": "datasets inference models metrics images runtime",
     "datasets": "images runtime classes",
     "inference": "models backbones runtime",
     "models": "backbones ops weights runtime classes",
