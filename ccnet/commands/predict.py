@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from ccnet.config import Precision
 from ccnet.labeling.jobs import LABELS_ONLY, Products
-from ccnet.labeling.polygon_files import PolygonFormat
+from ccnet.polygons.files import PolygonFormat
 from ccnet.prediction.protocol import AS_VALIDATED, ProtocolChoice
 
 if TYPE_CHECKING:
     from ccnet.labeling.files import Outcome
     from ccnet.labeling.jobs import Job
-    from ccnet.labeling.polygon_files import PolygonOptions
+    from ccnet.polygons.files import PolygonOptions
 
 
 def predict(
@@ -60,7 +60,7 @@ def predict(
         precision: Number format of the network; auto is bfloat16 where that is faster, or float32.
     """
     from ccnet.labeling.files import predict_files
-    from ccnet.labeling.polygon_files import PolygonOptions
+    from ccnet.polygons.files import PolygonOptions
     from ccnet.prediction.predictor import Predictor
     from ccnet.runtime.engine import process_device
     from ccnet.runtime.processes import rank, require_num_workers
@@ -112,7 +112,7 @@ def write_regions(
     overwrite: bool,
 ) -> None:
     """Write the polygons of the label maps that are there, those of failed images left out."""
-    from ccnet.labeling.polygon_files import write_polygons
+    from ccnet.polygons.files import write_polygons
     from ccnet.runtime.progress import counting
 
     failed = {image for image, _ in outcome.failures}
