@@ -102,7 +102,7 @@ def predict_clip(
         write_whole(output, write)
     if labels is not None:
         remove_later_frames(labels, count[0])
-    return ClipOutcome(*count, size)
+    return ClipOutcome(count[0], count[1], size)
 
 
 def frame_path(folder: Path, number: int) -> Path:

@@ -16,7 +16,7 @@ def grouped(
     """Groups of images whose views fill batches; as many groups of one for batches of one.
 
     Images wait until there are as many of their size as a batch has; tiles of images of all sizes
-    go together. What waits has at most `max_pixels`, and is twice as many images as a batch has.
+    go together. Those that wait are less than two batches, of `max_pixels` together at most.
     """
     waiting: dict[object, list[Loaded]] = {}
     has_tiles = predictor.protocol.tile is not None

@@ -46,22 +46,24 @@ class LargeImages:
     """Memory that each process may take, such as 4GB; on a GPU, that PyTorch may take there. Images
     for which it does not suffice are predicted window by window, with the same labels as in tiles.
     Unless given, images of more than 50 million pixels are, with 2 GB for their scores."""
-    max_pixels: Annotated[int, Between(1, 1 << 40)] = MAX_PIXELS
-    """Pixels of an image that is decoded as a whole, or of a video's frame. A small file may state
-    any size, so raise it for files whose source you trust."""
     tiff: bool = False
     """Predict all TIFFs window by window and write NAME.tif, with the image's georeference and
     nodata value; without this flag only those that are too large."""
+    max_pixels: Annotated[int, Between(1, 1 << 40)] = MAX_PIXELS
+    """Pixels of an image that is decoded as a whole, or of a video's frame. A small file may state
+    any size, so raise it for files whose source you trust."""
 
     def __post_init__(self) -> None:
-        assert self.num_bytes is None or self.num_bytes > 0  # ValueError if it is no amount
+        _ = self.num_bytes  # ValueError if it is no amount
 
     @property
     def num_bytes(self) -> int | None:
         """The memory in bytes."""
+        if self.memory is None:
+            return None
         from ccnet.runtime.memory import parse_size  # imports torch
 
-        return None if self.memory is None else parse_size(self.memory)
+        return parse_size(self.memory)
 
 
 AS_NEEDED = LargeImages()

@@ -159,7 +159,10 @@ class PictureWriter:
             ((job, _),) = group
             return [(job, DataError(reason_of(job, error), path=job.image))]
         seconds = (time.monotonic() - start) / len(group)
-        return [(job, Predicted(*one, seconds)) for (job, _), one in zip(group, found, strict=True)]
+        return [
+            (job, Predicted(image, labels, probabilities, seconds))
+            for (job, _), (image, labels, probabilities) in zip(group, found, strict=True)
+        ]
 
     def write(self, job: Job, predicted: Predicted | DataError) -> str | None:
         """Write the files of one image; the reason if that is not possible.
