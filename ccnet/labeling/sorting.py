@@ -15,8 +15,8 @@ from ccnet.prediction.protocol import PROTOCOLS, Protocol
 from ccnet.runtime.files import DataError
 from ccnet.runtime.memory import peak_memory
 
-NETWORK_BYTES = 700
-"""Bytes that a network takes for each pixel that it sees at once: ResNet-101's, rounded up."""
+NETWORK_BYTES = 800
+"""Bytes that a network takes for each pixel that it sees at once: ResNet-101's 720, rounded up."""
 
 
 @dataclass(frozen=True)
