@@ -94,8 +94,8 @@ def predict_files(
         FileExistsError: a file that `ccnet predict` did not write, or that was changed since, would
             be replaced.
         ValueError: the model has no palette, something is asked for that large images or videos do
-            not have, the processes see different files, another command
-            writes to the folder, or it has a link or a file where a folder is needed.
+            not have, the processes see different files, another command writes to the folder, or it
+            has a link or a file where a folder is needed.
         OSError: a label map cannot be written.
         KeyboardInterrupt: `stop` was requested.
     """
