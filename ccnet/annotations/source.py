@@ -107,7 +107,7 @@ def count_unnamed(found: Source, passed: PassedOver) -> None:
     used = {path for sample in samples for path in (sample.image, sample.label_path)}
     for folder in sorted({sample.image.parent for sample in samples}):
         for path in sorted(folder.iterdir()):
-            if is_image_name(path.name) and path not in used:
+            if is_image_name(path.name, IMAGE_SUFFIXES) and path not in used:
                 passed.add("images that no annotation names, passed over", path)
 
 

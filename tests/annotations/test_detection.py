@@ -15,7 +15,7 @@ from ccnet.annotations.drawing import Drawing
 from ccnet.annotations.source import Options
 from ccnet.datasets.folder import FolderDataset
 from ccnet.labeling.jobs import Job
-from ccnet.labeling.polygon_files import PolygonFormat, PolygonOptions, write_polygons
+from ccnet.polygons.files import PolygonFormat, PolygonOptions, write_polygons
 from ccnet.runtime.files import DataError
 from tests.annotated import (
     CLASSES,
