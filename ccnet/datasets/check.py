@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,16 +70,8 @@ class DataReport:
 
     @property
     def class_weights(self) -> list[float | None]:
-        """Median-frequency weights (Eigen and Fergus 2015); None for a class that is absent.
-
-        The weight of a class is median(f) / f, where f is its share of the labeled pixels of the
-        images in which it occurs.
-        """
-        pairs = zip(self.class_pixels, self.present_pixels, strict=True)
-        shares = [pixels / present if pixels else None for pixels, present in pairs]
-        known = [share for share in shares if share is not None]
-        median = float(np.median(known)) if known else 0.0
-        return [None if share is None else median / share for share in shares]
+        """The `median_frequency_weights` of the data."""
+        return median_frequency_weights(self.class_pixels, self.present_pixels)
 
     @property
     def ignored_share(self) -> float:
@@ -149,6 +141,23 @@ class DataReport:
             "warnings": self.warnings,
             "fit": self.fit,
         }
+
+
+def median_frequency_weights(
+    class_pixels: Sequence[int], present_pixels: Sequence[int]
+) -> list[float | None]:
+    """The weight median(f) / f of each class (Eigen and Fergus 2015); None for an absent class.
+
+    Args:
+        class_pixels: pixels of each class.
+        present_pixels: labeled pixels of the images in which the class occurs; f is the share that
+            the class has of them.
+    """
+    pairs = zip(class_pixels, present_pixels, strict=True)
+    shares = [pixels / present if pixels else None for pixels, present in pairs]
+    known = [share for share in shares if share is not None]
+    median = float(np.median(known)) if known else 0.0
+    return [None if share is None else median / share for share in shares]
 
 
 def check_dataset(

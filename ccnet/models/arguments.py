@@ -33,6 +33,7 @@ LIMITS = {
     "channels": (1, 4096),
     "reduction": (1, 4096),
     "auxiliary_channels": (1, 4096),
+    "embedding_channels": (1, 4096),
     "in_channels": (1, 1024),  # hyperspectral cameras have some hundred
     "output_stride": (1, 64),
 }
@@ -43,7 +44,7 @@ because of one number in a file.
 """
 SWITCHES = ("shared", "auxiliary_bias", "align_corners", "ceil_mode")
 WORDS = ("backbone", "activation", "stem", "dilation")
-OPTIONAL = ("auxiliary_channels", *BACKBONE_ARGUMENTS)
+OPTIONAL = ("auxiliary_channels", "embedding_channels", *BACKBONE_ARGUMENTS)
 """Arguments that may be None."""
 LONGEST_NAME = 200
 """Characters of the name of a class."""

@@ -53,6 +53,9 @@ class Outer:
         (Literal["a", "b"], "b", "b"),
         (tuple[int, float], [1, 2], (1, 2.0)),
         (list[str], ["a"], ["a"]),
+        (list[float] | Literal["auto"] | None, ["1"], [1.0]),
+        (list[float] | Literal["auto"] | None, "auto", "auto"),
+        (list[float] | Literal["auto"] | None, None, None),
     ],
     ids=str,
 )

@@ -20,9 +20,8 @@ from safetensors.torch import load_file
 from ccnet.config import DataConfig, LossConfig, OptimizerConfig, TrainConfig, read_config
 from ccnet.datasets import DataError, Scenes
 from ccnet.demo import SCENES
-from ccnet.losses import SegmentationLoss
+from ccnet.losses import SegmentationLoss, segmentation
 from ccnet.models.ccnet import CCNet
-from ccnet.training import steps
 from ccnet.training.assembly import build_model
 from ccnet.training.loop import train
 from ccnet.training.run_folder import RunFolder
@@ -226,14 +225,13 @@ def test_accumulation_is_exact(tmp_path, ohem):
 def test_ohem_over_parts_draws_the_same_dropout_twice(tmp_path, monkeypatch):
     """The pass that ranks the pixels sees the probabilities that the pass that learns sees."""
     seen = []
-    probability = steps.true_class_probability
+    probability = segmentation.true_class_probability
 
     def record(logits, labels):
         seen.append(probability(logits, labels))
         return seen[-1]
 
-    monkeypatch.setattr("ccnet.training.steps.true_class_probability", record)
-    monkeypatch.setattr("ccnet.losses.true_class_probability", record)
+    monkeypatch.setattr("ccnet.losses.segmentation.true_class_probability", record)
     loss = LossConfig(ohem_threshold=0.7, ohem_min_kept=500)
     model = replace(SMALL.model, dropout=0.5)
     one = replace(SMALL, loss=loss, model=model, steps=1, validate_every=1, accumulate=2)
