@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ccnet.classes import IGNORE_INDEX
+from ccnet.classes import IGNORE_INDEX, median_frequency_weights
 from ccnet.datasets.dataset import SegmentationDataset, SizeMismatchError
 from ccnet.datasets.description import RawValue
 from ccnet.datasets.folder import FolderDataset
@@ -141,23 +141,6 @@ class DataReport:
             "warnings": self.warnings,
             "fit": self.fit,
         }
-
-
-def median_frequency_weights(
-    class_pixels: Sequence[int], present_pixels: Sequence[int]
-) -> list[float | None]:
-    """The weight median(f) / f of each class (Eigen and Fergus 2015); None for an absent class.
-
-    Args:
-        class_pixels: pixels of each class.
-        present_pixels: labeled pixels of the images in which the class occurs; f is the share that
-            the class has of them.
-    """
-    pairs = zip(class_pixels, present_pixels, strict=True)
-    shares = [pixels / present if pixels else None for pixels, present in pairs]
-    known = [share for share in shares if share is not None]
-    median = float(np.median(known)) if known else 0.0
-    return [None if share is None else median / share for share in shares]
 
 
 def check_dataset(

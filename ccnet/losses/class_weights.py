@@ -5,8 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from ccnet.classes import IGNORE_INDEX
-from ccnet.datasets.check import median_frequency_weights
+from ccnet.classes import IGNORE_INDEX, median_frequency_weights
 from ccnet.datasets.dataset import SegmentationDataset
 from ccnet.runtime.processes import num_processes, objects_of_processes, rank
 from ccnet.runtime.progress import counting

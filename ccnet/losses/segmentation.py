@@ -221,7 +221,7 @@ class SegmentationLoss(nn.Module):
             overlap = sum_over_processes(torch.stack(sums).sum(0))
         if pixels := [survey.pixels for survey in surveys if survey.pixels is not None]:
             means = self.consistency.class_means(pixels)
-        divisors = (positive(divisor) for divisor in (labeled, main, num_images))
+        divisors = positive(labeled), positive(main), positive(num_images)
         return Divisors(*divisors, threshold, overlap, means)
 
 
