@@ -1,4 +1,4 @@
-"""The recipes in configs/: each is read, holds only differences, says what to expect, and trains."""
+"""The recipes in configs/: each holds only differences, says what to expect, and trains."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -41,7 +41,7 @@ def test_a_recipe_says_how_it_is_used_and_what_to_expect(path):
 
 @pytest.mark.slow
 def test_a_recipe_trains_three_steps_of_a_small_network(path, tmp_path, monkeypatch):
-    """On the scenes, with small crops; losses, schedule, transform and other options are its own."""
+    """On the scenes, with small crops; loss, schedule, transform and all else are its own."""
     monkeypatch.setattr("ccnet.training.assembly.Scenes", short_scenes)
     config = read_config(path)
     assert config.data.augment is not None
