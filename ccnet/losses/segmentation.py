@@ -153,7 +153,15 @@ class SegmentationLoss(nn.Module):
             divisors: of the whole step, if this batch is one of several parts of it. None: the
                 batch is the whole share of this process.
             embedding: features for the category consistent loss, of any size; needed with it.
+
+        Raises:
+            ValueError: the embedding is missing.
         """
+        if self.needs_embedding and embedding is None:
+            raise ValueError(
+                "category_consistent needs the embedding that CCNet(embedding_channels=16) gives: "
+                "*logits, embedding = model(images, auxiliary=True, embedding=True)"
+            )
         if divisors is None:
             divisors = self.divisors([self.survey(labels, logits[0], embedding)])
         weights = pixel_weights(labels, self.class_weights)

@@ -233,6 +233,12 @@ def test_all_losses_together_are_zero_where_nothing_has_a_label(num_images):
     assert all((gradient == 0).all() for gradient in gradients)
 
 
+def test_a_missing_embedding_is_told():
+    main, _, _, labels = batch()
+    with pytest.raises(ValueError, match=r"CCNet\(embedding_channels=16\) gives"):
+        SegmentationLoss(category_consistent=1.0)([main], labels)
+
+
 def test_all_losses_of_bfloat16_are_computed_in_float32():
     main, auxiliary, embedding, labels = batch()
     low = [x.detach().bfloat16().requires_grad_() for x in (main, auxiliary, embedding)]
