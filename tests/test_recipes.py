@@ -5,13 +5,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from ccnet.config import DataConfig, ModelConfig, TrainConfig, read_config, read_settings
-from ccnet.datasets import Scenes
+from ccnet.datasets import DATASETS, DataError, Scenes
 from ccnet.training.loop import train
 
 RECIPES = sorted(Path(__file__).parents[1].joinpath("configs").glob("*.yaml"))
-pytestmark = pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+
+
+def readable(path: Path) -> Any:
+    """A recipe as a parameter; one of a data set that there is not yet is expected to fail."""
+    is_known = yaml.safe_load(path.read_text())["data"]["name"] in DATASETS
+    later = pytest.mark.xfail(raises=DataError, strict=True, reason="a data set that is to come")
+    return pytest.param(path, id=path.stem, marks=[] if is_known else [later])
+
+
+each_recipe = pytest.mark.parametrize("path", [readable(path) for path in RECIPES])
 
 
 def same_as_default(settings: dict[str, Any], default: Any, owner: str = "") -> list[str]:
@@ -26,10 +36,13 @@ def same_as_default(settings: dict[str, Any], default: Any, owner: str = "") -> 
     return found
 
 
+@each_recipe
 def test_a_recipe_holds_only_differences_from_the_defaults(path):
     assert not same_as_default(read_settings(path), TrainConfig())
+    read_config(path)  # with values that fit each other
 
 
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_says_how_it_is_used_and_what_to_expect(path):
     lines = path.read_text().splitlines()
     words = " ".join(line for line in lines if line.startswith("#"))
@@ -40,6 +53,7 @@ def test_a_recipe_says_how_it_is_used_and_what_to_expect(path):
 
 
 @pytest.mark.slow
+@each_recipe
 def test_a_recipe_trains_three_steps_of_a_small_network(path, tmp_path, monkeypatch):
     """On the scenes, with small crops; loss, schedule, transform and all else are its own."""
     monkeypatch.setattr("ccnet.training.assembly.Scenes", short_scenes)
