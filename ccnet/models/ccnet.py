@@ -128,7 +128,7 @@ class CCNet(
             arguments["backbone"], pretrained=pretrained, in_channels=self.in_channels, **given
         )
         *_, third_width, width = self.backbone.out_channels
-        head = {name: arguments[name] for name in HEAD_ARGUMENTS}
+        head = {name: arguments[name] for name in HEAD_ARGUMENTS if name in arguments}
         self.head = CCNetHead(width, self.num_classes, **head)
         self.auxiliary_head = None
         if auxiliary_channels is not None:

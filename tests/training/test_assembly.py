@@ -250,7 +250,7 @@ def test_a_start_takes_everything_but_the_embedding_which_belongs_to_the_loss(be
     source = build_model(before, Scenes())
     started = build_model_from(source, now, Scenes())
     channels = None if now is SCENES else 16
-    assert started.arguments["embedding_channels"] == channels
+    assert started.arguments.get("embedding_channels") == channels
     own, others = started.state_dict(), source.state_dict()
     assert {key for key in own if "embedding" in key} == (
         set() if channels is None else {"head.embedding.weight", "head.embedding.bias"}
