@@ -22,6 +22,8 @@ EVERYTHING = replace(
     lovasz=0.5,
     category_consistent=1.0,
 )
+# the category consistent loss has gradients ten times as large, and so have rounding errors
+ALL = {"loss": EVERYTHING, "optimizer": OptimizerConfig(lr=0.005)}
 
 
 @pytest.mark.slow
@@ -32,8 +34,8 @@ EVERYTHING = replace(
         ({"loss": OHEM}, {}),
         ({"loss": OHEM}, {"accumulate": 2}),
         ({}, {"strategy": "fsdp", "accumulate": 2}),
-        ({"loss": EVERYTHING}, {}),
-        ({"loss": EVERYTHING}, {"strategy": "fsdp", "accumulate": 2}),
+        (ALL, {}),
+        (ALL, {"strategy": "fsdp", "accumulate": 2}),
     ],
     ids=[
         "cross-entropy",
