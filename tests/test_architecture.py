@@ -21,10 +21,13 @@ FLOORS = {
     "__main__": "cli runtime",
     "cli": "commands flags runtime",
     "flags": "commands config runtime",
-    "commands": "demo training report export labeling config "
+    "commands": "demo training saving report export labeling config "
     "prediction datasets models metrics runtime",
     "demo": "training report labeling config prediction datasets metrics runtime",
-    "training": "config prediction datasets models losses metrics runtime weights classes",
+    "training": "tracking saving config prediction datasets models losses metrics "
+    "runtime weights classes",
+    "tracking": "saving report config prediction datasets metrics runtime",
+    "saving": "config datasets models runtime weights",
     "report": "export prediction datasets models metrics images runtime classes ops",
     "export": "prediction inference models images runtime",
     "labeling": "prediction models images runtime classes",

@@ -10,7 +10,7 @@ from ccnet.config import TrainConfig, read_config, resumed_config
 from ccnet.flags import parse
 from ccnet.runtime.files import DataError
 from ccnet.runtime.values import flags_of
-from ccnet.training.run_folder import to_yaml
+from ccnet.saving.run_folder import to_yaml
 
 OWN = TrainConfig(steps=100, num_workers=8, strategy="fsdp", devices=4, recompute=["head"])
 

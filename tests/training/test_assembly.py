@@ -11,19 +11,14 @@ from torch import nn
 from torch.nn import BatchNorm2d
 
 from ccnet.config import OptimizerConfig
-from ccnet.datasets import Scenes
 from ccnet.demo import SCENES
 from ccnet.models.ccnet import CCNet
 from ccnet.training.assembly import (
     Recomputed,
-    build_model,
-    build_model_from,
     build_moving_average,
     build_optimizer,
-    build_replica,
     build_scheduler,
     freeze,
-    inherited,
     recompute_parts,
     to_training_mode,
 )
@@ -61,13 +56,6 @@ def test_the_poly_schedule_is_the_paper_s():
     assert rates(OptimizerConfig(), 10) == pytest.approx(
         [1e-2 * (1 - step / 10) ** 0.9 for step in range(10)]
     )
-
-
-def test_a_start_from_other_classes_is_refused():
-    model = build_model(SCENES, Scenes())
-    model.classes = ("ground", "green", "red", "blue")
-    with pytest.raises(ValueError, match="class 1 of the model is 'green', of the data 'red'"):
-        build_model_from(model, SCENES, Scenes())
 
 
 def test_the_poly_schedule_warms_up_and_ends_where_it_is_told():
@@ -199,48 +187,6 @@ def test_a_recomputed_part_moves_and_learns_as_before():
     to_training_mode(model, [], norms=True)
     assert not model.backbone.conv1[1].training
     assert not model.backbone.conv1[1].weight.requires_grad
-
-
-def test_a_start_keeps_the_architecture_that_no_flag_gives(tmp_path):
-    model = replace(SCENES.model, backbone="resnet18", channels=8)
-    config = replace(SCENES, model=model)
-    rules = {"stem": "deep_32", "dilation": "uniform", "ceil_mode": True, "auxiliary_bias": True}
-    source = build_model(config, Scenes(), **rules)
-    started = build_model_from(source, config, Scenes())
-    assert started.arguments.items() >= rules.items()
-    torch.testing.assert_close(started.state_dict(), source.state_dict())
-    assert inherited(started) == inherited(source)
-
-
-@pytest.mark.parametrize("changes", [{"dilation": "contract"}, {"ceil_mode": False}])
-def test_a_start_from_a_model_of_another_function_is_refused(changes):
-    model = replace(SCENES.model, backbone="resnet18", channels=8)
-    source = build_model(replace(SCENES, model=model), Scenes(), dilation="uniform", ceil_mode=True)
-    config = replace(SCENES, model=replace(model, **changes))
-    with pytest.raises(ValueError, match=r"has (dilation uniform|ceil_mode True), the config"):
-        build_model_from(source, config, Scenes())
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"activation": "leaky_relu"}, "activation leaky_relu, the configuration relu; model.act"),
-        ({"in_channels": 5}, "takes 5 channels, data has 3"),
-    ],
-)
-def test_a_start_from_another_network_is_refused(changes, words):
-    source = build_model(SCENES, Scenes(), **changes)
-    with pytest.raises(ValueError, match=words):
-        build_model_from(source, SCENES, Scenes())
-
-
-def test_a_replica_has_the_architecture_and_no_moving_average():
-    model = build_model(SCENES, Scenes(), mean=[0.0] * 3)
-    replica = build_replica(SCENES, Scenes(), model)
-    replica.load_state_dict(model.state_dict())
-    assert replica.arguments == model.arguments
-    with pytest.raises(ValueError, match="fsdp keeps no moving average; strategy=ddp does"):
-        build_replica(replace(SCENES, ema_decay=0.9), Scenes(), model)
 
 
 def test_a_moving_average_follows_the_weights():

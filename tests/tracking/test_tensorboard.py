@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ccnet.training.tensorboard import Curves
+from ccnet.tracking.tensorboard import Curves
 
 
 def points(folder: Path, name: str) -> list[tuple[int, float]]:
@@ -41,7 +41,7 @@ def test_a_resumed_run_s_points_replace_those_after_its_save(tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from ccnet.training.tensorboard import Curves
+from ccnet.tracking.tensorboard import Curves
 
 curves = Curves(Path(sys.argv[1]), start=1)
 for step in range(1, 31):
@@ -61,7 +61,7 @@ def test_a_kill_loses_no_row(tmp_path):
 LIMITED = """
 import resource, signal, sys, threading
 from pathlib import Path
-from ccnet.training.tensorboard import Curves
+from ccnet.tracking.tensorboard import Curves
 
 folder, limit, last = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -14,8 +14,8 @@ import yaml
 from ccnet.config import DataConfig, TrainConfig, read_config
 from ccnet.models.ccnet import CCNet
 from ccnet.runtime.files import DataError
-from ccnet.training.progress import TrainingProgress
-from ccnet.training.run_folder import LOCK, RunFolder, to_yaml
+from ccnet.saving.run_folder import LOCK, RunFolder, to_yaml
+from ccnet.tracking.progress import TrainingProgress
 
 
 def test_a_new_run_wants_an_empty_folder(tmp_path):
@@ -217,9 +217,9 @@ KILLED_AT_EVERY_STEP = """
 import os, shutil, signal, sys, torch
 from itertools import count
 from pathlib import Path
-from ccnet.training.run_folder import RunFolder
+from ccnet.saving.run_folder import RunFolder
 from ccnet.models.ccnet import CCNet
-from ccnet.training.saves import HashedFile
+from ccnet.saving.saves import HashedFile
 
 EVENTS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.scandir"}
 
@@ -298,7 +298,7 @@ def test_a_kill_at_any_step_of_writing_leaves_the_old_or_the_new(tmp_path):
 
 FILES_OF_LIMITED_SIZE = """
 import resource, sys, torch
-from ccnet.training.run_folder import RunFolder
+from ccnet.saving.run_folder import RunFolder
 from ccnet.models.ccnet import CCNet
 
 folder = RunFolder(sys.argv[1])
