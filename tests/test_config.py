@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from ccnet.config import TrainConfig, read_config, resumed_config
+from ccnet.config import DataConfig, TrainConfig, read_config, resumed_config
 from ccnet.flags import parse
 from ccnet.runtime.files import DataError
 from ccnet.runtime.values import flags_of
@@ -39,17 +39,22 @@ def test_a_configuration_comes_back(run):
         (["--strategy=ddp", "--num_workers=2"], {"strategy": "ddp", "num_workers": 2}),
         (["--save_seconds=600"], {}),
         (["--steps=100"], {}),
+        (["--data.root=moved"], {"data": DataConfig(root="moved")}),
+        (["--logger=wandb", "--pictures=0"], {"logger": "wandb", "pictures": 0}),
     ],
-    ids=["other", "back to the default", "the default", "its own"],
+    ids=["other", "back to the default", "the default", "its own", "moved data", "shown"],
 )
 def test_where_a_run_goes_on_may_change(run, flags, changes):
     assert resumed(run, *flags) == replace(OWN, **changes)
 
 
-@pytest.mark.parametrize("flag", ["--steps=60000", "--optimizer.lr=1", "--recompute=[]"])
+@pytest.mark.parametrize(
+    "flag",
+    ["--steps=60000", "--optimizer.lr=1", "--recompute=[]", "--data.name=camvid", "--minutes=3"],
+)
 def test_what_a_run_computes_may_not(run, flag):
     name = flag[2:].split("=")[0].split(".")[0]
-    with pytest.raises(ValueError, match=f"{name} cannot be given with it, only device, devices"):
+    with pytest.raises(ValueError, match=f"{name} cannot be given with it, only data.root"):
         resumed(run, flag)
 
 

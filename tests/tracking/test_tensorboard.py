@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from ccnet.tracking.tensorboard import Curves
 
@@ -110,3 +111,16 @@ def test_errors_of_other_threads_are_printed_as_always(tmp_path, monkeypatch):
     curves.close()
     assert [str(failed.exc_value) for failed in others] == ["of another thread"]
     assert list(tmp_path.iterdir())
+
+
+def test_a_picture_is_in_the_file_with_its_step(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    picture = tmp_path / "picture.png"
+    Image.new("RGB", (6, 4), (255, 0, 0)).save(picture)
+    curves = Curves(tmp_path / "logs", start=1)
+    curves.write_picture(3, "predictions", picture)
+    events = EventAccumulator(str(tmp_path / "logs"), {"images": 0}).Reload()
+    (found,) = events.Images("predictions")
+    assert (found.step, found.width, found.height) == (3, 6, 4)
+    curves.close()
