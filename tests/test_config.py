@@ -72,6 +72,7 @@ def test_values_that_make_no_sense_are_refused(changes, said):
 
 NUMBERS = [  # the key, a value below its range, a value above it
     *(("steps", 0, 10**10), ("batch_size", 0, 10**10), ("accumulate", 0, 10**10)),
+    *(("minutes", 0, 1e10), ("pictures", -1, 17)),
     *(("validate_every", 0, 10**10), ("save_every", 0, 10**10), ("log_every", 0, 10**10)),
     *(("save_seconds", -1, 1e10), ("num_workers", -1, 1025), ("seed", -1, 2**32)),
     *(("devices", 0, 1025), ("num_nodes", 0, 65537), ("ema_decay", 0.0, 1.0)),

@@ -92,8 +92,10 @@ def train(
 def write_report_of(config: TrainConfig, run: Path) -> Path:
     """Evaluate the best model of a run on its validation data; the path of the report's page.
 
-    One process does this, in the precision and by the protocol of the run.
+    One process does this, in the precision and by the protocol of the run. Prints the scores.
     """
+    from rich.console import Console
+
     from ccnet.commands.evaluate import scored
     from ccnet.prediction.predictor import Predictor
     from ccnet.training.assembly import open_data
@@ -105,7 +107,8 @@ def write_report_of(config: TrainConfig, run: Path) -> Path:
     )
     title = f"{model} on {config.data.name} {config.data.val_split}, {len(data)} images"
     facts = {"precision": config.precision, "protocol": str(predictor.protocol)}
-    scored(predictor, data, title, config.num_workers, run / "report", facts)
+    _, table = scored(predictor, data, title, config.num_workers, run / "report", facts)
+    Console().print(table)
     return run / "report" / "report.html"
 
 
