@@ -1,7 +1,7 @@
 """The configuration of a run: dataclass = YAML file = command-line flags. Loads no torch."""
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -199,6 +199,10 @@ class TrainConfig:
     is then the default."""
     steps: Count = 60_000
     """Number of optimizer steps."""
+    minutes: Annotated[float, Between(0, MOST, excluded="low")] | None = None
+    """Minutes that steps and validations should take. At the start some steps and predictions are
+    timed and undone, and `steps` becomes the number that fits; config.yaml then has that number
+    and no `minutes`, so it makes the same run again. Null: `steps` counts."""
     batch_size: Count = 8
     """Images per step, of all devices together."""
     accumulate: Count = 1
@@ -213,6 +217,13 @@ class TrainConfig:
     """Largest number of seconds between saves."""
     log_every: Count = 10
     """Steps between rows of the log."""
+    pictures: Annotated[int, Between(0, 16)] = 4
+    """Validation images of which each validation draws image, label and prediction, into pictures/
+    of the run folder and for TensorBoard; at most 64 pictures per run."""
+    logger: Literal["wandb", "mlflow", "trackio"] | None = None
+    """A tracker (an extra) that gets what log.csv and TensorBoard get. Null: none."""
+    project: str = "ccnet"
+    """Project or experiment of the run in the tracker."""
     num_workers: Annotated[int, Between(0, 1024)] = 2
     """Processes per device that read and transform images. 0: the training process reads."""
     device: str = "auto"
@@ -270,8 +281,11 @@ OF_THE_MACHINE = (
     "num_workers",
     "save_every",
     "save_seconds",
+    "pictures",
+    "logger",
+    "project",
 )
-"""Options that may change when a run is resumed: where it computes, not what."""
+"""Options that may change when a run is resumed: where it computes and what it shows."""
 
 
 def to_yaml(config: TrainConfig) -> str:
@@ -304,7 +318,7 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def resumed_config(own: TrainConfig, given: TrainConfig) -> TrainConfig:
-    """The configuration with which a run goes on: `given`, if only options of the machine differ.
+    """The configuration with which a run goes on: `given`, if only the options that may differ do.
 
     Args:
         own: the run's configuration.
@@ -313,10 +327,11 @@ def resumed_config(own: TrainConfig, given: TrainConfig) -> TrainConfig:
     Raises:
         ValueError: a flag would change what the run computes.
     """
-    changed = [f.name for f in fields(own) if getattr(given, f.name) != getattr(own, f.name)]
+    moved = replace(own, data=replace(own.data, root=given.data.root))
+    changed = [f.name for f in fields(own) if getattr(given, f.name) != getattr(moved, f.name)]
     if others := [name for name in changed if name not in OF_THE_MACHINE]:
         raise ValueError(
             f"--resume goes on by the run's own configuration: {', '.join(others)} cannot be given "
-            f"with it, only {', '.join(OF_THE_MACHINE)}"
+            f"with it, only data.root (data that moved), {', '.join(OF_THE_MACHINE)}"
         )
     return given

@@ -21,10 +21,13 @@ FLOORS = {
     "__main__": "cli runtime",
     "cli": "flags commands runtime",
     "flags": "commands config runtime",
-    "commands": "demo training report export polygons labeling config prediction datasets models "
-    "metrics runtime",
+    "commands": "demo training saving report export polygons labeling config prediction datasets "
+    "models metrics runtime",
     "demo": "training report labeling config prediction datasets metrics runtime",
-    "training": "config prediction losses datasets models metrics weights runtime classes",
+    "training": "tracking saving config prediction losses datasets models metrics weights runtime "
+    "classes",
+    "tracking": "saving report config prediction datasets metrics runtime",
+    "saving": "config datasets models weights runtime",
     "report": "export prediction datasets models metrics images runtime classes ops",
     "export": "prediction inference models images runtime",
     "polygons": "labeling images runtime classes",

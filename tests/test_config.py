@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from ccnet.config import TrainConfig, read_config, resumed_config
+from ccnet.config import DataConfig, TrainConfig, read_config, resumed_config
 from ccnet.flags import parse
 from ccnet.runtime.files import DataError
 from ccnet.runtime.values import flags_of
-from ccnet.training.run_folder import to_yaml
+from ccnet.saving.run_folder import to_yaml
 
 OWN = TrainConfig(steps=100, num_workers=8, strategy="fsdp", devices=4, recompute=["head"])
 
@@ -39,17 +39,22 @@ def test_a_configuration_comes_back(run):
         (["--strategy=ddp", "--num_workers=2"], {"strategy": "ddp", "num_workers": 2}),
         (["--save_seconds=600"], {}),
         (["--steps=100"], {}),
+        (["--data.root=moved"], {"data": DataConfig(root="moved")}),
+        (["--logger=wandb", "--pictures=0"], {"logger": "wandb", "pictures": 0}),
     ],
-    ids=["other", "back to the default", "the default", "its own"],
+    ids=["other", "back to the default", "the default", "its own", "moved data", "shown"],
 )
 def test_where_a_run_goes_on_may_change(run, flags, changes):
     assert resumed(run, *flags) == replace(OWN, **changes)
 
 
-@pytest.mark.parametrize("flag", ["--steps=60000", "--optimizer.lr=1", "--recompute=[]"])
+@pytest.mark.parametrize(
+    "flag",
+    ["--steps=60000", "--optimizer.lr=1", "--recompute=[]", "--data.name=camvid", "--minutes=3"],
+)
 def test_what_a_run_computes_may_not(run, flag):
     name = flag[2:].split("=")[0].split(".")[0]
-    with pytest.raises(ValueError, match=f"{name} cannot be given with it, only device, devices"):
+    with pytest.raises(ValueError, match=f"{name} cannot be given with it, only data.root"):
         resumed(run, flag)
 
 
@@ -67,6 +72,7 @@ def test_values_that_make_no_sense_are_refused(changes, said):
 
 NUMBERS = [  # the key, a value below its range, a value above it
     *(("steps", 0, 10**10), ("batch_size", 0, 10**10), ("accumulate", 0, 10**10)),
+    *(("minutes", 0, 1e10), ("pictures", -1, 17)),
     *(("validate_every", 0, 10**10), ("save_every", 0, 10**10), ("log_every", 0, 10**10)),
     *(("save_seconds", -1, 1e10), ("num_workers", -1, 1025), ("seed", -1, 2**32)),
     *(("devices", 0, 1025), ("num_nodes", 0, 65537), ("ema_decay", 0.0, 1.0)),

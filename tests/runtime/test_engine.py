@@ -8,8 +8,8 @@ import yaml
 
 from ccnet.config import LossConfig, OptimizerConfig
 from ccnet.runtime import engine
+from ccnet.saving.run_folder import RunFolder
 from ccnet.training.loop import train
-from ccnet.training.run_folder import RunFolder
 from tests.commands import TEN, assert_close, run_command, write_config
 
 OHEM = LossConfig(ohem_threshold=0.1, ohem_min_kept=500)  # too few below 0.1: processes must agree

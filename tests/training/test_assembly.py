@@ -20,19 +20,16 @@ from ccnet.models.ccnet import CCNet
 from ccnet.training.assembly import (
     Recomputed,
     build_loss,
-    build_model,
-    build_model_from,
     build_moving_average,
     build_optimizer,
-    build_replica,
     build_scheduler,
     freeze,
-    inherited,
     recompute_parts,
     to_training_mode,
     warn_of_ohem,
     with_class_weights,
 )
+from ccnet.training.network import build_model
 
 CALLS: list[nn.Module] = []
 
@@ -67,13 +64,6 @@ def test_the_poly_schedule_is_the_paper_s():
     assert rates(OptimizerConfig(), 10) == pytest.approx(
         [1e-2 * (1 - step / 10) ** 0.9 for step in range(10)]
     )
-
-
-def test_a_start_from_other_classes_is_refused():
-    model = build_model(SCENES, Scenes())
-    model.classes = ("ground", "green", "red", "blue")
-    with pytest.raises(ValueError, match="class 1 of the model is 'green', of the data 'red'"):
-        build_model_from(model, SCENES, Scenes())
 
 
 def test_the_poly_schedule_warms_up_and_ends_where_it_is_told():
@@ -207,55 +197,7 @@ def test_a_recomputed_part_moves_and_learns_as_before():
     assert not model.backbone.conv1[1].weight.requires_grad
 
 
-def test_a_start_keeps_the_architecture_that_no_flag_gives(tmp_path):
-    model = replace(SCENES.model, backbone="resnet18", channels=8)
-    config = replace(SCENES, model=model)
-    rules = {"stem": "deep_32", "dilation": "uniform", "ceil_mode": True, "auxiliary_bias": True}
-    source = build_model(config, Scenes(), **rules)
-    started = build_model_from(source, config, Scenes())
-    assert started.arguments.items() >= rules.items()
-    torch.testing.assert_close(started.state_dict(), source.state_dict())
-    assert inherited(started) == inherited(source)
-
-
-@pytest.mark.parametrize("changes", [{"dilation": "contract"}, {"ceil_mode": False}])
-def test_a_start_from_a_model_of_another_function_is_refused(changes):
-    model = replace(SCENES.model, backbone="resnet18", channels=8)
-    source = build_model(replace(SCENES, model=model), Scenes(), dilation="uniform", ceil_mode=True)
-    config = replace(SCENES, model=replace(model, **changes))
-    with pytest.raises(ValueError, match=r"has (dilation uniform|ceil_mode True), the config"):
-        build_model_from(source, config, Scenes())
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"activation": "leaky_relu"}, "activation leaky_relu, the configuration relu; model.act"),
-        ({"in_channels": 5}, "takes 5 channels, data has 3"),
-    ],
-)
-def test_a_start_from_another_network_is_refused(changes, words):
-    source = build_model(SCENES, Scenes(), **changes)
-    with pytest.raises(ValueError, match=words):
-        build_model_from(source, SCENES, Scenes())
-
-
 CONSISTENT = replace(SCENES, loss=LossConfig(category_consistent=1.0))
-
-
-@pytest.mark.parametrize(
-    ("before", "now"), [(SCENES, CONSISTENT), (CONSISTENT, SCENES), (CONSISTENT, CONSISTENT)]
-)
-def test_a_start_takes_everything_but_the_embedding_which_belongs_to_the_loss(before, now):
-    source = build_model(before, Scenes())
-    started = build_model_from(source, now, Scenes())
-    channels = None if now is SCENES else 16
-    assert started.arguments.get("embedding_channels") == channels
-    own, others = started.state_dict(), source.state_dict()
-    assert {key for key in own if "embedding" in key} == (
-        set() if channels is None else {"head.embedding.weight", "head.embedding.bias"}
-    )
-    assert all(torch.equal(own[key], others[key]) for key in own if "embedding" not in key)
 
 
 def test_a_recomputed_head_gives_its_embedding_and_the_same_gradient():

@@ -22,9 +22,9 @@ from ccnet.datasets import DataError, Scenes
 from ccnet.demo import SCENES
 from ccnet.losses import SegmentationLoss, segmentation
 from ccnet.models.ccnet import CCNet
-from ccnet.training.assembly import build_model
+from ccnet.saving.run_folder import RunFolder
 from ccnet.training.loop import train
-from ccnet.training.run_folder import RunFolder
+from ccnet.training.network import build_model
 from ccnet.training.samples import TrainingBatches
 
 pytestmark = pytest.mark.slow  # whole runs
@@ -72,8 +72,10 @@ def uninterrupted(tmp_path_factory) -> Path:
 
 def test_a_run_leaves_models_logs_and_what_made_it(uninterrupted):
     names = {path.name for path in uninterrupted.iterdir()}
-    folders = {"model", "last", "logs", "checkpoints"}
-    assert names == folders | {"log.csv", "config.yaml", "run.json", "run.lock"}
+    folders = {"model", "last", "logs", "checkpoints", "pictures"}
+    assert names == folders | {"log.csv", "config.yaml", "run.json", "data.json", "run.lock"}
+    pictures = sorted(path.name for path in (uninterrupted / "pictures").iterdir())
+    assert pictures == ["step-00000003.png", "step-00000006.png"]
     assert any((uninterrupted / "logs").glob("events.*"))
     with (uninterrupted / "log.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -157,7 +159,7 @@ def test_training_starts_from_given_weights(uninterrupted, tmp_path):
         if "running" not in name and "num_batches" not in name:
             assert torch.equal(started[name], value), name
     other = replace(still, model=replace(still.model, channels=24))
-    with pytest.raises(ValueError, match="do not fit the network"):
+    with pytest.raises(ValueError, match="has channels 16, the configuration 24"):
         train(other, tmp_path / "other", init=uninterrupted / "last")
 
 

@@ -9,8 +9,9 @@ from ccnet.config import DataConfig, LossConfig, read_config
 from ccnet.datasets import Scenes
 from ccnet.demo import SCENES
 from ccnet.models.ccnet import CCNet
-from ccnet.training.run import Run, evaluation_mode, set_up
-from ccnet.training.run_folder import RunFolder
+from ccnet.saving.run_folder import RunFolder
+from ccnet.training.run import Run, evaluation_mode
+from ccnet.training.start import set_up
 
 SMALL = replace(
     SCENES,
