@@ -80,6 +80,14 @@ NUMBERS = [  # the key, a value below its range, a value above it
     *(("loss.auxiliary_weight", -1, 1e300), ("loss.ohem_threshold", -0.1, 1.1)),
     *(("protocol.tile", 0, 65537), ("protocol.stride", 0, 65537), ("protocol.scales", [0], [21])),
     *(("loss.ohem_min_kept", -1, 10**13), ("loss.class_weights", [-1, 1], [1, 1e300])),
+    *(("loss.focal_gamma", -1, 101), ("loss.label_smoothing", -0.1, 1.0)),
+    *((f"loss.{name}", -1, 1001) for name in ("dice", "lovasz", "category_consistent")),
+    ("loss.consistency.channels", 0, 4097),
+    *(
+        (f"loss.consistency.{name}", -1, 1001)
+        for name in ("variation", "distance", "regularization")
+    ),
+    *((f"loss.consistency.{name}_margin", -1, 1001) for name in ("variation", "distance")),
 ]
 
 
@@ -98,10 +106,11 @@ def test_every_number_has_its_range():
 @pytest.mark.parametrize(("name", "low", "high"), NUMBERS, ids=[name for name, *_ in NUMBERS])
 def test_numbers_out_of_range_are_named_by_their_key(name, low, high, tmp_path):
     for value in (low, high, ".nan", ".inf", "-.inf", "true", "[[]]", "{a: b}", "x"):
-        content = {name.split(".")[-1]: value}
-        text = "{" + ", ".join(f"{key}: {value}" for key, value in content.items()) + "}"
-        owner = name.rpartition(".")[0]
-        (tmp_path / "c.yaml").write_text(f"{owner}: {text}" if owner else text)
+        *owners, key = name.split(".")
+        text = f"{{{key}: {value}}}"
+        for owner in reversed(owners):
+            text = f"{{{owner}: {text}}}"
+        (tmp_path / "c.yaml").write_text(text)
         with pytest.raises(ValueError, match=rf"c\.yaml: {name}\S* must be "):
             read_config(tmp_path / "c.yaml")
 
@@ -122,6 +131,31 @@ def test_numbers_out_of_range_are_named_by_their_key(name, low, high, tmp_path):
         (b"freeze: head", r"c\.yaml: freeze must be a list in brackets, each item text, got"),
         (b"data: {augment: {}}", r"c\.yaml: data\.augment\.crop_size is missing"),
         (b"loss: {class_weights: [0, 0]}", r"c\.yaml: loss\.class_weights must have one above 0"),
+        *(
+            (
+                f"loss: {{class_weights: [1, {value}, 2]}}".encode(),
+                rf"c\.yaml: loss\.class_weights\[1\] must be a number from 0 to 1000, got {said}$",
+            )
+            for value, said in {
+                "null": r"nothing \(null\)",  # as check-data prints it for an absent class
+                ".nan": "nan",
+                ".inf": "inf",
+                "-1": "-1",
+            }.items()
+        ),
+        (
+            b"loss: {class_weights: automatic}",
+            r"loss\.class_weights must be a list in brackets, each item a number from 0 to 1000 or "
+            r"auto or null, got 'automatic'$",
+        ),
+        (
+            b"loss: {ohem_min_kept: 1.5}",
+            r"c\.yaml: loss\.ohem_min_kept must be a whole number of pixels or a share below 1",
+        ),
+        (
+            b"loss: {consistency: {variation_margin: 2}}",
+            r"variation_margin must be at most distance_margin, 1\.5, got 2",
+        ),
         (b"compile: maybe", r"c\.yaml: compile must be true or false, got 'maybe'"),
         (b"strategy: [ddp]", r"c\.yaml: strategy must be ddp or fsdp, got \['ddp'\]"),
     ],

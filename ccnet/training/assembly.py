@@ -1,7 +1,8 @@
 """From a configuration to the parts of a run: data, network, optimizer, schedule and loss."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, fields
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, fields, replace
 from functools import cache, partial
 from typing import Any, cast
 
@@ -11,9 +12,11 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ccnet.config import DataConfig, ModelConfig, OptimizerConfig, TrainConfig
+from ccnet.config import DataConfig, LossConfig, ModelConfig, OptimizerConfig, TrainConfig
 from ccnet.datasets import Scenes, SegmentationDataset, open_dataset
 from ccnet.losses import SegmentationLoss
+from ccnet.losses.class_weights import measured_weights
+from ccnet.losses.consistency import CategoryConsistency
 from ccnet.models.ccnet import CCNet
 from ccnet.models.loading import require_same_classes
 from ccnet.models.recompute import recompute
@@ -24,6 +27,8 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 OPEN_FLAGS = ("stem", "dilation", "ceil_mode", "reduction", "shared", "auxiliary_bias")
 """Flags that leave a choice to the model that a run starts from, unless they are given."""
+EMBEDDING = "head.embedding."
+"""The weights that belong to the loss of a run, and are not taken over from another model."""
 
 
 def open_data(config: DataConfig) -> tuple[SegmentationDataset, SegmentationDataset]:
@@ -73,8 +78,14 @@ def build_model(config: TrainConfig, data: SegmentationDataset, **changes: Any) 
     weights = config.loss.class_weights
     if weights is not None and len(weights) != len(data.classes):
         raise ValueError(f"{len(weights)} class weights for {len(data.classes)} classes")
-    arguments = {**asdict(config.model), **changes}
+    arguments = {**asdict(config.model), "embedding_channels": embedding_channels(config)}
+    arguments |= changes
     return CCNet(len(data.classes), classes=data.classes, palette=data.palette, **arguments)
+
+
+def embedding_channels(config: TrainConfig) -> int | None:
+    """The width of the embedding that the loss needs; None if it needs none."""
+    return config.loss.consistency.channels if config.loss.category_consistent else None
 
 
 def build_model_of_save(
@@ -116,7 +127,8 @@ def build_model_from(source: CCNet, config: TrainConfig, data: SegmentationDatas
     if source.in_channels != 3:
         raise ValueError(f"the model to start from takes {source.in_channels} channels, data has 3")
     model = build_model(config, data, pretrained=None, **inherited(source))
-    weights = source.state_dict()
+    weights = {k: v for k, v in source.state_dict().items() if not k.startswith(EMBEDDING)}
+    weights |= {k: v for k, v in model.state_dict().items() if k.startswith(EMBEDDING)}
     if problems := differences(weights, model.state_dict()):
         raise ValueError(f"the weights to start from do not fit the network: {problems}")
     model.load_state_dict(weights)
@@ -148,7 +160,7 @@ def build_moving_average(config: TrainConfig, model: CCNet) -> AveragedModel | N
 def inherited(model: CCNet) -> dict[str, Any]:
     """Arguments of a model that neither flags nor data determine: normalization, stem, ..."""
     given = {field.name for field in fields(ModelConfig)} - set(OPEN_FLAGS)
-    given |= {"num_classes", "classes", "palette", "metrics"}
+    given |= {"num_classes", "classes", "palette", "metrics", "embedding_channels"}
     return {name: value for name, value in model.arguments.items() if name not in given}
 
 
@@ -200,8 +212,8 @@ def recompute_parts(model: CCNet, parts: Sequence[str]) -> None:
 class Recomputed(nn.Module):
     """Activation checkpointing of the forward pass of the class that follows in a subclass."""
 
-    def forward(self, features: Tensor) -> Tensor:
-        return recompute(super().forward, features)
+    def forward(self, features: Tensor, *options: bool) -> Tensor | tuple[Tensor, ...]:
+        return recompute(super().forward, features, *options)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         classes = type(self).__mro__
@@ -278,8 +290,42 @@ def poly(config: OptimizerConfig, steps: int, step: int) -> float:
     return share
 
 
+def with_class_weights(
+    config: TrainConfig, data: SegmentationDataset, checkpoint: Mapping[str, Any] | None
+) -> TrainConfig:
+    """The configuration with numbers in the place of `loss.class_weights=auto`.
+
+    They are those of the save, if the run is resumed, or measured from the training data.
+    """
+    if config.loss.class_weights != "auto":
+        return config
+    if checkpoint is None:
+        weights = measured_weights(data)
+    else:
+        weights = checkpoint["config"]["loss"]["class_weights"]
+    return replace(config, loss=replace(config.loss, class_weights=weights))
+
+
 def build_loss(config: TrainConfig) -> SegmentationLoss:
-    loss, weights = config.loss, None
-    if loss.class_weights is not None:
-        weights = torch.tensor(loss.class_weights)
-    return SegmentationLoss(loss.auxiliary_weight, weights, loss.ohem_threshold, loss.ohem_min_kept)
+    """The loss of a run, whose class weights are numbers."""
+    options = {field.name: getattr(config.loss, field.name) for field in fields(config.loss)}
+    constants = asdict(options.pop("consistency"))
+    del constants["channels"]  # of the network
+    if options["class_weights"] is not None:
+        options["class_weights"] = torch.tensor(options["class_weights"])
+    return SegmentationLoss(**options, consistency=CategoryConsistency(**constants))
+
+
+def warn_of_ohem(config: TrainConfig, data: SegmentationDataset) -> None:
+    """Say on standard error if OHEM keeps all pixels of a batch, and so does nothing."""
+    kept, augment = config.loss.ohem_min_kept, config.data.augment
+    if config.loss.ohem_threshold is None or kept < 1:
+        return
+    height, width = data[0][1].shape if augment is None else augment.crop_size
+    if kept >= config.batch_size * height * width:
+        print(
+            f"warning: loss.ohem_min_kept is {kept:.0f}, and a batch of {config.batch_size} images "
+            f"of {width}×{height} has {config.batch_size * height * width} pixels: OHEM leaves "
+            f"none of them out; a share works for every size, such as {LossConfig().ohem_min_kept}",
+            file=sys.stderr,
+        )

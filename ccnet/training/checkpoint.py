@@ -81,8 +81,14 @@ def is_pair(values: object) -> bool:
 
 
 def what_is_computed(config: TrainConfig) -> dict[str, Any]:
-    """A configuration as plain values, without the options that may change in a resumed run."""
-    return {k: v for k, v in config.to_plain().items() if k not in OF_THE_MACHINE}
+    """A configuration as plain values, without the options that may change in a resumed run.
+
+    Class weights that are still to be measured are not among them either: the save has numbers.
+    """
+    plain = {k: v for k, v in config.to_plain().items() if k not in OF_THE_MACHINE}
+    if config.loss.class_weights == "auto":
+        del plain["loss"]["class_weights"]
+    return plain
 
 
 def changes(

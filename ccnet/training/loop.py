@@ -87,8 +87,8 @@ def train_to_the_end(run: Run) -> Scores | None:
             losses = []
             for index, (images, labels) in enumerate(parts):
                 with gradient_exchange(run, is_last=index + 1 == len(parts)):
-                    logits = forward_part(run, images, index)
-                    loss = run.criterion(logits, labels, divisors)
+                    logits, embedding = forward_part(run, images, index)
+                    loss = run.criterion(logits, labels, divisors, embedding)
                     run.fabric.backward(loss)
                 losses.append(loss.detach())
 

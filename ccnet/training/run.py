@@ -35,6 +35,8 @@ from ccnet.training.assembly import (
     new_model,
     open_data,
     to_training_mode,
+    warn_of_ohem,
+    with_class_weights,
 )
 from ccnet.training.checkpoint import naming, require_checkpoint, what_is_computed
 from ccnet.training.failures import require_finite, requiring_finite_output
@@ -171,6 +173,10 @@ def set_up(
     fabric, config = own.fabric, replace(config, precision=own.precision)
     folder, save, checkpoint = open_folder(path, config, fabric, resume, lock)
     data, validation_data = open_data(config.data)
+    with naming(save):
+        config = with_class_weights(config, data, checkpoint)
+    if rank() == 0 and transform is None:
+        warn_of_ohem(config, data)
     seed_everything(config.seed, verbose=False)
     source = None if init is None or checkpoint is not None else load_model(init)
     with naming(save):

@@ -10,12 +10,16 @@ import torch
 from torch import nn
 from torch.nn import BatchNorm2d
 
-from ccnet.config import OptimizerConfig
+from ccnet.config import ConsistencyConfig, DataConfig, LossConfig, OptimizerConfig
 from ccnet.datasets import Scenes
+from ccnet.datasets.transforms import RandomTransform
 from ccnet.demo import SCENES
+from ccnet.losses import SegmentationLoss
+from ccnet.losses.consistency import CategoryConsistency
 from ccnet.models.ccnet import CCNet
 from ccnet.training.assembly import (
     Recomputed,
+    build_loss,
     build_model,
     build_model_from,
     build_moving_average,
@@ -26,6 +30,8 @@ from ccnet.training.assembly import (
     inherited,
     recompute_parts,
     to_training_mode,
+    warn_of_ohem,
+    with_class_weights,
 )
 
 CALLS: list[nn.Module] = []
@@ -232,6 +238,90 @@ def test_a_start_from_another_network_is_refused(changes, words):
     source = build_model(SCENES, Scenes(), **changes)
     with pytest.raises(ValueError, match=words):
         build_model_from(source, SCENES, Scenes())
+
+
+CONSISTENT = replace(SCENES, loss=LossConfig(category_consistent=1.0))
+
+
+@pytest.mark.parametrize(
+    ("before", "now"), [(SCENES, CONSISTENT), (CONSISTENT, SCENES), (CONSISTENT, CONSISTENT)]
+)
+def test_a_start_takes_everything_but_the_embedding_which_belongs_to_the_loss(before, now):
+    source = build_model(before, Scenes())
+    started = build_model_from(source, now, Scenes())
+    channels = None if now is SCENES else 16
+    assert started.arguments.get("embedding_channels") == channels
+    own, others = started.state_dict(), source.state_dict()
+    assert {key for key in own if "embedding" in key} == (
+        set() if channels is None else {"head.embedding.weight", "head.embedding.bias"}
+    )
+    assert all(torch.equal(own[key], others[key]) for key in own if "embedding" not in key)
+
+
+def test_a_recomputed_head_gives_its_embedding_and_the_same_gradient():
+    plain = build_model(CONSISTENT, Scenes())
+    model = copy.deepcopy(plain)
+    recompute_parts(model, ["head"])
+    gradients = []
+    for network in (plain, model):
+        torch.manual_seed(0)
+        outputs = network(torch.randn(2, 3, 64, 64), auxiliary=True, embedding=True)
+        sum(x.square().sum() for x in outputs).backward()
+        gradients.append([p.grad for p in network.parameters()])
+    assert all(map(torch.equal, *gradients))
+
+
+def test_the_loss_is_that_of_the_configuration():
+    consistency = ConsistencyConfig(channels=4, distance=2.0)
+    config = replace(
+        SCENES,
+        loss=LossConfig(0.3, [1.0, 2.0], 0.6, 50, 2.0, 0.1, 0.7, 0.8, 0.9, consistency=consistency),
+    )
+    loss = build_loss(config)
+    assert loss.auxiliary_weight == 0.3
+    assert loss.class_weights.tolist() == [1, 2]
+    assert (loss.ohem_threshold, loss.ohem_min_kept) == (0.6, 50)
+    assert loss.cross_entropy == {"focal_gamma": 2.0, "label_smoothing": 0.1}
+    assert (loss.dice, loss.lovasz, loss.category_consistent) == (0.7, 0.8, 0.9)
+    assert loss.consistency == CategoryConsistency(distance=2.0)
+    assert build_loss(SCENES).consistency == CategoryConsistency()
+    assert vars(build_loss(SCENES)) | {"_buffers": 0} == vars(SegmentationLoss()) | {"_buffers": 0}
+
+
+def test_weights_to_be_measured_become_numbers_once(capsys):
+    config = replace(SCENES, loss=LossConfig(class_weights="auto"))
+    data = Scenes("train", num_images=8)
+    measured = with_class_weights(config, data, None)
+    weights = measured.loss.class_weights
+    assert isinstance(weights, list)
+    assert len(weights) == 4
+    assert replace(measured, loss=config.loss) == config
+    assert "class weights of 8 of 8 images" in capsys.readouterr().err
+    save = {"config": {"loss": {"class_weights": [1.0, 2.0, 3.0, 4.0]}}}
+    assert with_class_weights(config, data, save).loss.class_weights == [1, 2, 3, 4]
+    assert with_class_weights(measured, data, save) is measured
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("kept", "augment", "is_told"),
+    [
+        (8 * 32 * 40, RandomTransform((32, 40)), True),
+        (8 * 32 * 40 - 1, RandomTransform((32, 40)), False),
+        (8 * 64 * 64, None, True),  # the scenes are 64×64
+        (8 * 64 * 64 - 1, None, False),
+        (0.99, RandomTransform((32, 40)), False),
+    ],
+)
+def test_ohem_that_keeps_every_pixel_is_told(kept, augment, is_told, capsys):
+    loss = LossConfig(ohem_threshold=0.7, ohem_min_kept=kept)
+    config = replace(SCENES, loss=loss, batch_size=8, data=DataConfig(augment=augment))
+    warn_of_ohem(config, Scenes())
+    said = capsys.readouterr().err
+    assert ("OHEM leaves none of them out; a share works" in said) == is_told
+    assert said.count("\n") == is_told
+    warn_of_ohem(replace(config, loss=LossConfig(ohem_min_kept=10**9)), Scenes())
+    assert capsys.readouterr().err == ""
 
 
 def test_a_replica_has_the_architecture_and_no_moving_average():
