@@ -19,26 +19,22 @@ PACKAGE = ROOT / "ccnet"
 # floor → the floors that it may import from; every arrow goes from a line to lines below it
 FLOORS = {
     "__main__": "cli runtime",
-    "cli": "commands flags runtime",
+    "cli": "flags commands runtime",
     "flags": "commands config runtime",
-    "commands": "demo training report export polygons labeling config "
-    "prediction datasets models metrics runtime",
+    "commands": "demo training report export polygons labeling config prediction datasets models "
+    "metrics runtime",
     "demo": "training report labeling config prediction datasets metrics runtime",
-    "training": "config prediction datasets models losses metrics runtime weights classes",
+    "training": "config prediction losses datasets models metrics weights runtime classes",
     "report": "export prediction datasets models metrics images runtime classes ops",
     "export": "prediction inference models images runtime",
     "polygons": "labeling images runtime classes",
     "labeling": "prediction models images runtime classes",
     "config": "prediction datasets runtime",
-<<<<<<< HEAD
     "prediction": "datasets inference models metrics images runtime",
-=======
-    "prediction": "datasets models metrics images runtime",
     "losses": "datasets runtime classes",
->>>>>>> losses
     "datasets": "images runtime classes",
     "inference": "models backbones runtime",
-    "models": "backbones ops weights runtime classes",
+    "models": "backbones weights runtime classes ops",
     "metrics": "classes",
     "backbones": "weights",
     "images": "runtime classes",
