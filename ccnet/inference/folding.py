@@ -31,7 +31,7 @@ def fold_batch_norm(network: Network) -> Network:
     for convolution, norm in list(foldable_pairs(folded)):
         layers = folded.get_submodule(convolution), folded.get_submodule(norm)
         folded.set_submodule(convolution, fused(*cast(tuple[nn.Conv2d, nn.BatchNorm2d], layers)))
-        folded.set_submodule(norm, nn.Identity())
+        folded.set_submodule(norm, nn.Identity().eval())
     return folded
 
 

@@ -266,15 +266,6 @@ def test_ohem_that_keeps_every_pixel_is_told(kept, augment, is_told, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_a_replica_has_the_architecture_and_no_moving_average():
-    model = build_model(SCENES, Scenes(), mean=[0.0] * 3)
-    replica = build_replica(SCENES, Scenes(), model)
-    replica.load_state_dict(model.state_dict())
-    assert replica.arguments == model.arguments
-    with pytest.raises(ValueError, match="fsdp keeps no moving average; strategy=ddp does"):
-        build_replica(replace(SCENES, ema_decay=0.9), Scenes(), model)
-
-
 def test_a_moving_average_follows_the_weights():
     model = small()
     assert build_moving_average(SCENES, model) is None
