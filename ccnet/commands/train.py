@@ -4,36 +4,51 @@ import sys
 import time
 from pathlib import Path
 
-from ccnet.config import TrainConfig, read_config, resumed_config
+from ccnet.config import TrainConfig, read_config, resumed_config, to_yaml
 from ccnet.runtime.launch import is_first, is_launched, launch_processes
 
 
 def train(
     config: TrainConfig,
+    given: dict[str, Any],
+    folder: Path | None = None,
     run: Path | None = None,
     init: Path | None = None,
     resume: Path | None = None,
+    plan_only: bool = False,
 ) -> int:
     """Train a network, or resume a run that was stopped.
 
-    The network is validated, saved and logged on the way. Ctrl-C saves and stops; `--resume` then
+    With FOLDER, which holds images and labels, what is not given is chosen from the data and the
+    machine, and a table says why. The network is validated, saved and logged on the way. Ctrl-C saves and stops; `--resume` then
     continues to the same result. The run folder gets `model` (the best validation mIoU), `last`,
     `log.csv`, `curves.png`, logs for TensorBoard and two saves. Every flag below is also a key of
     the YAML file that `--config` reads; flags after it replace what it says.
 
-        ccnet train --config configs/folder.yaml --data.root FOLDER --run runs/mine
+        ccnet train FOLDER
+        ccnet train FOLDER --model.backbone resnet18 --steps 2000 --run runs/mine
+        ccnet train --config configs/camvid.yaml --data.root FOLDER
         ccnet train --resume runs/mine --devices 2
 
     Args:
+        folder: Images and labels, to choose the rest for. Without it, what is not given has the
+            defaults below.
         run: New folder for models, logs and saves. Unless given, runs/NAME-DATE.
         init: Model folder whose weights to start from. Its classes must be those of the data set.
         resume: Folder of a run to continue, with its own configuration. Only flags about the
             machine (device, devices, num_nodes, strategy, num_workers, save_every, save_seconds)
             may be given as well.
+        plan_only: With FOLDER: print the table and the configuration as YAML, and do not train.
     """
     from ccnet.training.run_folder import RunFolder
 
     arguments = sys.argv[1:]
+    if folder is not None:
+        require_no_plan_of_processes(resume)
+        config = planned(folder, given)
+        if plan_only:
+            print(to_yaml(config), end="")
+            return 0
     if resume is not None:
         if (run, init) != (None, None):
             raise ValueError(
@@ -46,7 +61,7 @@ def train(
     elif run is None:
         run = new_run_folder(config)
         arguments.append(f"--run={run}")
-    status = launch_processes(config.devices, config.num_nodes, arguments)
+    status = launch(config, arguments, run, init) if folder is None else
     if status is not None:
         return status
     from ccnet.report.curves import save_curves
