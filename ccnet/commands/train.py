@@ -2,7 +2,11 @@
 
 import sys
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any
 
 from ccnet.config import TrainConfig, read_config, resumed_config, to_yaml
 from ccnet.runtime.launch import is_first, is_launched, launch_processes
@@ -44,11 +48,10 @@ def train(
 
     arguments = sys.argv[1:]
     if folder is not None:
-        require_no_plan_of_processes(resume)
-        config = planned(folder, given)
-        if plan_only:
-            print(to_yaml(config), end="")
-            return 0
+        config = planned(folder, given, resume)
+    if plan_only:
+        print(to_yaml(config), end="")
+        return 0
     if resume is not None:
         if (run, init) != (None, None):
             raise ValueError(
@@ -61,7 +64,8 @@ def train(
     elif run is None:
         run = new_run_folder(config)
         arguments.append(f"--run={run}")
-    status = launch(config, arguments, run, init) if folder is None else
+    with plan_for_processes(config, folder, arguments) as arguments:
+        status = launch_processes(config.devices, config.num_nodes, arguments)
     if status is not None:
         return status
     from ccnet.report.curves import save_curves
@@ -83,6 +87,42 @@ def train(
     else:
         print(f"validation mIoU {scores.miou:.4f}; the best model is {run / 'model'}")
     return 0
+
+
+def planned(folder: Path, given: Mapping[str, Any], resume: Path | None) -> TrainConfig:
+    """The configuration that is chosen for a folder; prints what was found and chosen, and why."""
+    if resume is not None:
+        raise ValueError("--resume goes on by the run's own configuration: no folder with it")
+    if is_launched():  # each process would look at the data, and another memory
+        raise ValueError(
+            "processes that torchrun or SLURM started need one configuration: write it with "
+            f"`ccnet train {folder} --plan_only > run.yaml`, and give --config run.yaml"
+        )
+    from rich.console import Console
+
+    from ccnet.planning.planner import plan_run
+    from ccnet.planning.table import plan_table
+    from ccnet.runtime.progress import counting
+
+    with counting("looking at the data") as progress:
+        plan = plan_run(folder, given, progress=progress)
+    Console(stderr=True).print(plan_table(plan))
+    return plan.config
+
+
+@contextmanager
+def arguments_for_processes(
+    config: TrainConfig, folder: Path | None, run: Path, init: Path | None
+) -> Iterator[list[str]]:
+    """The command line of each process; what was chosen for a folder goes as a file."""
+    named = [f"--run={run}", *([] if init is None else [f"--init={init}"])]
+    if folder is None:
+        yield [*sys.argv[1:], *named]
+        return
+    with NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
+        file.write(to_yaml(config))
+        file.flush()
+        yield ["train", f"--config={file.name}", *named]
 
 
 def new_run_folder(config: TrainConfig) -> Path:
