@@ -21,13 +21,14 @@ FLOORS = {
     "__main__": "cli runtime",
     "cli": "commands flags runtime",
     "flags": "commands config runtime",
-    "commands": "demo training report export labeling config "
+    "commands": "demo training report export labeling checking config "
     "prediction datasets models metrics runtime",
     "demo": "training report labeling config prediction datasets metrics runtime",
-    "training": "config prediction datasets models losses metrics runtime weights classes",
-    "report": "export prediction datasets models metrics images runtime classes ops",
+    "training": "checking config prediction datasets models losses metrics runtime weights classes",
+    "report": "export checking prediction datasets models metrics images runtime classes ops",
     "export": "prediction inference models images runtime",
     "labeling": "prediction models images runtime classes",
+    "checking": "datasets images runtime classes",
     "config": "prediction datasets runtime",
     "prediction": "datasets models metrics images runtime",
     "datasets": "images runtime classes",

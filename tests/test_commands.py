@@ -222,7 +222,7 @@ def test_an_output_that_cannot_be_written_is_said_before_the_work(
     else:
         output.write_text("mine")
         output = output / "report.json"
-    monkeypatch.setattr("ccnet.datasets.check.check_dataset", None)
+    monkeypatch.setattr("ccnet.checking.check.check_dataset", None)
     assert status("check-data", folder, "--output", output) == 2
     line = capsys.readouterr().err
     assert line.startswith(f"ccnet check-data: {output} ")

@@ -28,8 +28,8 @@ def check_data(
     """
     from rich.console import Console
 
+    from ccnet.checking.check import check_dataset
     from ccnet.datasets import open_dataset
-    from ccnet.datasets.check import check_dataset
     from ccnet.report.tables import data_summary
     from ccnet.runtime.disk import require_replaceable, write_json
     from ccnet.runtime.progress import CountProgress

@@ -6,7 +6,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from ccnet.datasets.check import DataReport
+from ccnet.checking.findings import DataReport
 from ccnet.export.agreement import Agreement
 from ccnet.metrics import Scores
 from ccnet.metrics.comparison import Comparison

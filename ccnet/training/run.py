@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 
+from ccnet.checking.requirements import require_usable
 from ccnet.config import TrainConfig
 from ccnet.datasets import SegmentationDataset
 from ccnet.losses import SegmentationLoss
@@ -171,6 +172,7 @@ def set_up(
     fabric, config = own.fabric, replace(config, precision=own.precision)
     folder, save, checkpoint = open_folder(path, config, fabric, resume, lock)
     data, validation_data = open_data(config.data)
+    require_usable(data, validation_data)
     seed_everything(config.seed, verbose=False)
     source = None if init is None or checkpoint is not None else load_model(init)
     with naming(save):

@@ -12,7 +12,8 @@ import yaml
 from ccnet.classes import IGNORE_INDEX
 from ccnet.datasets import open_dataset
 from ccnet.datasets.folder import EXAMPLE, FolderDataset
-from ccnet.datasets.labels import LabelMap, LabelValueError
+from ccnet.datasets.labels import LabelMap
+from ccnet.datasets.unmapped import LabelValueError
 from ccnet.runtime.files import DataError
 from tests.datasets.conftest import CLASSES, COLORS, IMAGE, LABEL, describe, save
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from ccnet.datasets.check import check_dataset
+from ccnet.checking.check import check_dataset
 from ccnet.export.agreement import Agreement
 from ccnet.metrics import Scores
 from ccnet.metrics.comparison import compare_counts

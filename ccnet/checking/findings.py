@@ -1,27 +1,24 @@
-"""What is wrong with a data set, found before a training run stumbles over it."""
+"""What is found in a data set: counts, problems, warnings."""
 
 import math
 from collections import Counter
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ccnet.classes import IGNORE_INDEX
-from ccnet.datasets.dataset import SegmentationDataset, SizeMismatchError
+from ccnet.checking.inspection import Observation
 from ccnet.datasets.description import RawValue
-from ccnet.datasets.folder import FolderDataset
-from ccnet.datasets.labels import LabelValueError, UnmappedValue
-from ccnet.datasets.pairs import PairedDataset, relative_name
-from ccnet.runtime.files import DataError
+from ccnet.datasets.unmapped import UnmappedValue
 
 FEW_IMAGES = 20
 """Fewer images than this give a warning."""
 MOSTLY_IGNORED = 0.5
 """A larger share of ignored pixels gives a warning."""
+SMALL_PART = 1 / 8
+"""Images of 16 bits that use less than this of their range cannot be trained on: they would have
+fewer than 32 of 256 gray values."""
+NAMES_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -61,6 +58,24 @@ class DataReport:
     present_pixels: list[int] = field(default_factory=list)
     """Labeled pixels of the images in which each class occurs."""
     ignored_pixels: int = 0
+    label_files: dict[str, str] = field(default_factory=dict)
+    """The label file of each pair in `bad_values`."""
+    notes: list[str] = field(default_factory=list)
+    """What the description leaves open and was decided by the files."""
+    open_turns: list[str] = field(default_factory=list)
+    """Images with an EXIF orientation whose labels fit turned and as stored."""
+    better_turned: list[str] = field(default_factory=list)
+    """Those of them whose edges the label fits better if it is turned with the image."""
+    num_16_bits: int = 0
+    """Images that use less than half of their 16 bits."""
+    highest_of_16_bits: int = 0
+    """The largest value in these."""
+    is_whole: bool = True
+    """Whether all pairs were read, and not some of them."""
+    observations: dict[str, Observation] = field(default_factory=dict, repr=False)
+    """Of each usable pair, by its name."""
+    errors: dict[str, str] = field(default_factory=dict, repr=False)
+    """Of each other pair, by its name."""
 
     @property
     def frequencies(self) -> list[float]:
@@ -99,11 +114,42 @@ class DataReport:
             "labels with values out of range": len(self.bad_values),
         }
         found = [f"{kind}: {count}" for kind, count in counts.items() if count]
-        if not sum(self.class_pixels):
+        labeled = [
+            name for name, count in zip(self.classes, self.class_pixels, strict=True) if count
+        ]
+        if not labeled:
             found.append("no labeled pixel at all")
         if len(self.classes) < 2:
-            found.append("one class only, and a network needs 2 to 255")
+            found.append(
+                "one class only, and a network needs 2 to 255; if the rest is background, "
+                f"write `classes: [background, {self.classes[0]}]`"
+            )
+        elif len(labeled) == 1 and self.is_whole:
+            found.append(f"all labeled pixels are {labeled[0]}{self._hint_on_ignored()}")
+        if self.share_of_16_bits < SMALL_PART:
+            found.append(self._sentence_on_16_bits())
         return found
+
+    def _hint_on_ignored(self) -> str:
+        if not self.ignored_pixels:
+            return ", so there is nothing to tell apart"
+        return (
+            "; the others are ignored, and if what is ignored is a class, say so in `mapping`, as "
+            f"{{0: {self.classes[0]}, 255: {self.classes[1]}}}"
+        )
+
+    @property
+    def share_of_16_bits(self) -> float:
+        """The share of their range that images of 16 bits use if it is below one half; else 1."""
+        return (self.highest_of_16_bits + 1) / 65536 if self.num_16_bits else 1.0
+
+    def _sentence_on_16_bits(self) -> str:
+        grays = max(1, round(256 * self.share_of_16_bits))
+        return (
+            f"{self.num_16_bits} images of 16 bits use only 0–{self.highest_of_16_bits} of "
+            f"0–65535, which leaves {grays} of 256 gray values; multiply them by "
+            f"{int(1 / self.share_of_16_bits)} and save them again"
+        )
 
     @property
     def warnings(self) -> list[str]:
@@ -111,8 +157,9 @@ class DataReport:
         pairs = zip(self.classes, self.class_pixels, strict=True)
         absent = [name for name, pixels in pairs if not pixels]
         found = []
-        if absent and self.num_usable:
-            found.append(f"no pixel of {', '.join(absent)}: this cannot be learned")
+        if absent and self.num_usable and self.is_whole:
+            cannot = "learned" if self.split.startswith("train") else "scored"
+            found.append(f"no pixel of {', '.join(absent)}: this cannot be {cannot}")
         if self.ignored_share > MOSTLY_IGNORED:
             found.append(
                 f"{self.ignored_share:.0%} of the pixels are ignored; if 255 is a class, "
@@ -120,7 +167,21 @@ class DataReport:
             )
         if 0 < self.num_pairs < FEW_IMAGES:
             found.append(f"few pairs: {self.num_pairs}")
+        if self.open_turns:
+            found.append(self._sentence_on_turns())
+        if SMALL_PART <= self.share_of_16_bits < 1:
+            found.append(self._sentence_on_16_bits())
         return found
+
+    def _sentence_on_turns(self) -> str:
+        names = ", ".join(self.open_turns[:NAMES_SHOWN])
+        rest = ", ..." if len(self.open_turns) > NAMES_SHOWN else ""
+        return (
+            f"{len(self.open_turns)} images have an EXIF orientation, and their labels fit turned "
+            f"and unturned ({names}{rest}); by their edges {len(self.better_turned)} of these "
+            "labels were drawn on the image as stored. If so, write `orientation: stored` in "
+            "dataset.yaml; if not, `orientation: exif`"
+        )
 
     @property
     def fit(self) -> bool:
@@ -129,12 +190,18 @@ class DataReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain lists, numbers and text, for JSON."""
-        return vars(self) | {
+        own = {key: v for key, v in vars(self).items() if key not in ("observations", "errors")}
+        return own | {
             "classes": list(self.classes),
             "unreadable": [vars(problem) for problem in self.unreadable],
             "size_mismatches": [vars(problem) for problem in self.size_mismatches],
             "bad_values": [
-                {"name": name, **vars(value), "value": _for_json(value.value)}
+                {
+                    "name": name,
+                    "label": self.label_files.get(name),
+                    **vars(value),
+                    "value": _for_json(value.value),
+                }
                 for name, values in self.bad_values.items()
                 for value in values
             ],
@@ -151,111 +218,6 @@ class DataReport:
         }
 
 
-def check_dataset(
-    dataset: SegmentationDataset | Path | str,
-    split: str = "train",
-    *,
-    num_threads: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> DataReport:
-    """Read every pair and collect all problems instead of stopping at the first.
-
-    Args:
-        dataset: A folder that `FolderDataset` reads, or a data set. Open a data set with
-            `strict=False`, so that files without a partner are listed too.
-        split: The part of the folder to read; of a data set, what the report calls it.
-        num_threads: Threads that read; by default a few more than there are processors.
-        progress: Called as `progress(done, total)` after each pair, in the calling thread.
-
-    Raises:
-        DataError: There is nothing to read: no folder, no split or no description.
-    """
-    if isinstance(dataset, str | Path):
-        dataset = FolderDataset(dataset, split, strict=False)
-    report = _empty_report(dataset, split)
-    with ThreadPoolExecutor(num_threads) as pool:
-        samples = pool.map(lambda index: _inspect(dataset, index), range(len(dataset)))
-        for index, sample in enumerate(samples):
-            _record(report, dataset.name(index), sample)
-            if progress is not None:
-                progress(index + 1, len(dataset))
-    return report
-
-
-@dataclass(frozen=True)
-class _Sample:
-    size: tuple[int, int]
-    counts: np.ndarray
-    """Pixels of each of the 256 label values."""
-
-
-def _inspect(dataset: SegmentationDataset, index: int) -> _Sample | DataError:
-    """Size and counts of one pair, or why it cannot be used."""
-    try:
-        _, label = dataset[index]
-    except DataError as error:
-        return error
-    except (OSError, ValueError) as error:
-        return DataError(f"{dataset.name(index)}: {type(error).__name__}: {error}")
-    counts = np.bincount(label.ravel(), minlength=IGNORE_INDEX + 1)
-    outside = np.flatnonzero(counts[len(dataset.classes) : IGNORE_INDEX]) + len(dataset.classes)
-    if not len(outside):
-        return _Sample((label.shape[0], label.shape[1]), counts)
-    values = []
-    for value in outside.tolist():
-        y, x = divmod(int(np.argmax(label == value)), label.shape[1])
-        values.append(UnmappedValue(value, x, y, int(counts[value])))
-    message = f"{dataset.name(index)}: {'; '.join(map(str, values))}: no class has it."
-    return LabelValueError(message, values=tuple(values))
-
-
-def _record(report: DataReport, name: str, sample: _Sample | DataError) -> None:
-    if isinstance(sample, LabelValueError):
-        report.bad_values[name] = sample.values
-    elif isinstance(sample, SizeMismatchError):
-        report.size_mismatches.append(Problem(name, str(sample)))
-    elif isinstance(sample, DataError):
-        report.unreadable.append(Problem(name, str(sample)))
-    else:
-        report.num_usable += 1
-        report.sizes[sample.size] += 1
-        report.ignored_pixels += int(sample.counts[IGNORE_INDEX])
-        pixels = sample.counts[: len(report.classes)].tolist()
-        for c in np.flatnonzero(pixels).tolist():
-            report.class_pixels[c] += pixels[c]
-            report.class_images[c] += 1
-            report.present_pixels[c] += sum(pixels)
-
-
-def _empty_report(dataset: SegmentationDataset, split: str) -> DataReport:
-    num_classes = len(dataset.classes)
-    report = DataReport(
-        root=type(dataset).__name__,
-        split=split,
-        layout="",
-        classes=dataset.classes,
-        num_pairs=len(dataset),
-        class_pixels=[0] * num_classes,
-        class_images=[0] * num_classes,
-        present_pixels=[0] * num_classes,
-    )
-    if isinstance(dataset, PairedDataset):
-        report.root = str(dataset.root)
-        report.layout = dataset.files.layout
-        report.unmatched_images = _names(dataset, dataset.files.unmatched_images)
-        report.unmatched_labels = _names(dataset, dataset.files.unmatched_labels)
-        report.missing = _names(dataset, dataset.files.missing)
-        report.unreadable = [
-            Problem(relative_name(error.path or dataset.root, dataset.root), str(error))
-            for error in dataset.files.unusable
-        ]
-    return report
-
-
 def _for_json(value: RawValue | float) -> RawValue | float | str:
     """The value, as text where JSON has no such number."""
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _names(dataset: PairedDataset, paths: tuple[Path, ...]) -> list[str]:
-    return [relative_name(path, dataset.root) for path in paths]
