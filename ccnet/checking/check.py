@@ -60,9 +60,10 @@ def _record(
 ) -> None:
     name = dataset.name(index)
     if isinstance(sample, Observation):
+        report.observations[index] = sample
         _count(report, name, sample)
         return
-    report.errors[name] = str(sample)
+    report.errors[index] = str(sample)
     if isinstance(sample, LabelValueError):
         report.bad_values[name] = sample.values
         if isinstance(dataset, PairedDataset):
@@ -75,7 +76,6 @@ def _record(
 
 
 def _count(report: DataReport, name: str, seen: Observation) -> None:
-    report.observations[name] = seen
     report.num_usable += 1
     report.sizes[seen.size] += 1
     report.ignored_pixels += seen.ignored

@@ -18,6 +18,8 @@ MOSTLY_IGNORED = 0.5
 SMALL_PART = 1 / 8
 """Images of 16 bits that use less than this of their range cannot be trained on: they would have
 fewer than 32 of 256 gray values."""
+ANYWHERE = 1.1
+"""Below this median agreement of borders with edges, labels may be those of other images."""
 NAMES_SHOWN = 5
 
 
@@ -72,10 +74,10 @@ class DataReport:
     """The largest value in these."""
     is_whole: bool = True
     """Whether all pairs were read, and not some of them."""
-    observations: dict[str, Observation] = field(default_factory=dict, repr=False)
-    """Of each usable pair, by its name."""
-    errors: dict[str, str] = field(default_factory=dict, repr=False)
-    """Of each other pair, by its name."""
+    observations: dict[int, Observation] = field(default_factory=dict, repr=False)
+    """What was seen of each usable pair, by its number in the data set."""
+    errors: dict[int, str] = field(default_factory=dict, repr=False)
+    """Why each other pair cannot be used."""
 
     @property
     def frequencies(self) -> list[float]:
@@ -167,11 +169,22 @@ class DataReport:
             )
         if 0 < self.num_pairs < FEW_IMAGES:
             found.append(f"few pairs: {self.num_pairs}")
+        if self.median_edges is not None and self.median_edges < ANYWHERE and self.num_usable > 4:
+            found.append(
+                "the borders in the labels do not lie at edges of the images (median agreement "
+                f"{self.median_edges:.2f}, and 1 is chance); are these the labels of these images?"
+            )
         if self.open_turns:
             found.append(self._sentence_on_turns())
         if SMALL_PART <= self.share_of_16_bits < 1:
             found.append(self._sentence_on_16_bits())
         return found
+
+    @property
+    def median_edges(self) -> float | None:
+        """The median of `Observation.edges`; None where none was judged."""
+        judged = [seen.edges for seen in self.observations.values() if seen.edges is not None]
+        return float(np.median(judged)) if judged else None
 
     def _sentence_on_turns(self) -> str:
         names = ", ".join(self.open_turns[:NAMES_SHOWN])

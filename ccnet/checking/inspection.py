@@ -56,7 +56,11 @@ class Observation:
 def inspect(
     dataset: SegmentationDataset, index: int, *, compare_edges: bool = False
 ) -> Observation | DataError:
-    """Read one pair: what is seen of it, or why it cannot be used."""
+    """Read one pair: what is seen of it, or why it cannot be used.
+
+    Its label is compared with the image's edges if `compare_edges` asks for it or if the EXIF
+    orientation leaves open how the label lies.
+    """
     try:
         image, label = dataset[index]
         counts = np.bincount(label.ravel(), minlength=IGNORE_INDEX + 1)
@@ -64,10 +68,11 @@ def inspect(
         if outside.any():
             return _outside(dataset, index, label, counts)
         kept = np.append(counts[: len(dataset.classes)], counts[IGNORE_INDEX])
-        edges = edge_agreement(image, label) if compare_edges else None
-        if not isinstance(dataset, PairedDataset):
+        is_paired = isinstance(dataset, PairedDataset)
+        turn = _open_turn(dataset, index, label.shape) if is_paired else 1
+        edges = edge_agreement(image, label) if compare_edges or turn != 1 else None
+        if not is_paired:
             return Observation(label.shape, kept, edges)
-        turn = _open_turn(dataset, index, label.shape)
         return Observation(
             size=label.shape,
             counts=kept,
