@@ -124,7 +124,7 @@ class DataReport:
         if len(self.classes) < 2:
             found.append(
                 "one class only, and a network needs 2 to 255; if the rest is background, "
-                f"write `classes: [background, {self.classes[0]}]`"
+                f"write `classes: [background, {', '.join(self.classes)}]`"
             )
         elif len(labeled) == 1 and self.is_whole:
             found.append(f"all labeled pixels are {labeled[0]}{self._hint_on_ignored()}")

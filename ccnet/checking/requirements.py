@@ -34,11 +34,11 @@ def require_usable(training: SegmentationDataset, validation: SegmentationDatase
     """
     if isinstance(training, Scenes) or isinstance(validation, Scenes):
         return
-    require_same_meaning(training, validation)
     reports = [
         check_split(training, "train", MOST_TRAINING_PAIRS),
         check_split(validation, "val", MOST_VALIDATION_PAIRS),
     ]
+    require_same_meaning(training, validation)
     if rank() == 0:
         for report in reports:
             for sentence in [*report.notes, *report.warnings]:

@@ -57,7 +57,8 @@ def own_colors(picture: Image.Image, bits: int) -> dict[int, Color]:
     if picture.mode not in GRAY_MODES:
         return {}
     step = GRAY_STEPS.get(1 if picture.mode == "1" else bits, 1)
-    return {number: (number * step,) * 3 for number in range(255 // step + 1)}
+    levels = range(0, 256, step)
+    return {number: (level, level, level) for number, level in enumerate(levels)}
 
 
 def is_gray(picture: Image.Image) -> bool:

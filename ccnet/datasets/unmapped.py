@@ -127,7 +127,7 @@ def advice_on_numbers(
         return (
             f"{known} If the classes are in this order, write `{written_mapping(levels, classes)}`."
         )
-    if all(own_palette.get(int(number)) in targets for number in found):
+    if all(own_palette.get(number) in targets for number in found if isinstance(number, int)):
         return f"{known} The colors of its palette are known: `labels: rgb` may be what you need."
     return f"{known} Add the value to `mapping` or `ignore`."
 

@@ -56,7 +56,7 @@ def read_exact_npy(
             "or (H, W, 3) of colors as uint8.",
             path=path,
         )
-    image = _pixels(path, file, StoredArray(full, dtype, is_fortran, start))
+    image = _pixels(path, file, StoredArray((full[0], full[1], full[2]), dtype, is_fortran, start))
     return np.ascontiguousarray(image[:, :, 0] if full[2] == 1 else image)
 
 

@@ -33,8 +33,8 @@ def open_exact(path: Path, *, upright: bool = True) -> tuple[Image.Image, int]:
     """A decoded picture, upright, and the bits per channel that its file stores.
 
     Args:
-        path: The file: a picture, or a .npy array (H, W) of whole numbers or floats that float32
-            holds exactly, or (H, W, 3) of uint8.
+        path: The file: a picture, or a .npy array (H, W) of whole numbers or floats, or
+            (H, W, 3) of uint8.
         upright: Turn the picture by its EXIF orientation.
 
     Raises:
@@ -69,8 +69,10 @@ def _open_array(path: Path, file: BinaryIO) -> tuple[Image.Image, int]:
         array = array.astype(np.uint8)
     if array.dtype in (np.uint8, np.uint16):
         return Image.fromarray(array), 8 * array.dtype.itemsize
-    wide = array.astype(np.int32 if array.dtype.kind in "iu" else np.float32)
-    if not np.array_equal(wide, array, equal_nan=array.dtype.kind == "f"):
+    if array.dtype.kind == "f":
+        return Image.fromarray(array.astype(np.float32)), 32
+    wide = array.astype(np.int32)
+    if not np.array_equal(wide, array):
         raise DataError(f"{path}: its {array.dtype} numbers are too large; {REMEDY}", path=path)
     return Image.fromarray(wide), 32
 
