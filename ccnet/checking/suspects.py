@@ -29,7 +29,7 @@ class Suspect:
 def ranked(report: DataReport) -> list[Suspect]:
     """All pairs of a report that was made with `compare_edges`, the worst suspects first."""
     median = report.median_edges or 0.0
-    found = [Suspect(index, (error,), 100.0) for index, error in report.errors.items()]
+    found = [Suspect(index, (error,), 1000.0) for index, error in report.errors.items()]
     for index, seen in report.observations.items():
         weighted = sorted(_reasons(report, seen, median), reverse=True)
         reasons = tuple(text for _, text in weighted)

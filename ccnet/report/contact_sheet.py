@@ -111,7 +111,7 @@ def save_contact_sheet(
     ]
     heights = [height for sheet in sheets for height in _heights(sheet[2], len(sheet[3]))]
     figure = Figure(figsize=(5.2 * COLUMNS, sum(heights)), layout="constrained")
-    parts = np.atleast_1d(figure.subfigures(len(heights), 1, height_ratios=heights)).tolist()
+    parts = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
     for place, (split, dataset, report, pairs) in enumerate(sheets):
         bars, grid = parts[2 * place], parts[2 * place + 1]
         bars.suptitle(_headline(split, report), x=0.01, ha="left", weight="bold")
@@ -127,7 +127,7 @@ def save_contact_sheet(
 def _heights(report: DataReport, num_pairs: int) -> tuple[float, float]:
     """Inches of the bars and of the pairs."""
     bars = 0.8 + 0.24 * (min(MOST_BARS, len(report.classes)) + 1)
-    return bars, 2.6 * -(-max(1, num_pairs) // COLUMNS)
+    return bars, 2.45 * -(-max(1, num_pairs) // COLUMNS)
 
 
 def _headline(split: str, report: DataReport) -> str:
@@ -152,7 +152,7 @@ def draw_bars(axis: Axes, palette: Palette, report: DataReport) -> None:
     values.append(report.ignored_share)
     colors.append("#" + bytes(IGNORED_COLOR).hex())
     texts.append(f"{report.ignored_share:.2%}")
-    places = np.arange(len(names))
+    places = range(len(names))
     axis.barh(places, values, color=colors, edgecolor="gray", height=0.75)
     top = max(*values, 1e-9)
     for place, value, text in zip(places, values, texts, strict=True):
@@ -161,7 +161,7 @@ def draw_bars(axis: Axes, palette: Palette, report: DataReport) -> None:
         color = WARNING_COLOR if value == 0 and place < len(order) else "black"
         axis.text(value + 0.01 * top, place, text, va="center", fontsize=8, color=color)
     axis.set_yticks(places, names, fontsize=8)
-    axis.tick_params(axis="y", length=0, pad=12)
+    axis.tick_params(axis="y", length=0, pad=18)
     axis.set_xlim(0, 1.15 * top)
     axis.set_xticks([])
     axis.invert_yaxis()
@@ -188,7 +188,7 @@ def draw_pair(axis: Axes, dataset: SegmentationDataset, suspect: Suspect) -> Non
     else:
         reasons = "; ".join(suspect.reasons)
     name = _plain(dataset.name(suspect.index), 58, from_end=True)
-    lines = textwrap.wrap(_plain(reasons, 130), 72) or [""]
+    lines = textwrap.wrap(_plain(reasons, 130), 72)
     color = WARNING_COLOR if suspect.reasons else "black"
     axis.set_title("\n".join([name, *lines]), fontsize=8, loc="left", color=color)
 

@@ -169,7 +169,7 @@ def test_classes_may_be_numbered_and_called_names(root: Path, keys: dict):
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"names": CLASSES, "classes": CLASSES}, "`names` and `classes` mean the same; write one"),
+        ({"names": ["sky"], "classes": CLASSES}, "`names` and `classes` mean the same; write one"),
         ({"classes": {1: "sky", 2: "road"}}, r"without a gap; got \[1, 2\].*mapping"),
         (
             {"classes": CLASSES, "orientation": "turned"},
