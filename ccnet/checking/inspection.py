@@ -102,7 +102,7 @@ def _outside(
 
 def _open_turn(dataset: PairedDataset, index: int, size: tuple[int, int]) -> int:
     """The EXIF orientation of an image if the size of the label leaves the turn open, else 1."""
-    if dataset.orientation == "stored":
+    if dataset.is_orientation_given:
         return 1
     image_path, label_path = dataset.files.pairs[index]
     turn = orientation_of(image_path)

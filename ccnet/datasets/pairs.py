@@ -65,7 +65,8 @@ class PairedDataset(ABC):
             `files` lists them.
         orientation: "exif" if labels were drawn on the photographs as viewers show them: a label is
             then turned by its own orientation only, if it has one. "stored" if they were drawn on
-            the pixels as stored: a label is then turned together with its image.
+            the pixels as stored: a label is then turned together with its image. None: "exif", of
+            which the data check warns where it matters.
     """
 
     ignore_index = IGNORE_INDEX
@@ -77,14 +78,15 @@ class PairedDataset(ABC):
         files: Pairs,
         label_map: LabelMap,
         strict: bool = True,
-        orientation: Orientation = "exif",
+        orientation: Orientation | None = None,
     ):
         if strict:
             _refuse_unmatched(root, files)
         self.root = root
         self.files = files
         self.label_map = label_map
-        self.orientation: Orientation = orientation
+        self.orientation: Orientation = "exif" if orientation is None else orientation
+        self.is_orientation_given = orientation is not None
         self.classes = label_map.classes
         self.palette = label_map.palette
 
@@ -146,11 +148,11 @@ class PairedDataset(ABC):
         return relative_name(self.files.pairs[index][0], self.root)
 
 
-def read_orientation(value: Any) -> Orientation:
-    """The key `orientation` of dataset.yaml; raises ValueError for what it can not be."""
-    if value is not None and value not in get_args(Orientation):
+def read_orientation(value: Any) -> Orientation | None:
+    """The key `orientation` of dataset.yaml; raises ValueError for what it cannot be."""
+    if value not in (None, *get_args(Orientation)):
         raise ValueError(f"`orientation` is {shown(value)}; it can be exif or stored")
-    return cast(Orientation, value or "exif")
+    return cast(Orientation | None, value)
 
 
 def find_pairs(

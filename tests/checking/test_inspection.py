@@ -83,6 +83,9 @@ def test_a_turn_that_sizes_leave_open_is_seen_and_judged_by_the_edges(
     settled = seen(write(tmp_path, label, textured(label), orientation, "orientation: stored"))
     assert not settled.is_turn_open
     assert settled.edges == found.edges_turned
+    settled = seen(write(tmp_path, label, textured(label), orientation, "orientation: exif"))
+    assert not settled.is_turn_open
+    assert settled.edges == found.edges
 
 
 def test_a_turn_that_the_sizes_settle_is_not_open(tmp_path: Path):
