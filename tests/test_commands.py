@@ -154,6 +154,37 @@ def test_predict_writes_confidence_and_polygons(run, folder, tmp_path):
             assert labels.size == confidence.size
 
 
+def test_predict_takes_images_of_any_size_and_videos(run, tmp_path, capsys):
+    av = pytest.importorskip("av")
+    assert av is not None
+    from tests.images.test_video import write_video
+
+    images, output = tmp_path / "images", tmp_path / "out"
+    images.mkdir()
+    Image.fromarray(Scenes()[0][0]).save(images / "a.png")
+    np.save(images / "big.npy", np.tile(Scenes()[1][0], (2, 3, 1)))
+    write_video(images / "clip.mp4", 3)
+    flags = ("--output", output, "--max-pixels", 5000, "--tile", 64, "--device", "cpu")
+    assert status("predict", run / "model", images, *flags) == 0
+    said = capsys.readouterr()
+    assert "3 files written to" in said.out
+    assert "big.npy: 12/12" in said.err
+    assert {path.name for path in output.iterdir()} == {
+        *("a.png", "big.png", "clip.overlay.mp4", "manifest.jsonl")
+    }
+    with Image.open(output / "big.png") as labels:
+        assert labels.size == (192, 128)
+    assert status("predict", run / "model", images, *flags) == 0
+    assert "0 files written to" in capsys.readouterr().out
+    assert status("predict", run / "model", images, *flags, "--polygons", "coco") == 2
+    assert "big.npy: an image that is predicted window by window" in capsys.readouterr().err
+    assert status("predict", run / "model", images, *flags, "--memory", "much") == 2
+    assert "is a number with a unit, such as 2GB; got 'much'" in capsys.readouterr().err
+    small = ("--output", tmp_path / "other", "--max-pixels", 1000)
+    assert status("predict", run / "model", images / "a.png", *small) == 1
+    assert "the file is fine, and --max-pixels 4096 reads it" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_evaluate_on_two_devices_scores_as_on_one(run, folder, tmp_path, capfd):
     scores = []
@@ -210,6 +241,40 @@ def test_check_data_says_by_its_status_whether_data_are_fit(folder, tmp_path, ca
     assert "no split 'val'" in capsys.readouterr().err
 
 
+def test_check_data_draws_a_sheet_and_writes_a_page(folder, tmp_path, capsys):
+    sheet, page = tmp_path / "sheet.png", tmp_path / "report"
+    assert status("check-data", folder, "--picture", sheet, "--report", page) == 0
+    assert f"the page is {page / 'data.html'}" in capsys.readouterr().out
+    with Image.open(sheet) as picture:
+        assert picture.format == "PNG"
+    assert "share of labeled" in (page / "data.html").read_text()
+
+
+def test_training_on_masks_of_0_and_255_says_how_they_are_read(tmp_path, capsys):
+    data = tmp_path / "data"
+    for split in ("train", "val"):
+        for i in range(3):
+            mask = np.zeros((32, 48), np.uint8)
+            mask[4 * i : 4 * i + 12, 10:30] = 255
+            for kind, array in (("images", mask // 2 + 40), ("labels", mask)):
+                path = data / split / kind / f"{i}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(array).save(path)
+    (data / "dataset.yaml").write_text("classes: [background, thing]")
+    flags = ("--num-workers=0", "--device=cpu", "--model.backbone=tiny", "--model.channels=8")
+    flags += ("--batch-size=3", "--steps=1", f"--data.root={data}", "--data.name=folder")
+    assert status("train", *flags, f"--run={tmp_path / 'run'}") == 0
+    assert "train data: 255 is 'thing', since there are two classes" in capsys.readouterr().err
+    config = json.loads((tmp_path / "run/model/config.json").read_text())
+    assert set(config["metrics"]["iou"]) == {"background", "thing"}
+    assert None not in config["metrics"]["iou"].values()
+    for path in (data / "val/labels").iterdir():
+        Image.fromarray(np.zeros((32, 48), np.uint8)).save(path)
+    assert status("train", *flags, f"--run={tmp_path / 'other'}") == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "the val data: all labeled pixels are background, so there is nothing" in line
+
+
 @pytest.mark.parametrize("kind", ["folder", "FIFO", "below a file"])
 def test_an_output_that_cannot_be_written_is_said_before_the_work(
     folder, tmp_path, capsys, monkeypatch, kind
@@ -222,7 +287,7 @@ def test_an_output_that_cannot_be_written_is_said_before_the_work(
     else:
         output.write_text("mine")
         output = output / "report.json"
-    monkeypatch.setattr("ccnet.datasets.check.check_dataset", None)
+    monkeypatch.setattr("ccnet.checking.check.check_dataset", None)
     assert status("check-data", folder, "--output", output) == 2
     line = capsys.readouterr().err
     assert line.startswith(f"ccnet check-data: {output} ")

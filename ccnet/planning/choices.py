@@ -111,13 +111,15 @@ def accumulation(facts: DataFacts, machine: Machine, settled: Mapping[str, Any])
     arguments = {
         name.removeprefix("model."): value
         for name, value in settled.items()
-        if name.startswith("model.") and name != "model.pretrained"
+        if name.startswith("model.") and name != "model.pretrained" and value is not None
     }
     crop = settled.get("data.augment.crop_size", facts.largest)
     each = bytes_per_image({"num_classes": facts.num_classes, **arguments}, tuple(crop))
     batch = settled["batch_size"]
     most = max(2, int(MEMORY_SHARE * machine.memory / each))
-    parts = next(n for n in range(1, batch + 1) if batch % n == 0 and batch // n <= most or n == batch)
+    parts = next(
+        n for n in range(1, batch + 1) if (batch % n == 0 and batch // n <= most) or n == batch
+    )
     taken = readable_size(each * batch // parts)
     return Choice("accumulate", parts, f"{taken} of {readable_size(machine.memory)} free memory")
 
@@ -134,8 +136,14 @@ def duration(facts: DataFacts, machine: Machine, settled: Mapping[str, Any]) -> 
 
 def validation(facts: DataFacts, machine: Machine, settled: Mapping[str, Any]) -> Iterator[Choice]:
     """How often it is validated, and how."""
+    is_large = facts.largest[0] * facts.largest[1] > LARGEST_WHOLE
+    if is_large:
+        yield Choice("protocol.tile", 769, "images are too large to be seen whole")
+        yield Choice("protocol.stride", 513, "tiles overlap")
     steps = settled.get("steps")
-    if steps is None:
+    if steps is None:  # they follow from the minutes
+        often = max(100, math.ceil(10 * facts.num_images / settled["batch_size"]))
+        yield Choice("validate_every", often, "after ten passes over the images")
         return
     crop = settled.get("data.augment.crop_size", facts.largest)
     pixels_of_run = steps * settled["batch_size"] * crop[0] * crop[1]
@@ -145,7 +153,3 @@ def validation(facts: DataFacts, machine: Machine, settled: Mapping[str, Any]) -
     count = min(max(affordable, VALIDATIONS[0]), VALIDATIONS[1])
     reason = f"{count} validations on {facts.num_validation} images"
     yield Choice("validate_every", max(1, math.ceil(steps / count)), reason)
-    is_large = facts.largest[0] * facts.largest[1] > LARGEST_WHOLE
-    if is_large:
-        yield Choice("protocol.tile", 769, "images are too large to be seen whole")
-        yield Choice("protocol.stride", 513, "tiles overlap")

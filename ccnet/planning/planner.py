@@ -1,11 +1,12 @@
 """From a folder of images and the flags that were given to the configuration of a run."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ccnet.config import DataConfig, TrainConfig
+from ccnet.config import DataConfig, ModelConfig, TrainConfig
+from ccnet.models.ccnet import CCNet
 from ccnet.planning.choices import Choice, plan
 from ccnet.planning.facts import DataFacts, survey
 from ccnet.planning.machine import Machine, look_at_machine
@@ -30,6 +31,7 @@ def plan_run(
     folder: Path,
     given: Mapping[str, Any],
     *,
+    source: CCNet | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> Planned:
     """Look at the data and the machine, and choose what was not given.
@@ -37,6 +39,7 @@ def plan_run(
     Args:
         folder: images and labels.
         given: keys of a configuration, nested as in a YAML file. They are kept as they are.
+        source: the model that the run starts from, whose architecture it has.
         progress: called as `progress(done, total)`, counting the images that are read.
 
     Raises:
@@ -49,10 +52,15 @@ def plan_run(
     facts = survey(training, validation, progress=progress)
     machine = look_at_machine(settings.get("device", "auto"), settings.get("precision", "auto"))
     flat = dict(flattened(settings))
+    if source is not None:
+        own = {
+            f"model.{item.name}": source.arguments.get(item.name) for item in fields(ModelConfig)
+        }
+        flat = own | flat
     choices = plan(facts, machine, flat)
     if "model.pretrained" not in flat:
-        backbone = flat | {choice.flag: choice.value for choice in choices}
-        choices = [choose_pretrained(backbone["model.backbone"], flat.get("model.stem")), *choices]
+        network = flat | {choice.flag: choice.value for choice in choices}
+        choices = [choose_pretrained(network["model.backbone"], flat.get("model.stem")), *choices]
     for choice in choices:
         settings = merged(settings, nested(choice.flag, choice.value))
     config = build(TrainConfig, checked(TrainConfig, settings))

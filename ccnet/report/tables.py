@@ -6,7 +6,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from ccnet.datasets.check import DataReport
+from ccnet.checking.findings import DataReport
 from ccnet.export.agreement import Agreement
 from ccnet.metrics import Scores
 from ccnet.metrics.comparison import Comparison
@@ -110,6 +110,7 @@ def data_summary(report: DataReport) -> Group:
         *(text(f"{title}: {_cut(names, ROWS_SHOWN)}") for title, names in _file_lists(report)),
         *(text(problem) for problem in problems[:ROWS_SHOWN]),
         *([Text(f"and {rest} more like these")] if rest > 0 else []),
+        *(text(f"note: {note}") for note in report.notes),
         *(text(f"warning: {warning}", style="yellow") for warning in report.warnings),
         verdict,
     )
@@ -139,7 +140,7 @@ def _file_lists(report: DataReport) -> list[tuple[str, list[str]]]:
 
 def _all_problems(report: DataReport) -> list[str]:
     bad_values = [
-        f"{name}: {value}: no class has it"
+        f"{report.label_files.get(name, name)}: {value}: no class has it"
         for name, values in report.bad_values.items()
         for value in values
     ]
