@@ -30,14 +30,11 @@ def train(
     With FOLDER, which holds images and labels, what is not given is chosen from the data and the
     machine, and a table says why; the best model is evaluated at the end. The network is validated,
     saved and logged on the way. Ctrl-C saves and stops; `--resume` then continues to the same
-    result. The run folder gets `model` (the best validation mIoU), `last`,
-    `log.csv`, `curves.png`, pictures of validation predictions, logs for TensorBoard and two saves.
-    Every flag below is also a key of the YAML file that `--config` reads; flags after it replace
-    what it says.
+    result. The run folder gets `model` (the best validation mIoU), `last`, `log.csv`, `curves.png`,
+    pictures of validation predictions, logs for TensorBoard and two saves. Every flag below is
+    also a key of the YAML file that `--config` reads; flags after it replace what it says.
 
-        ccnet train FOLDER
-        ccnet train FOLDER --minutes 20
-        ccnet train FOLDER --model.backbone resnet18 --steps 2000 --run runs/mine
+        ccnet train FOLDER --run runs/mine
         ccnet train --config configs/camvid.yaml --data.root FOLDER
         ccnet train --resume runs/mine --devices 2
         ccnet train --init runs/mine --data.name folder --data.root OTHER --minutes 30 --report

@@ -56,7 +56,7 @@ def test_what_is_given_is_not_chosen_and_others_follow_it():
     assert found["steps"] == pytest.approx(4 * chosen()["steps"], abs=4)
 
 
-@pytest.mark.parametrize("side, crop", [(20, 32), (64, 64), (100, 96), (360, 352), (5000, 512)])
+@pytest.mark.parametrize(("side", "crop"), [(20, 32), (64, 64), (100, 96), (360, 352), (5000, 512)])
 def test_crops_are_multiples_of_32_that_fit_into_half_of_the_images(side, crop):
     facts = replace(CAMVID, height=side, width=2 * side, largest=(side, 2 * side))
     assert chosen(facts)["data.augment.crop_size"] == [crop, crop]

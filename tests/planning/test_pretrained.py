@@ -27,7 +27,7 @@ def test_without_a_network_the_run_begins_from_nothing_and_says_so(monkeypatch):
     assert "give its path" in choice.reason
 
 
-@pytest.mark.parametrize("backbone, stem", [("tiny", None), ("resnet18", "deep_64")])
+@pytest.mark.parametrize(("backbone", "stem"), [("tiny", None), ("resnet18", "deep_64")])
 def test_a_backbone_without_known_weights_begins_from_nothing(backbone, stem):
     choice = choose_pretrained(backbone, stem)
     assert choice.value is None
