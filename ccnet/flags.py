@@ -74,9 +74,10 @@ def parse(arguments: Sequence[str]) -> tuple[str, dict[str, Any]]:
             is_file = isinstance(value, str) and is_dataclass(plain(kinds[flag]))
             value = read_yaml(typed(Path, value, flag)) if is_file else value
             assign(settings[group], flag, value, is_more=is_more)
-    own |= {key: build(kind, checked(kind, settings[key])) for key, kind in groups.items()}
+    values = {key: checked(kind, settings[key]) for key, kind in groups.items()}
+    own |= {key: build(kind, values[key]) for key, kind in groups.items()}
     if GIVEN in inspect.signature(COMMANDS[name]).parameters:
-        own[GIVEN] = settings["config"]
+        own[GIVEN] = values["config"]
     if words.print_config:
         print(to_yaml(own["config"]), end="")
         raise SystemExit(0)
