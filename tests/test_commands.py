@@ -427,7 +427,7 @@ def test_predict_writes_the_pictures_that_its_switches_ask_for(
 def test_a_launched_run_needs_a_folder_that_all_processes_know(monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "any")
     with pytest.raises(ValueError, match="give --run: processes that torchrun"):
-        train(TrainConfig())
+        train(TrainConfig(), {})
 
 
 def test_predict_reads_images_of_many_channels(tmp_path):

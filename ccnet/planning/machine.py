@@ -39,12 +39,13 @@ def free_memory(device: torch.device) -> int:
     if not MEMINFO.is_file():
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     available = int(MEMINFO.read_text().partition("MemAvailable:")[2].split()[0]) * 1024
-    return min(available, free_in_container())
+    limited = free_in_container()
+    return available if limited is None else min(available, limited)
 
 
-def free_in_container() -> float:
-    """Bytes up to the limit of the control group; infinity without one."""
+def free_in_container() -> int | None:
+    """Bytes up to the limit of the control group; None without one."""
     limit, used = CGROUP / "memory.max", CGROUP / "memory.current"
     if not limit.is_file() or (text := limit.read_text().strip()) == "max":
-        return float("inf")
+        return None
     return int(text) - int(used.read_text())

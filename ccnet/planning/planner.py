@@ -59,7 +59,7 @@ def plan_run(
         flat = own | flat
     choices = plan(facts, machine, flat)
     if "model.pretrained" not in flat:
-        network = flat | {choice.flag: choice.value for choice in choices}
+        network: dict[str, Any] = flat | {choice.flag: choice.value for choice in choices}
         choices = [choose_pretrained(network["model.backbone"], flat.get("model.stem")), *choices]
     for choice in choices:
         settings = merged(settings, nested(choice.flag, choice.value))
@@ -72,16 +72,16 @@ def merged(settings: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, 
     result = dict(settings)
     for key, value in others.items():
         inner = result.get(key)
-        is_nested = isinstance(value, Mapping) and isinstance(inner, Mapping)
-        result[key] = merged(inner, value) if is_nested else value
+        if isinstance(value, Mapping) and isinstance(inner, Mapping):
+            value = merged(inner, value)
+        result[key] = value
     return result
 
 
 def nested(flag: str, value: Any) -> dict[str, Any]:
     """{"model": {"backbone": value}} for the flag model.backbone."""
-    for name in reversed(flag.split(".")):
-        value = {name: value}
-    return value
+    owner, dot, rest = flag.partition(".")
+    return {owner: nested(rest, value) if dot else value}
 
 
 def flattened(settings: Mapping[str, Any], owner: str = "") -> Iterator[tuple[str, Any]]:

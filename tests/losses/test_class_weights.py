@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from ccnet.datasets.check import check_dataset
 
+from ccnet.checking.check import check_dataset
 from ccnet.datasets import Scenes
 from ccnet.losses import class_weights
 from ccnet.losses.class_weights import measured_weights
