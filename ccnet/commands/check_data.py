@@ -10,6 +10,8 @@ def check_data(
     data: DatasetName = "folder",
     split: str | None = None,
     output: Path | None = None,
+    val_share: float = 0.2,
+    group_by: str | None = None,
 ) -> int:
     """Say what is wrong with a data set before it is trained on.
 
@@ -25,10 +27,12 @@ def check_data(
         data: Kind of data set. A folder is described by its dataset.yaml.
         split: Part of the data set. Unless given, train and val, since training needs both.
         output: JSON file to write the reports to, by split, with the lists that are cut in print.
+        val_share: Share of the images that is the split val of a folder without one, 0 to 1.
+        group_by: Regular expression: images in whose names it finds the same text stay together.
     """
     from rich.console import Console
 
-    from ccnet.datasets import open_dataset
+    from ccnet.datasets import Division, open_dataset
     from ccnet.datasets.check import check_dataset
     from ccnet.report.tables import data_summary
     from ccnet.runtime.disk import require_replaceable, write_json
@@ -36,9 +40,9 @@ def check_data(
 
     if output is not None:
         require_replaceable(output)
-    reports = {}
+    reports, division = {}, Division(val_share, group_by=group_by)
     for part in ("train", "val") if split is None else (split,):
-        dataset = open_dataset(data, root, part, strict=False)
+        dataset = open_dataset(data, root, part, strict=False, division=division)
         with CountProgress(f"checking {part}") as progress:
             reports[part] = check_dataset(dataset, part, progress=progress)
         Console().print(data_summary(reports[part]))

@@ -15,7 +15,8 @@ from ccnet.datasets.dataset import SegmentationDataset, SizeMismatchError
 from ccnet.datasets.description import RawValue
 from ccnet.datasets.folder import FolderDataset
 from ccnet.datasets.labels import LabelValueError, UnmappedValue
-from ccnet.datasets.pairs import PairedDataset, relative_name
+from ccnet.datasets.pairs import PairedDataset
+from ccnet.layouts.files import relative_name
 from ccnet.runtime.files import DataError
 
 FEW_IMAGES = 20
@@ -48,6 +49,10 @@ class DataReport:
     unmatched_labels: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     """Files that a list file names but that do not exist."""
+    hidden: list[str] = field(default_factory=list)
+    """Hidden files and folders that were left out."""
+    notes: list[str] = field(default_factory=list)
+    """What was chosen and passed over in finding the files."""
     unreadable: list[Problem] = field(default_factory=list)
     size_mismatches: list[Problem] = field(default_factory=list)
     bad_values: dict[str, tuple[UnmappedValue, ...]] = field(default_factory=dict)
@@ -245,6 +250,8 @@ def _empty_report(dataset: SegmentationDataset, split: str) -> DataReport:
         report.unmatched_images = _names(dataset, dataset.files.unmatched_images)
         report.unmatched_labels = _names(dataset, dataset.files.unmatched_labels)
         report.missing = _names(dataset, dataset.files.missing)
+        report.hidden = _names(dataset, dataset.files.hidden)
+        report.notes = list(dataset.files.notes)
         report.unreadable = [
             Problem(relative_name(error.path or dataset.root, dataset.root), str(error))
             for error in dataset.files.unusable

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any, final
 
 from ccnet.datasets.labels import LabelForm, LabelMap
-from ccnet.datasets.pairs import PairedDataset, find_pairs
+from ccnet.datasets.pairs import PairedDataset
+from ccnet.layouts.search import find_pairs
+from ccnet.layouts.splits import Division
 from ccnet.runtime.files import DataError, read_yaml, shown
 
 DESCRIPTION = "dataset.yaml"
@@ -19,8 +21,8 @@ EXAMPLE = "{classes: {road: [128, 64, 128], building: [70, 70, 70]}, ignore: [2]
 class FolderDataset(PairedDataset):
     """Images and labels in a folder whose dataset.yaml says what the labels mean.
 
-    Three layouts are read: `<split>/images` + `<split>/labels`, `images/<split>` +
-    `labels/<split>`, or the pairs that `<split>.txt` lists (see `find_pairs`).
+    The pairs that `<split>.txt` lists are read, or those of folders such as `<split>/images` +
+    `<split>/labels` (see `ccnet.layouts.search.find_pairs`).
 
     The keys of `root/dataset.yaml` are the arguments of `LabelMap`. Those given here replace them,
     and with `classes` given the file need not exist.
@@ -30,6 +32,7 @@ class FolderDataset(PairedDataset):
         split: Part of the data set, such as "train" or "val".
         classes, palette, ignore, mapping, labels: As in `LabelMap`.
         strict: Raise DataError for files without a partner, instead of leaving them out.
+        division: How to divide images that have no split val. None: not at all.
 
     Raises:
         DataError: The description is missing or wrong, or files have no partner.
@@ -46,9 +49,10 @@ class FolderDataset(PairedDataset):
         mapping: Mapping[object, object] | None = None,
         labels: LabelForm | None = None,
         strict: bool = True,
+        division: Division | None = None,
     ):
         root = Path(root)
-        files = find_pairs(root, split)
+        files = find_pairs(root, split, division=division)
         given: dict[str, Any] = {"classes": classes, "palette": palette, "ignore": ignore}
         given |= {"mapping": mapping, "labels": labels}
         given = {key: value for key, value in given.items() if value is not None}

@@ -102,12 +102,16 @@ def data_summary(report: DataReport) -> Group:
     rest = len(problems) - ROWS_SHOWN
     return Group(
         text(f"{report.root} · {report.split} · {report.layout}"),
+        *(text(f"  {note}") for note in report.notes),
         Text(
             f"{report.num_pairs} pairs, {report.num_usable} usable; "
             f"sizes {_cut(sizes, SIZES_SHOWN)}"
         ),
         _class_table(report),
-        *(text(f"{title}: {_cut(names, ROWS_SHOWN)}") for title, names in _file_lists(report)),
+        *(
+            text(f"{title} ({len(names)}): {_cut(names, ROWS_SHOWN)}")
+            for title, names in _file_lists(report)
+        ),
         *(text(problem) for problem in problems[:ROWS_SHOWN]),
         *([Text(f"and {rest} more like these")] if rest > 0 else []),
         *(text(f"warning: {warning}", style="yellow") for warning in report.warnings),
@@ -133,6 +137,7 @@ def _file_lists(report: DataReport) -> list[tuple[str, list[str]]]:
         "images without a label": report.unmatched_images,
         "labels without an image": report.unmatched_labels,
         "listed but missing": report.missing,
+        "hidden, left out": report.hidden,
     }
     return [(title, names) for title, names in lists.items() if names]
 

@@ -30,8 +30,11 @@ def open_data(config: DataConfig) -> tuple[SegmentationDataset, SegmentationData
     """Training and validation data."""
     if config.name == "scenes":
         return Scenes("train", num_images=config.num_images), Scenes("val")
-    training = open_dataset(config.name, config.root, config.train_split)
-    return training, open_dataset(config.name, config.root, config.val_split)
+    training, validation = (
+        open_dataset(config.name, config.root, split, division=config.division())
+        for split in (config.train_split, config.val_split)
+    )
+    return training, validation
 
 
 def new_model(

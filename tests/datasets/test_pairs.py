@@ -9,8 +9,8 @@ from PIL import Image
 
 from ccnet.datasets.dataset import SizeMismatchError
 from ccnet.datasets.folder import FolderDataset
-from ccnet.datasets.pairs import find_pairs
 from ccnet.images.reading import IMAGE_SUFFIXES
+from ccnet.layouts.search import find_pairs
 from ccnet.runtime.files import DataError
 from tests.datasets.conftest import CLASSES, IMAGE, LABEL, describe, save
 
@@ -158,20 +158,6 @@ def test_an_array_of_16_bits_is_refused_as_an_image_to_learn_from(root: Path):
     np.save(root / "train/images/a.npy", IMAGE.astype(np.uint16))
     with pytest.raises(DataError, match=r"a\.npy: holds uint16; save it as uint8"):
         FolderDataset(root)[0]
-
-
-def test_folders_are_preferred_to_a_list_and_the_first_layout_to_the_second(tmp_path: Path):
-    save(tmp_path / "x.png", IMAGE)
-    save(tmp_path / "y.png", LABEL)
-    (tmp_path / "train.txt").write_text("x.png y.png")
-    assert find_pairs(tmp_path, "train").layout == "train.txt"
-    for folders in ("images/train labels/train", "train/images train/labels"):
-        images, labels = folders.split()
-        save(tmp_path / images / "a.png", IMAGE)
-        save(tmp_path / labels / "a.png", LABEL)
-        found = find_pairs(tmp_path, "train")
-        assert found.layout == f"{images} + {labels}"
-        assert found.pairs == ((tmp_path / images / "a.png", tmp_path / labels / "a.png"),)
 
 
 def test_a_list_is_only_read_where_it_may_be(tmp_path: Path):
