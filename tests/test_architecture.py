@@ -22,10 +22,10 @@ FLOORS = {
     "cli": "commands flags runtime",
     "flags": "commands config runtime",
     "commands": "demo training report export labeling config "
-    "prediction datasets models metrics runtime",
+    "prediction datasets layouts models metrics runtime",
     "demo": "training report labeling config prediction datasets metrics runtime",
     "training": "config prediction datasets models losses metrics runtime weights classes",
-    "report": "export prediction datasets models metrics images runtime classes ops",
+    "report": "export prediction datasets layouts models metrics images runtime classes ops",
     "export": "prediction inference models images runtime",
     "labeling": "prediction models images runtime classes",
     "config": "prediction datasets runtime",

@@ -29,14 +29,14 @@ def split(
     from rich.console import Console
 
     from ccnet.datasets import Division
-    from ccnet.layouts.lists import write_splits
-    from ccnet.layouts.search import undivided
+    from ccnet.layouts.split_lists import undivided, write_splits
     from ccnet.report.tables import split_table
+    from ccnet.runtime.files import printable
 
     division = Division(val_share, test_share, group_by)
     whole = undivided(folder)
     counts = write_splits(folder, whole, division)
     for note in whole.notes:
-        print(note)
+        print(printable(note))
     Console().print(split_table(counts, f"{folder} · {whole.layout}"))
     return 0

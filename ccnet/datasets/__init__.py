@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from ccnet.datasets.camvid import CamVid
 from ccnet.datasets.dataset import SegmentationDataset
 from ccnet.datasets.folder import FolderDataset
+from ccnet.datasets.samples import SampleDataset
 from ccnet.datasets.scenes import Scenes
 from ccnet.images.reading import read_image
 from ccnet.layouts.splits import Division
@@ -22,6 +23,7 @@ __all__ = [
     "DatasetName",
     "Division",
     "FolderDataset",
+    "SampleDataset",
     "Scenes",
     "SegmentationDataset",
     "open_dataset",

@@ -11,6 +11,7 @@ from ccnet.datasets.dataset import SizeMismatchError
 from ccnet.datasets.labels import LabelMap
 from ccnet.images.reading import read_image, stored_size
 from ccnet.layouts.files import Pairs, refuse_unmatched, relative_name
+from ccnet.layouts.lists import write_list
 from ccnet.runtime.files import DataError
 
 
@@ -78,3 +79,14 @@ def _mismatch_advice(
 
 def _size(array: np.ndarray) -> str:
     return f"{array.shape[1]}×{array.shape[0]}"
+
+
+def write_lists(folder: Path, **data: object) -> None:
+    """Write the pairs of data sets of label files, each as the list NAME.txt, which can be a split.
+
+    Names are relative to the root of the data set.
+    """
+    for name, part in data.items():
+        if isinstance(part, PairedDataset):
+            comment = f"# {part.files.layout}"
+            write_list(folder / f"{name}.txt", part.files.pairs, part.root, comment)

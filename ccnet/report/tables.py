@@ -8,6 +8,7 @@ from rich.text import Text
 
 from ccnet.datasets.check import DataReport
 from ccnet.export.agreement import Agreement
+from ccnet.layouts.split_lists import Count
 from ccnet.metrics import Scores
 from ccnet.metrics.comparison import Comparison
 from ccnet.runtime.files import printable
@@ -117,6 +118,17 @@ def data_summary(report: DataReport) -> Group:
         *(text(f"warning: {warning}", style="yellow") for warning in report.warnings),
         verdict,
     )
+
+
+def split_table(counts: dict[str, Count], title: str) -> Table:
+    """How many images and groups each split got."""
+    table = Table("split", title=text(title))
+    for column in ("images", "groups", "share of images"):
+        table.add_column(column, justify="right")
+    total = sum(count.images for count in counts.values())
+    for name, count in counts.items():
+        table.add_row(name, str(count.images), str(count.groups), f"{count.images / total:.1%}")
+    return table
 
 
 def _class_table(report: DataReport) -> Table:

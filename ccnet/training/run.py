@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from ccnet.config import TrainConfig
 from ccnet.datasets import SegmentationDataset
+from ccnet.datasets.pairs import write_lists
 from ccnet.losses import SegmentationLoss
 from ccnet.metrics import Scores
 from ccnet.models.ccnet import CCNet
@@ -189,7 +190,7 @@ def set_up(
         with naming(save):
             state.load(checkpoint)
     batches = new_batches(config, len(data), state.step)
-    return Run(
+    run = Run(
         config=config,
         folder=folder,
         fabric=fabric,
@@ -212,6 +213,9 @@ def set_up(
         saved_step=-1 if checkpoint is None else state.step,
         saved_time=time.monotonic(),
     )
+    if checkpoint is None and rank() == 0:
+        write_lists(folder.lists, train=data, val=validation_data)
+    return run
 
 
 def is_sharded(config: TrainConfig) -> bool:

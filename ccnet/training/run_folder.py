@@ -2,7 +2,7 @@
 
 config.yaml    the resolved configuration         run.json       command, versions, commit, seed
 log.csv        loss, rate and scores by step      logs/          the same for TensorBoard
-run.lock       held by the process that writes
+run.lock       held by the process that writes    lists/         the images of train and val
 model/, last/  the best and the last model        checkpoints/   the last two saves, to resume from
 """
 
@@ -73,6 +73,7 @@ class RunFolder:
         self.lock = lock
         self.config = self.path / "config.yaml"
         self.facts = self.path / "run.json"
+        self.lists = self.path / "lists"
         self.log = self.path / "log.csv"
         self.tensorboard = self.path / "logs"
         self.best_model = self.path / RUN_MODEL
@@ -91,7 +92,7 @@ class RunFolder:
             return
         own = {self.facts, beside(self.facts)}
         started = own | {self.config, beside(self.config), self.checkpoints}
-        started |= {self.log, beside(self.log), self.tensorboard, self.path / LOCK}
+        started |= {self.log, beside(self.log), self.tensorboard, self.path / LOCK, self.lists}
         if self.can_resume() or not there & own or not there <= started:
             raise FileExistsError(
                 f"{self.path} is not empty; `ccnet train --resume {self.path}` goes on with a run, "
@@ -114,7 +115,7 @@ class RunFolder:
         A run writes into its own folder only.
         """
         files = (self.config, self.facts, self.log)
-        folders = (self.tensorboard, self.best_model, self.last_model, self.checkpoints)
+        folders = (self.lists, self.tensorboard, self.best_model, self.last_model, self.checkpoints)
         for path in (*files, *folders):
             if path.is_symlink():
                 raise DataError(f"{path}: it is a symbolic link; a run writes into its own folder")
