@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from ccnet.images.opening import leads_to_folder, listing_error
-from ccnet.images.reading import IMAGE_SUFFIXES, image_files
+from ccnet.images.reading import IMAGE_SUFFIXES, search_files
 
 IdName = Literal["cityscapes", "ade20k", "voc"]
 PRODUCTS = ("color", "overlay", "confidence", "probabilities")
@@ -66,7 +66,9 @@ LABELS_ONLY = Products()
 EVERYTHING = Products(color=True, overlay=True, confidence=True, probabilities=True)
 
 
-def find_jobs(inputs: Sequence[str | Path], output: Path) -> list[Job]:
+def find_jobs(
+    inputs: Sequence[str | Path], output: Path, hidden: list[Path] | None = None
+) -> list[Job]:
     """The images that the inputs name, each once, with the files that their labels go to.
 
     Two links to one image are two images. What looks like an image but cannot be read, such as a
@@ -76,6 +78,7 @@ def find_jobs(inputs: Sequence[str | Path], output: Path) -> list[Job]:
         inputs: image files, folders (with all folders below them) or glob patterns.
         output: folder of the labels. An image in a given folder keeps its path relative to that
             folder. If `output` is inside a given folder, it is left out of the search.
+        hidden: gets the hidden files and folders in given folders, which are left out.
 
     Raises:
         FileNotFoundError: an input matches no file.
@@ -87,7 +90,7 @@ def find_jobs(inputs: Sequence[str | Path], output: Path) -> list[Job]:
     for given in map(str, inputs):
         if not given:
             raise ValueError("an empty path among the images; give files, folders or patterns")
-        found = find_images(given, output)
+        found = find_images(given, output, [] if hidden is None else hidden)
         if not found:
             raise FileNotFoundError(f"no images at {given}; known are {', '.join(IMAGE_SUFFIXES)}")
         for image, relative in found:
@@ -103,11 +106,16 @@ def full_name(path: Path) -> Path:
     return Path(os.path.realpath(path.parent), path.name)
 
 
-def find_images(given: str, output: Path) -> list[tuple[Path, Path]]:
-    """Image files that a file name, folder or pattern stands for, with their paths in `output`."""
+def find_images(given: str, output: Path, hidden: list[Path]) -> list[tuple[Path, Path]]:
+    """Image files that a file name, folder or pattern stands for, with their paths in `output`.
+
+    What is hidden in a folder is added to `hidden`.
+    """
     path = Path(given)
     if leads_to_folder(path):
-        files = list(image_files(path))
+        search = search_files(path)
+        hidden += search.hidden
+        files = search.files
         written = Path(os.path.realpath(output))
         if Path(os.path.realpath(path)) in written.parents:  # label maps of an earlier call
             files = [file for file in files if written not in full_name(file).parents]
