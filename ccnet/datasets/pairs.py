@@ -90,3 +90,9 @@ def write_lists(folder: Path, **data: object) -> None:
         if isinstance(part, PairedDataset):
             comment = f"# {part.files.layout}"
             write_list(folder / f"{name}.txt", part.files.pairs, part.root, comment)
+
+
+def notes_of(*data: object) -> list[str]:
+    """What was chosen and passed over in finding the files of data sets, each line once."""
+    files = [part.files for part in data if isinstance(part, PairedDataset)]
+    return list(dict.fromkeys(note for found in files for note in found.notes))

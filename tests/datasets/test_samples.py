@@ -1,5 +1,8 @@
 """Any (image, label) samples as a data set, each checked when it is read."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -85,3 +88,11 @@ def test_sizes_that_differ_and_what_is_no_pair_are_told():
         SampleDataset([{"image": IMAGE}], CLASSES)[0]
     with pytest.raises(ValueError, match="generator has no length"):
         SampleDataset((pair for pair in ()), CLASSES)  # pyright: ignore[reportArgumentType]
+
+
+def test_the_example_in_the_documentation_runs(capsys):
+    page = Path(__file__).parents[2] / "docs" / "own_data.md"
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    (code,) = [block for block in blocks if "SampleDataset" in block]
+    exec(compile(code, str(page), "exec"), {})
+    assert "no pixel of sky: this cannot be learned" in capsys.readouterr().out
