@@ -1,6 +1,5 @@
 """`ccnet evaluate`."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,11 +63,10 @@ def evaluate(
     from rich.console import Console
 
     from ccnet.datasets import Division, open_dataset
-    from ccnet.datasets.pairs import notes_of
+    from ccnet.datasets.pairs import say_notes
     from ccnet.prediction.predictor import Predictor
     from ccnet.runtime.disk import require_replaceable, write_json
     from ccnet.runtime.engine import process_device
-    from ccnet.runtime.files import printable
     from ccnet.runtime.processes import rank, require_num_workers
 
     require_num_workers(num_workers)
@@ -81,8 +79,7 @@ def evaluate(
     dataset = open_dataset(data, root, split, division=division)
     with process_device(device, devices, num_nodes) as own_device:
         if rank() == 0:
-            for note in notes_of(dataset):
-                print(f"{printable(root)}: {printable(note)}", file=sys.stderr)
+            say_notes(dataset)
         predictors = [
             Predictor(path, device=own_device, precision=precision, protocol=protocol)
             for path in (model, compare)

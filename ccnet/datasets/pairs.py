@@ -1,5 +1,6 @@
 """Pairs of image and label files, read as a data set."""
 
+import sys
 from abc import ABC, abstractmethod
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from ccnet.datasets.labels import LabelMap
 from ccnet.images.reading import read_image, stored_size
 from ccnet.layouts.files import Pairs, refuse_unmatched, relative_name
 from ccnet.layouts.lists import write_list
-from ccnet.runtime.files import DataError
+from ccnet.runtime.files import DataError, printable
 
 
 class PairedDataset(ABC):
@@ -92,7 +93,9 @@ def write_lists(folder: Path, **data: object) -> None:
             write_list(folder / f"{name}.txt", part.files.pairs, part.root, comment)
 
 
-def notes_of(*data: object) -> list[str]:
-    """What was chosen and passed over in finding the files of data sets, each line once."""
-    files = [part.files for part in data if isinstance(part, PairedDataset)]
-    return list(dict.fromkeys(note for found in files for note in found.notes))
+def say_notes(*data: object) -> None:
+    """Print what was chosen and passed over in finding the files, each line once, as errors are."""
+    found = [(part.root, part.files) for part in data if isinstance(part, PairedDataset)]
+    lines = [f"{root}: {note}" for root, files in found for note in files.notes]
+    for line in dict.fromkeys(lines):
+        print(printable(line), file=sys.stderr)

@@ -1,6 +1,5 @@
 """From a configuration to the parts of a run: data, network, optimizer, schedule and loss."""
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
 from functools import cache, partial
@@ -14,12 +13,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ccnet.config import DataConfig, ModelConfig, OptimizerConfig, TrainConfig
 from ccnet.datasets import Scenes, SegmentationDataset, open_dataset
-from ccnet.datasets.pairs import notes_of
+from ccnet.datasets.pairs import say_notes
 from ccnet.losses import SegmentationLoss
 from ccnet.models.ccnet import CCNet
 from ccnet.models.loading import require_same_classes
 from ccnet.models.recompute import recompute
-from ccnet.runtime.files import printable
 from ccnet.runtime.processes import rank
 from ccnet.training.checkpoint import require_inherited, require_weights
 from ccnet.weights import differences
@@ -39,8 +37,7 @@ def open_data(config: DataConfig) -> tuple[SegmentationDataset, SegmentationData
         for split in (config.train_split, config.val_split)
     )
     if rank() == 0:
-        for note in notes_of(training, validation):
-            print(f"{printable(config.root)}: {printable(note)}", file=sys.stderr)
+        say_notes(training, validation)
     return training, validation
 
 

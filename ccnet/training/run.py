@@ -190,7 +190,7 @@ def set_up(
         with naming(save):
             state.load(checkpoint)
     batches = new_batches(config, len(data), state.step)
-    run = Run(
+    return Run(
         config=config,
         folder=folder,
         fabric=fabric,
@@ -208,14 +208,11 @@ def set_up(
         batches=batches,
         loader=training_loader(config, data, batches, transform, fabric),
         progress=start_progress(
-            config, folder, state, len(data), fabric.device, is_new=checkpoint is None
+            config, folder, state, (data, validation_data), fabric.device, is_new=checkpoint is None
         ),
         saved_step=-1 if checkpoint is None else state.step,
         saved_time=time.monotonic(),
     )
-    if checkpoint is None and rank() == 0:
-        write_lists(folder.lists, train=data, val=validation_data)
-    return run
 
 
 def is_sharded(config: TrainConfig) -> bool:
@@ -304,7 +301,7 @@ def start_progress(
     config: TrainConfig,
     folder: RunFolder,
     state: TrainingState,
-    num_samples: int,
+    data: tuple[SegmentationDataset, SegmentationDataset],
     device: torch.device,
     *,
     is_new: bool,
@@ -316,5 +313,6 @@ def start_progress(
         folder.take()
         folder.require_empty()  # another process may have begun a run in it since
         folder.create(config, device, num_processes())
+        write_lists(folder.lists, train=data[0], val=data[1])
     folder.start_log(state.step, state.validated)
-    return TrainingProgress(config, folder, state.step, num_samples)
+    return TrainingProgress(config, folder, state.step, len(data[0]))
