@@ -11,7 +11,7 @@ from ccnet.classes import IGNORE_INDEX
 from ccnet.datasets.dataset import SizeMismatchError
 from ccnet.datasets.labels import LabelMap
 from ccnet.images.reading import read_image, stored_size
-from ccnet.layouts.files import Pairs, refuse_unmatched, relative_name
+from ccnet.layouts.files import Pairs, named, refuse_unmatched, relative_name
 from ccnet.layouts.lists import write_list
 from ccnet.runtime.files import DataError, printable
 
@@ -99,3 +99,18 @@ def say_notes(*data: object) -> None:
     lines = [f"{root}: {note}" for root, files in found for note in files.notes]
     for line in dict.fromkeys(lines):
         print(printable(line), file=sys.stderr)
+
+
+def warn_of_shared(training: object, validation: object) -> None:
+    """Print a warning if images are both learned from and validated on."""
+    if not isinstance(training, PairedDataset) or not isinstance(validation, PairedDataset):
+        return
+    known = {image for image, _ in training.files.pairs}
+    shared = [image for image, _ in validation.files.pairs if image in known]
+    if shared:
+        print(
+            f"warning: {printable(validation.root)}: {len(shared)} of {len(validation)} validation "
+            f"images are learned from too ({printable(named(shared, validation.root, 3))}), so the "
+            "scores say nothing about other images",
+            file=sys.stderr,
+        )

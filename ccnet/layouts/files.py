@@ -94,5 +94,5 @@ def notes_on_others(others: Iterable[tuple[str, int]]) -> list[str]:
     ]
 
 
-ANNOTATIONS = (".json", ".xml", ".txt")
-"""Suffixes of the annotations of tools, such as LabelMe, VOC and YOLO."""
+ANNOTATIONS = (".json", ".xml")
+"""Suffixes of the annotations of tools, such as LabelMe and VOC."""

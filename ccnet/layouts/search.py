@@ -124,14 +124,13 @@ def divided(
     Raises as `find_pairs`, and DataError if there are too few images, or if a division by groups
     is asked for that is there already.
     """
-    if split not in division.splits:
+    is_list = division.train.endswith(".txt") or division.val.endswith(".txt")
+    if split not in division.splits or is_list:
         return found
-    is_train = split == division.train
-    whole = found if is_train else stored_split(root, division.train, layouts, use_list)
-    validation = found if split == division.val else None
-    if is_train and whole is not None:
-        validation = stored_split(root, division.val, layouts, use_list)
-    if (found is not None and not is_train) or validation is not None:
+    parts = {name: found if name == split else None for name in division.splits}
+    for name in (division.train, division.val):
+        parts[name] = parts[name] or stored_split(root, name, layouts, use_list)
+    if parts[division.val] is not None:
         if division.group_by is not None:
             raise DataError(
                 f"{root}: there is a split {division.val} already, so nothing is divided by "
@@ -139,8 +138,9 @@ def divided(
                 path=root,
             )
         return found
-    if whole is None:
-        whole = unsplit(root)
+    if found is not None and split != division.train:
+        return found
+    whole = parts[division.train] or unsplit(root)
     return None if whole is None else share(root, split, whole, division)
 
 
@@ -168,7 +168,8 @@ def unsplit(root: Path) -> Pairs | None:
     """The files of a data set without splits; None if there are none. Raises as `find_pairs`."""
     folders = list(product(subfolders(root, IMAGES), subfolders(root, LABELS)))
     found = in_folders(root, folders)
-    if found is None or not found.pairs:
+    is_divided = any(subfolders(root, (name, *others)) for name, others in OTHER_NAMES.items())
+    if (found is None or not found.pairs) and not is_divided:
         files = pair_in_one_folder(root, root)
         found = files if files.pairs else found
     return found

@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ccnet.config import DataConfig, ModelConfig, OptimizerConfig, TrainConfig
 from ccnet.datasets import Scenes, SegmentationDataset, open_dataset
-from ccnet.datasets.pairs import say_notes
+from ccnet.datasets.pairs import say_notes, warn_of_shared
 from ccnet.losses import SegmentationLoss
 from ccnet.models.ccnet import CCNet
 from ccnet.models.loading import require_same_classes
@@ -38,6 +38,7 @@ def open_data(config: DataConfig) -> tuple[SegmentationDataset, SegmentationData
     )
     if rank() == 0:
         say_notes(training, validation)
+        warn_of_shared(training, validation)
     return training, validation
 
 

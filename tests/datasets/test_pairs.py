@@ -9,6 +9,8 @@ from PIL import Image
 
 from ccnet.datasets.dataset import SizeMismatchError
 from ccnet.datasets.folder import FolderDataset
+from ccnet.datasets.pairs import say_notes, warn_of_shared, write_lists
+from ccnet.datasets.scenes import Scenes
 from ccnet.images.reading import IMAGE_SUFFIXES
 from ccnet.layouts.search import find_pairs
 from ccnet.runtime.files import DataError
@@ -288,3 +290,29 @@ def test_a_list_without_end_is_not_read(tmp_path: Path):
     os.truncate(tmp_path / "val.txt", 5 << 30)  # takes no room on the disk
     with pytest.raises(DataError, match=r"val\.txt: larger than 268,435,456 bytes"):
         find_pairs(tmp_path, "val")
+
+
+def test_images_that_are_learned_from_and_validated_on_are_told(root: Path, capsys):
+    (root / "val.txt").write_text("train/images/a.png train/labels/a.png\n")
+    training, validation = FolderDataset(root), FolderDataset(root, "val")
+    warn_of_shared(training, validation)
+    printed = capsys.readouterr().err
+    assert "1 of 1 validation images are learned from too (train/images/a.png), so the" in printed
+    save(root / "val/images/v.png", IMAGE)
+    save(root / "val/labels/v.png", LABEL)
+    (root / "val.txt").unlink()
+    warn_of_shared(training, FolderDataset(root, "val"))
+    assert not capsys.readouterr().err
+
+
+def test_lists_of_a_data_set_are_splits_again(root: Path, tmp_path_factory, capsys):
+    folder = tmp_path_factory.mktemp("lists")
+    dataset = FolderDataset(root)
+    write_lists(folder, train=dataset, scenes=Scenes())
+    assert [path.name for path in folder.iterdir()] == ["train.txt"]
+    again = FolderDataset(root, str(folder / "train.txt"))
+    assert again.files.pairs == dataset.files.pairs
+    (root / "train.txt").write_bytes((folder / "train.txt").read_bytes())
+    say_notes(FolderDataset(root), FolderDataset(root))
+    line = f"{root}: train.txt says the pairs, not the folders train/images + train/labels\n"
+    assert capsys.readouterr().err == line

@@ -143,3 +143,21 @@ def test_one_image_cannot_be_divided(tmp_path: Path):
     touch(tmp_path, "images/a.jpg", "labels/a.png")
     with pytest.raises(DataError, match=f"^{tmp_path}: 1 images cannot be divided into train, val"):
         find_pairs(tmp_path, "val", division=Division())
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "test"])
+def test_images_of_a_split_are_never_divided_into_others(tmp_path: Path, name: str):
+    for index in range(9):
+        touch(tmp_path, f"{name}/{index}.jpg", f"{name}/{index}.png")
+    with pytest.raises(DataError, match="no split 'train'"):
+        find_pairs(tmp_path, "train", division=Division())
+
+
+def test_a_list_beside_a_division_is_not_divided_again(tmp_path: Path):
+    touch(tmp_path, *(f"images/{i}.jpg" for i in range(9)), *(f"labels/{i}.png" for i in range(9)))
+    lines = [f"images/{i}.jpg labels/{i}.png\n" for i in range(9)]
+    (tmp_path / "some.txt").write_text("".join(lines))
+    division = Division(train="some.txt")
+    assert len(images(tmp_path, "some.txt", division)) == 9
+    with pytest.raises(DataError, match="no split 'val'"):
+        find_pairs(tmp_path, "val", division=division)
