@@ -237,7 +237,7 @@ def test_split_writes_lists_and_replaces_only_its_own(folder, tmp_path, capsys):
     root = unsplit(folder, tmp_path / "data")
     assert status("split", root) == 0
     printed = capsys.readouterr().out
-    assert "in one folder, with IMAGE with IMAGE_mask" in printed
+    assert "in one folder: IMAGE with IMAGE_mask" in printed
     train, val = (names_in(root / f"{name}.txt") for name in ("train", "val"))
     assert (len(train | val), len(train & val)) == (9, 0)
     assert val
@@ -260,7 +260,8 @@ def test_split_writes_lists_and_replaces_only_its_own(folder, tmp_path, capsys):
     assert (root / "val.txt").read_text() == "mine"
     assert status("split", folder) == 2
     assert "there is a split val already, in val/images + val/labels" in capsys.readouterr().err
-    assert status("split", tmp_path) == 2
+    (tmp_path / "empty").mkdir()
+    assert status("split", tmp_path / "empty") == 2
     assert "no images with label files" in capsys.readouterr().err
     (root / "train.txt").unlink()
     (root / "val.txt").unlink()

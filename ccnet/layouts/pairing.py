@@ -84,7 +84,7 @@ def pair_in_one_folder(root: Path, folder: Path) -> Pairs:
         unmatched_labels=tuple(p for p, label in zip(spare, is_label, strict=True) if label),
         unusable=tuple(unusable.values()),
         hidden=tuple(found.hidden),
-        notes=(f"images and labels are in one folder, with {rule}", *_notes(root, [found], passed)),
+        notes=(f"images and labels are in one folder: {rule}", *_notes(root, [found], passed)),
     )
 
 

@@ -75,7 +75,7 @@ def test_one_folder_by_suffix(tmp_path: Path):
     assert names(tmp_path, found.pairs) == ["d/a.png d/a_mask.png", "d/sub/b.jpg d/sub/b_mask.png"]
     assert [path.name for path in found.unmatched_images] == ["c.png"]
     assert [path.name for path in found.unmatched_labels] == ["e_mask.png"]
-    assert found.notes[0] == "images and labels are in one folder, with IMAGE with IMAGE_mask"
+    assert found.notes[0] == "images and labels are in one folder: IMAGE with IMAGE_mask"
 
 
 def test_one_folder_of_photographs_and_pictures(tmp_path: Path):
