@@ -109,10 +109,7 @@ def data_summary(report: DataReport) -> Group:
             f"sizes {_cut(sizes, SIZES_SHOWN)}"
         ),
         _class_table(report),
-        *(
-            text(f"{title} ({len(names)}): {_cut(names, ROWS_SHOWN)}")
-            for title, names in _file_lists(report)
-        ),
+        *(text(f"{title}: {_cut(names, ROWS_SHOWN)}") for title, names in _file_lists(report)),
         *(text(problem) for problem in problems[:ROWS_SHOWN]),
         *([Text(f"and {rest} more like these")] if rest > 0 else []),
         *(text(f"warning: {warning}", style="yellow") for warning in report.warnings),
@@ -149,7 +146,7 @@ def _file_lists(report: DataReport) -> list[tuple[str, list[str]]]:
         "images without a label": report.unmatched_images,
         "labels without an image": report.unmatched_labels,
         "listed but missing": report.missing,
-        "hidden, left out": report.hidden,
+        f"hidden, left out ({len(report.hidden)})": report.hidden,
     }
     return [(title, names) for title, names in lists.items() if names]
 
