@@ -168,7 +168,7 @@ def test_predict_takes_images_of_any_size_and_videos(run, tmp_path, capsys):
     assert status("predict", run / "model", images, *flags) == 0
     said = capsys.readouterr()
     assert "3 files written to" in said.out
-    assert "big.npy: 6/6" in said.err
+    assert "big.npy: 12/12" in said.err
     assert {path.name for path in output.iterdir()} == {
         *("a.png", "big.png", "clip.overlay.mp4", "manifest.jsonl")
     }

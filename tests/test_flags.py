@@ -142,6 +142,14 @@ def test_another_value_of_a_boolean_is_refused_by_its_name(flags, capsys):
     assert "compile must be true or false, got" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("text", "value"), [("[1, 2.5]", [1.0, 2.5]), ("auto", "auto"), ("null", None)]
+)
+def test_a_flag_may_take_a_list_or_a_word(text, value):
+    _, arguments = parse(["train", f"--loss.class-weights={text}"])
+    assert arguments["config"].loss.class_weights == value
+
+
 def test_switches_change_a_configuration_file(tmp_path):
     file = tmp_path / "c.yaml"
     file.write_text("compile: true\nchannels_last: false\nmodel: {align_corners: true}")

@@ -1,7 +1,9 @@
 """`ccnet train`."""
 
+import shlex
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from ccnet.config import TrainConfig, read_config, resumed_config
@@ -13,27 +15,38 @@ def train(
     run: Path | None = None,
     init: Path | None = None,
     resume: Path | None = None,
+    accept_new_data: bool = False,
+    report: bool = False,
 ) -> int:
     """Train a network, or resume a run that was stopped.
 
     The network is validated, saved and logged on the way. Ctrl-C saves and stops; `--resume` then
     continues to the same result. The run folder gets `model` (the best validation mIoU), `last`,
-    `log.csv`, `curves.png`, logs for TensorBoard and two saves. Every flag below is also a key of
-    the YAML file that `--config` reads; flags after it replace what it says.
+    `log.csv`, `curves.png`, pictures of validation predictions, logs for TensorBoard and two saves.
+    Every flag below is also a key of the YAML file that `--config` reads; flags after it replace
+    what it says.
 
         ccnet train --config configs/folder.yaml --data.root FOLDER --run runs/mine
         ccnet train --resume runs/mine --devices 2
+        ccnet train --init runs/mine --data.name folder --data.root OTHER --minutes 30 --report
 
     Args:
         run: New folder for models, logs and saves. Unless given, runs/NAME-DATE.
-        init: Model folder whose weights to start from. Its classes must be those of the data set.
-        resume: Folder of a run to continue, with its own configuration. Only flags about the
-            machine (device, devices, num_nodes, strategy, num_workers, save_every, save_seconds)
-            may be given as well.
+        init: Model folder, run or hub id whose weights and architecture to start from. Classes with
+            the names of the model's keep their part of the classifiers; others start anew.
+        resume: Folder of a run to continue, with its own configuration. Only data.root (data that
+            moved) and flags about the machine (device, devices, num_nodes, strategy, num_workers,
+            save_every, save_seconds, pictures, logger, project) may be given as well.
+        accept_new_data: With resume: go on although images were added or removed since. The result
+            then depends on when that was, and cannot be made again from the configuration.
+        report: At the end evaluate the best model on the validation split, and write a page to
+            browse its errors into RUN/report.
     """
-    from ccnet.training.run_folder import RunFolder
+    from ccnet.saving.run_folder import RunFolder
 
     arguments = sys.argv[1:]
+    if accept_new_data and resume is None:
+        raise ValueError("--accept-new-data belongs to --resume: a new run has no earlier data")
     if resume is not None:
         if (run, init) != (None, None):
             raise ValueError(
@@ -53,7 +66,9 @@ def train(
     from ccnet.training.loop import train
 
     try:
-        scores = train(config, run, init=init, resume=resume is not None)
+        scores = train(
+            config, run, init=init, resume=resume is not None, accept_new_data=accept_new_data
+        )
     except KeyboardInterrupt:
         if not RunFolder(run).can_resume():
             raise
@@ -67,7 +82,49 @@ def train(
         print(f"{run} is already trained to the end")
     else:
         print(f"validation mIoU {scores.miou:.4f}; the best model is {run / 'model'}")
+    resolved = read_config(run / "config.yaml")
+    config = replace(resolved, device=config.device, num_workers=config.num_workers)
+    page = write_report_of(config, run) if report else None
+    print(next_steps(config, run, page))
     return 0
+
+
+def write_report_of(config: TrainConfig, run: Path) -> Path:
+    """Evaluate the best model of a run on its validation data; the path of the report's page.
+
+    One process does this, in the precision and by the protocol of the run. Prints the scores.
+    """
+    from rich.console import Console
+
+    from ccnet.commands.evaluate import scored
+    from ccnet.prediction.predictor import Predictor
+    from ccnet.training.assembly import open_data
+
+    _, data = open_data(config.data)
+    model = run / "model"
+    predictor = Predictor(
+        model, device=config.device, precision=config.precision, protocol=config.protocol
+    )
+    title = f"{model} on {config.data.name} {config.data.val_split}, {len(data)} images"
+    facts = {"precision": config.precision, "protocol": str(predictor.protocol)}
+    _, table = scored(predictor, data, title, config.num_workers, run / "report", facts)
+    Console().print(table)
+    return run / "report" / "report.html"
+
+
+def next_steps(config: TrainConfig, run: Path, page: Path | None) -> str:
+    """Commands to go on with after a run."""
+    data = config.data
+    root = "" if data.root is None else f" --root {shlex.quote(data.root)}"
+    model = shlex.quote(str(run / "model"))
+    steps = [f"predict:   ccnet predict {model} PHOTOS --output labels --overlay"]
+    if page is None:
+        steps.append(
+            f"errors:    ccnet evaluate {model} --data {data.name}{root} --split {data.val_split} "
+            "--report report"
+        )
+    steps.append(f"fine-tune: ccnet train --init {model} --data.name folder --data.root FOLDER")
+    return "\n".join(steps)
 
 
 def new_run_folder(config: TrainConfig) -> Path:

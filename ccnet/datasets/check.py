@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ccnet.classes import IGNORE_INDEX
+from ccnet.classes import IGNORE_INDEX, median_frequency_weights
 from ccnet.datasets.dataset import SegmentationDataset, SizeMismatchError
 from ccnet.datasets.description import RawValue
 from ccnet.datasets.folder import FolderDataset
@@ -75,16 +75,8 @@ class DataReport:
 
     @property
     def class_weights(self) -> list[float | None]:
-        """Median-frequency weights (Eigen and Fergus 2015); None for a class that is absent.
-
-        The weight of a class is median(f) / f, where f is its share of the labeled pixels of the
-        images in which it occurs.
-        """
-        pairs = zip(self.class_pixels, self.present_pixels, strict=True)
-        shares = [pixels / present if pixels else None for pixels, present in pairs]
-        known = [share for share in shares if share is not None]
-        median = float(np.median(known)) if known else 0.0
-        return [None if share is None else median / share for share in shares]
+        """The `median_frequency_weights` of the data."""
+        return median_frequency_weights(self.class_pixels, self.present_pixels)
 
     @property
     def ignored_share(self) -> float:

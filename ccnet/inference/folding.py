@@ -31,7 +31,7 @@ def fold_batch_norm(network: Network) -> Network:
     for convolution, norm in list(foldable_pairs(folded)):
         layers = folded.get_submodule(convolution), folded.get_submodule(norm)
         folded.set_submodule(convolution, fused(*cast(tuple[nn.Conv2d, nn.BatchNorm2d], layers)))
-        folded.set_submodule(norm, nn.Identity())
+        folded.set_submodule(norm, nn.Identity().eval())
     return folded
 
 
@@ -47,7 +47,7 @@ def sharing_copy(network: Network) -> Network:
 
 def foldable_pairs(network: nn.Module) -> Iterator[tuple[str, str]]:
     """Names of each convolution and the batch norm that alone reads its output."""
-    heads = {"auxiliary": True} if isinstance(network, CCNet) else None
+    heads = {"auxiliary": True, "embedding": False} if isinstance(network, CCNet) else None
     try:  # with the auxiliary head, so that its layers are found too
         graph = Tracer().trace(network, heads)
     except Exception as error:  # any code that fails for a proxy instead of a tensor

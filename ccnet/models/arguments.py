@@ -33,6 +33,7 @@ LIMITS = {
     "channels": (1, 4096),
     "reduction": (1, 4096),
     "auxiliary_channels": (1, 4096),
+    "embedding_channels": (1, 4096),
     "in_channels": (1, 1024),  # hyperspectral cameras have some hundred
     "output_stride": (1, 64),
 }
@@ -43,7 +44,11 @@ because of one number in a file.
 """
 SWITCHES = ("shared", "auxiliary_bias", "align_corners", "ceil_mode")
 WORDS = ("backbone", "activation", "stem", "dilation")
-OPTIONAL = ("auxiliary_channels", *BACKBONE_ARGUMENTS)
+ADDED = ("embedding_channels",)
+"""Arguments since 0.1.0, stored only where they are not None: config.json and the fingerprint of a
+network without them stay as they were.
+"""
+OPTIONAL = ("auxiliary_channels", *ADDED, *BACKBONE_ARGUMENTS)
 """Arguments that may be None."""
 LONGEST_NAME = 200
 """Characters of the name of a class."""
@@ -78,7 +83,7 @@ def plain_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
         )
     for name, value in plain.items():
         require_type(name, value)
-    return plain
+    return {name: value for name, value in plain.items() if name not in ADDED or value is not None}
 
 
 def require_type(name: str, value: Any) -> Any:

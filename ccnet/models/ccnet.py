@@ -66,13 +66,11 @@ class CCNet(
         dropout: probability with which a channel is dropped before a classifier.
         backend: the `backend` of `criss_cross_attention`.
         auxiliary_channels: width of the auxiliary head on the third stage; None for no such head.
-        auxiliary_bias: whether the 3×3 convolution of the auxiliary head has a bias, as in the
-            authors' network.
-        align_corners: how logits are upsampled to the size of the image; see
-            `torch.nn.functional.interpolate`.
+        auxiliary_bias: whether its 3×3 convolution has a bias, as in the authors' network.
+        embedding_channels: width of the layer for the category consistent loss; None for none.
+        align_corners: how logits are upsampled, as in `torch.nn.functional.interpolate`.
         in_channels: number of channels of the image, up to 1024; 3 are red, green and blue.
-        pretrained: weights for the backbone: "imagenet", or a file or its URL. Not stored with the
-            model.
+        pretrained: weights for the backbone, not stored: "imagenet", or a file or its URL.
         mean, std: mean and standard deviation of each channel of the image, for values of 0 to 255;
             at most 10⁶, and std at least 10⁻⁶. None: those with which the backbone's weights were
             trained, repeated as needed.
@@ -107,6 +105,7 @@ class CCNet(
         backend: str | None = None,
         auxiliary_channels: int | None = 256,
         auxiliary_bias: bool = False,
+        embedding_channels: int | None = None,
         align_corners: bool = False,
         in_channels: int = 3,
         pretrained: str | Path | None = None,
@@ -129,7 +128,7 @@ class CCNet(
             arguments["backbone"], pretrained=pretrained, in_channels=self.in_channels, **given
         )
         *_, third_width, width = self.backbone.out_channels
-        head = {name: arguments[name] for name in HEAD_ARGUMENTS}
+        head = {name: arguments[name] for name in HEAD_ARGUMENTS if name in arguments}
         self.head = CCNetHead(width, self.num_classes, **head)
         self.auxiliary_head = None
         if auxiliary_channels is not None:
@@ -153,15 +152,19 @@ class CCNet(
 
     @overload
     def forward(
-        self, images: Float[Tensor, "b c h w"], auxiliary: Literal[True]
-    ) -> tuple[Float[Tensor, "b classes h w"], ...]: ...
+        self, images: Float[Tensor, "b c h w"], auxiliary: Literal[True], embedding: bool = False
+    ) -> tuple[Float[Tensor, "b _ _ _"], ...]: ...
 
     def forward(
-        self, images: Float[Tensor, "b c h w"], auxiliary: bool = False
-    ) -> Float[Tensor, "b classes h w"] | tuple[Float[Tensor, "b classes h w"], ...]:
-        """Logits at the images' size; with `auxiliary` a tuple, also of the auxiliary head's."""
+        self, images: Float[Tensor, "b c h w"], auxiliary: bool = False, embedding: bool = False
+    ) -> Float[Tensor, "b classes h w"] | tuple[Float[Tensor, "b _ _ _"], ...]:
+        """Logits at the images' size; with `auxiliary` a tuple, also of the auxiliary head's.
+
+        With `embedding` too, its last is (B, embedding_channels, h, w) at the size of the features.
+        """
         *_, third, features = self.backbone(images)
-        logits = [self.head(features)]
+        outputs = self.head(features, True) if auxiliary and embedding else [self.head(features)]
+        logits = [outputs[0]]
         if auxiliary and self.auxiliary_head is not None:
             logits.append(self.auxiliary_head(third))
         size = images.shape[-2:]
@@ -169,7 +172,7 @@ class CCNet(
             F.interpolate(x, size, mode="bilinear", align_corners=self.align_corners)
             for x in logits
         )
-        return upsampled if auxiliary else upsampled[0]
+        return (*upsampled, *outputs[1:]) if auxiliary else upsampled[0]
 
     def normalize(
         self, images: UInt8[Tensor, "b c h w"] | UInt16[Tensor, "b c h w"]

@@ -28,6 +28,8 @@ class CCNetHead(nn.Module):
             "leaky_relu" (slope 0.01), mmsegmentation's "relu".
         dropout: probability with which a channel is dropped before the classifier.
         backend: the `backend` of `criss_cross_attention`.
+        embedding_channels: width of the 1×1 convolution of H'' that the category consistent loss
+            is applied to; it only helps in training. None: there is none.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class CCNetHead(nn.Module):
         activation: str = "relu",
         dropout: float = 0.1,
         backend: str | None = None,
+        embedding_channels: int | None = None,
     ) -> None:
         super().__init__()
         if not 2 <= num_classes <= 255:  # labels are bytes, of which 255 is ignored
@@ -59,12 +62,25 @@ class CCNetHead(nn.Module):
         )
         self.dropout = nn.Dropout2d(dropout)
         self.classifier = nn.Conv2d(channels, num_classes, 1)
+        self.embedding = None
+        if embedding_channels is not None:
+            self.embedding = nn.Conv2d(channels, embedding_channels, 1)
 
-    def forward(self, features: Float[Tensor, "b x h w"]) -> Float[Tensor, "b classes h w"]:
+    def forward(
+        self, features: Float[Tensor, "b x h w"], embedding: bool = False
+    ) -> Float[Tensor, "b classes h w"] | tuple[Float[Tensor, "b _ h w"], ...]:
+        """Logits; with `embedding` a tuple of the logits and the embedding."""
         reduced = self.reduction(features)  # X → H
         context = self.attention(reduced)  # H → H' → H''
         fused = self.fusion(torch.cat([features, self.smoothing(context)], dim=1))
-        return self.classifier(self.dropout(fused))
+        logits = self.classifier(self.dropout(fused))
+        return (logits, require_embedding(self.embedding)(context)) if embedding else logits
+
+
+def require_embedding(embedding: nn.Module | None) -> nn.Module:
+    if embedding is None:
+        raise ValueError("the network has no embedding; CCNet(embedding_channels=16) has one")
+    return embedding
 
 
 def auxiliary_head(

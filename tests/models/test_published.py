@@ -20,7 +20,7 @@ from ccnet.classes import ADE20K, CITYSCAPES, VOC
 from ccnet.cli import main
 from ccnet.config import read_config
 from ccnet.models.published import read_published
-from ccnet.training.assembly import build_model
+from ccnet.training.network import build_model
 from ccnet.weights import pickles
 from tests.conftest import noise
 

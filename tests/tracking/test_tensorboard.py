@@ -7,8 +7,9 @@ import threading
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from ccnet.training.tensorboard import Curves
+from ccnet.tracking.tensorboard import Curves
 
 
 def points(folder: Path, name: str) -> list[tuple[int, float]]:
@@ -41,7 +42,7 @@ def test_a_resumed_run_s_points_replace_those_after_its_save(tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from ccnet.training.tensorboard import Curves
+from ccnet.tracking.tensorboard import Curves
 
 curves = Curves(Path(sys.argv[1]), start=1)
 for step in range(1, 31):
@@ -61,7 +62,7 @@ def test_a_kill_loses_no_row(tmp_path):
 LIMITED = """
 import resource, signal, sys, threading
 from pathlib import Path
-from ccnet.training.tensorboard import Curves
+from ccnet.tracking.tensorboard import Curves
 
 folder, limit, last = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -110,3 +111,16 @@ def test_errors_of_other_threads_are_printed_as_always(tmp_path, monkeypatch):
     curves.close()
     assert [str(failed.exc_value) for failed in others] == ["of another thread"]
     assert list(tmp_path.iterdir())
+
+
+def test_a_picture_is_in_the_file_with_its_step(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    picture = tmp_path / "picture.png"
+    Image.new("RGB", (6, 4), (255, 0, 0)).save(picture)
+    curves = Curves(tmp_path / "logs", start=1)
+    curves.write_picture(3, "predictions", picture)
+    events = EventAccumulator(str(tmp_path / "logs"), {"images": 0}).Reload()
+    (found,) = events.Images("predictions")
+    assert (found.step, found.width, found.height) == (3, 6, 4)
+    curves.close()

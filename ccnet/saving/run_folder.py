@@ -1,8 +1,10 @@
 """The folder of a training run: what is in it, and how it survives kills and full disks.
 
 config.yaml    the resolved configuration         run.json       command, versions, commit, seed
+data.json      classes and names of the images    pictures/      predictions of each validation
 log.csv        loss, rate and scores by step      logs/          the same for TensorBoard
-run.lock       held by the process that writes    lists/         the images of train and val
+run.lock       held by the process that writes    tracker.json   the run's id in another tracker
+lists/         the images of train and val
 model/, last/  the best and the last model        checkpoints/   the last two saves, to resume from
 """
 
@@ -39,7 +41,8 @@ from ccnet.runtime.disk import (
 )
 from ccnet.runtime.files import DataError, read_bytes, require_regular
 from ccnet.runtime.lock import FolderLock
-from ccnet.training.saves import Saves, saved_size
+from ccnet.saving.provenance import Provenance
+from ccnet.saving.saves import Saves, saved_size
 
 LIBRARIES = ("torch", "numpy", "pillow", "lightning-fabric", "safetensors")
 LONGEST_LOG = 1 << 30
@@ -73,9 +76,12 @@ class RunFolder:
         self.lock = lock
         self.config = self.path / "config.yaml"
         self.facts = self.path / "run.json"
+        self.data = self.path / "data.json"
         self.lists = self.path / "lists"
         self.log = self.path / "log.csv"
         self.tensorboard = self.path / "logs"
+        self.tracker = self.path / "tracker.json"
+        self.pictures = self.path / "pictures"
         self.best_model = self.path / RUN_MODEL
         self.last_model = self.path / "last"
         self.checkpoints = self.path / "checkpoints"
@@ -93,6 +99,7 @@ class RunFolder:
         own = {self.facts, beside(self.facts)}
         started = own | {self.config, beside(self.config), self.checkpoints}
         started |= {self.log, beside(self.log), self.tensorboard, self.path / LOCK, self.lists}
+        started |= {self.data, beside(self.data), self.tracker, beside(self.tracker)}
         if self.can_resume() or not there & own or not there <= started:
             raise FileExistsError(
                 f"{self.path} is not empty; `ccnet train --resume {self.path}` goes on with a run, "
@@ -114,8 +121,9 @@ class RunFolder:
 
         A run writes into its own folder only.
         """
-        files = (self.config, self.facts, self.log)
-        folders = (self.lists, self.tensorboard, self.best_model, self.last_model, self.checkpoints)
+        files = (self.config, self.facts, self.data, self.log, self.tracker)
+        folders = (self.tensorboard, self.best_model, self.last_model, self.checkpoints)
+        folders += (self.pictures, self.lists)
         for path in (*files, *folders):
             if path.is_symlink():
                 raise DataError(f"{path}: it is a symbolic link; a run writes into its own folder")
@@ -127,7 +135,7 @@ class RunFolder:
     def create(
         self, config: TrainConfig, device: torch.device | None = None, processes: int = 1
     ) -> None:
-        """Write config.yaml, and run.json with the command, versions and machine of the run."""
+        """Write run.json with the command, versions and machine of the run, and config.yaml."""
         facts = {
             "command": sys.argv,
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -142,10 +150,21 @@ class RunFolder:
             "libraries": {name: version(name) for name in LIBRARIES},
         }
         self.path.mkdir(parents=True, exist_ok=True)
-        with self.explaining_full_disk("run.json and config.yaml", lambda: 4096):
+        with self.explaining_full_disk("run.json", lambda: 4096):
             write_json(self.facts, facts)
+        self.write_config(config)
+        flush_folder(self.path.parent)
+
+    def write_config(self, config: TrainConfig) -> None:
+        """Write config.yaml, or replace it."""
+        with self.explaining_full_disk("config.yaml", lambda: 4096):
             write_text(self.config, to_yaml(config))
-            flush_folder(self.path.parent)
+
+    def write_data(self, provenance: Provenance) -> None:
+        """Write data.json: of what data the run is made."""
+        num_bytes = sum(map(len, provenance.training.names or ()))
+        with self.explaining_full_disk("data.json", lambda: 2 * num_bytes + 4096):
+            provenance.write(self.data)
 
     def can_resume(self) -> bool:
         """Whether there is any save; only `load` finds out whether one is good."""
@@ -188,7 +207,9 @@ class RunFolder:
         """Restore what a killed run had renamed, and remove what it had not finished writing."""
         for folder in (self.best_model, self.last_model):
             repair_folder(folder)
-        files = [beside(file) for file in (self.config, self.facts, self.log)]
+        written = (self.config, self.facts, self.data, self.log, self.tracker)
+        files = [beside(file) for file in written]
+        files += self.pictures.glob(beside(self.pictures / "*").name)
         for unfinished in [*files, *self.saves.unfinished()]:
             unfinished.unlink(missing_ok=True)
 

@@ -14,8 +14,8 @@ import yaml
 from ccnet.config import DataConfig, TrainConfig, read_config
 from ccnet.models.ccnet import CCNet
 from ccnet.runtime.files import DataError
-from ccnet.training.progress import TrainingProgress
-from ccnet.training.run_folder import LOCK, RunFolder, to_yaml
+from ccnet.saving.run_folder import LOCK, RunFolder, to_yaml
+from ccnet.tracking.progress import TrainingProgress
 
 
 def test_a_new_run_wants_an_empty_folder(tmp_path):
@@ -50,7 +50,11 @@ def test_the_lock_s_file_is_no_content(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["config.yaml", "run.json", "log.csv", "logs", "model", "last", "checkpoints"]
+    "name",
+    [
+        *("config.yaml", "run.json", "data.json", "log.csv", "tracker.json"),
+        *("logs", "pictures", "model", "last", "checkpoints"),
+    ],
 )
 @pytest.mark.parametrize("target", ["file", "folder", "nowhere"])
 def test_a_link_in_a_run_is_refused_and_not_written_through(tmp_path, name, target):
@@ -184,11 +188,14 @@ def test_a_repair_puts_back_and_removes_what_a_kill_left(tmp_path):
     model = CCNet(2, "tiny", channels=8, kernel_size=1, auxiliary_channels=None)
     for path in (folder.best_model, folder.last_model):
         folder.save_model(model, path)
+    folder.pictures.mkdir()
     whole = sorted(tmp_path.rglob("*"))
     folder.best_model.rename(tmp_path / ".model.old")
     (tmp_path / ".last.old").mkdir()
     (tmp_path / ".last.new").mkdir()
-    for half in (".log.csv.new", ".config.yaml.new", "checkpoints/.step-00000002.new"):
+    halves = (".log.csv.new", ".config.yaml.new", ".data.json.new", ".tracker.json.new")
+    halves += ("checkpoints/.step-00000002.new", "pictures/.step-00000002.png.new")
+    for half in halves:
         (tmp_path / half).write_bytes(b"half")
     folder.repair()
     assert sorted(tmp_path.rglob("*")) == whole
@@ -217,9 +224,9 @@ KILLED_AT_EVERY_STEP = """
 import os, shutil, signal, sys, torch
 from itertools import count
 from pathlib import Path
-from ccnet.training.run_folder import RunFolder
+from ccnet.saving.run_folder import RunFolder
 from ccnet.models.ccnet import CCNet
-from ccnet.training.saves import HashedFile
+from ccnet.saving.saves import HashedFile
 
 EVENTS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.scandir"}
 
@@ -298,7 +305,7 @@ def test_a_kill_at_any_step_of_writing_leaves_the_old_or_the_new(tmp_path):
 
 FILES_OF_LIMITED_SIZE = """
 import resource, sys, torch
-from ccnet.training.run_folder import RunFolder
+from ccnet.saving.run_folder import RunFolder
 from ccnet.models.ccnet import CCNet
 
 folder = RunFolder(sys.argv[1])

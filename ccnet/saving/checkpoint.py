@@ -21,6 +21,8 @@ KEYS = ("model", "optimizer", "others", "inherited", "step", "validated", "best_
 KEYS += ("skipped_in_a_row", "unlogged")
 MAY_GROW = ("steps", "validate_every")
 """Options that may be changed in config.yaml, so that a run can be made longer; this is said."""
+MAY_MOVE = ("data.root",)
+"""Options that may be changed without a word: data.json tells whether the data are the same."""
 LARGEST = 16384
 """Of a whole number among the arguments of a model."""
 
@@ -65,6 +67,7 @@ def require_checkpoint(checkpoint: Mapping[str, Any], config: TrainConfig) -> No
         if not isinstance(checkpoint.get(name, {}), dict):
             raise ValueError(f"its {name} must be a mapping, got {shown(checkpoint[name])}")
     changed = dict(changes(checkpoint.get("config", {}), what_is_computed(config)))
+    changed = {name: words for name, words in changed.items() if name not in MAY_MOVE}
     if others := [words for name, words in changed.items() if name not in MAY_GROW]:
         raise ValueError(f"config.yaml was changed since: {', '.join(others[:5])}")
     if changed and rank() == 0:
@@ -81,8 +84,14 @@ def is_pair(values: object) -> bool:
 
 
 def what_is_computed(config: TrainConfig) -> dict[str, Any]:
-    """A configuration as plain values, without the options that may change in a resumed run."""
-    return {k: v for k, v in config.to_plain().items() if k not in OF_THE_MACHINE}
+    """A configuration as plain values, without the options that may change in a resumed run.
+
+    Class weights that are still to be measured are not among them either: the save has numbers.
+    """
+    plain = {k: v for k, v in config.to_plain().items() if k not in OF_THE_MACHINE}
+    if config.loss.class_weights == "auto":
+        del plain["loss"]["class_weights"]
+    return plain
 
 
 def changes(

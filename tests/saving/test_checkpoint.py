@@ -10,9 +10,10 @@ import torch
 from ccnet.config import OptimizerConfig
 from ccnet.demo import SCENES
 from ccnet.runtime.files import DataError
-from ccnet.training.checkpoint import changes, is_plain_tensor, naming, require_same_make
-from ccnet.training.run import Run, set_up
-from ccnet.training.run_folder import RunFolder
+from ccnet.saving.checkpoint import changes, is_plain_tensor, naming, require_same_make
+from ccnet.saving.run_folder import RunFolder
+from ccnet.training.run import Run
+from ccnet.training.start import set_up
 
 SMALL = replace(
     SCENES,

@@ -11,7 +11,7 @@ from zipfile import ZIP_DEFLATED, ZipFile
 import pytest
 import torch
 
-from ccnet.training.saves import Saves, saved_size, write_state
+from ccnet.saving.saves import Saves, saved_size, write_state
 
 
 def state(step: int) -> dict:

@@ -1,17 +1,19 @@
-"""What a run shows while it goes on, a bar or lines of text, and its two logs."""
+"""What a run shows while it goes on, a bar or lines of text, and its logs."""
 
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from statistics import fmean
 from typing import Self
 
 from ccnet.config import TrainConfig
 from ccnet.metrics import Scores
 from ccnet.runtime.progress import LINE_SECONDS, bar
-from ccnet.training.run_folder import RunFolder
-from ccnet.training.tensorboard import Curves
+from ccnet.saving.run_folder import RunFolder
+from ccnet.tracking.tensorboard import Curves
+from ccnet.tracking.trackers import PICTURES, Tracking
 
 
 class NoProgress:
@@ -26,13 +28,14 @@ class NoProgress:
     def ignore(self, *_: object) -> None:
         pass
 
-    finish_step = log_row = show_validation = log_validation = print_line = ignore
+    finish_step = log_row = show_validation = log_validation = log_picture = ignore
+    set_config = print_line = ignore
 
 
 class TrainingProgress:
     """Shows loss, learning rate, speed, remaining time and the last mIoU of a run.
 
-    It also writes them to log.csv and for TensorBoard.
+    It also writes them to log.csv, for TensorBoard, and to the tracker of `config.logger`.
 
     Args:
         config: of the run.
@@ -48,6 +51,7 @@ class TrainingProgress:
         self.num_samples = num_samples
         with folder.explaining_full_disk("TensorBoard's log", lambda: 4096):
             self.curves = Curves(folder.tensorboard, start=step + 1)
+        self.tracking = Tracking(folder, config)
         self.bar = bar("status")
         self.task = self.bar.add_task(
             "training", total=config.steps, completed=step, status="loading data"
@@ -64,12 +68,18 @@ class TrainingProgress:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.bar.stop()
+        self.tracking.close(failed=kind is not None)
         if kind is not None:
             with suppress(OSError):  # the error that ends the run is the one to report
                 self.curves.close()
             return
         with self.folder.explaining_full_disk("TensorBoard's log", lambda: 4096):
             self.curves.close()
+
+    def set_config(self, config: TrainConfig) -> None:
+        """Go on by a configuration with another number of steps."""
+        self.config = config
+        self.bar.update(self.task, total=config.steps)
 
     def finish_step(self, step: int, seconds_waited: float) -> None:
         """Count a step.
@@ -135,6 +145,13 @@ class TrainingProgress:
         self.folder.add_to_log(step=step, **row)
         with self.folder.explaining_full_disk("TensorBoard's log", lambda: 4096):
             self.curves.write(step, row)
+        self.tracking.log_metrics(row, step)
+
+    def log_picture(self, step: int, path: Path) -> None:
+        """Show a picture of predictions in TensorBoard and in the tracker."""
+        with self.folder.explaining_full_disk("TensorBoard's log", lambda: path.stat().st_size):
+            self.curves.write_picture(step, PICTURES, path)
+        self.tracking.log_picture(path, step)
 
     def print_line(self, line: str) -> None:
         """Print a line on standard error, above the bar if there is one."""

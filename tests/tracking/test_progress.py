@@ -7,9 +7,9 @@ import pytest
 
 from ccnet.config import TrainConfig
 from ccnet.metrics import Scores
-from ccnet.training.progress import NoProgress, TrainingProgress
-from ccnet.training.run_folder import RunFolder
-from tests.training.test_tensorboard import points
+from ccnet.saving.run_folder import RunFolder
+from ccnet.tracking.progress import NoProgress, TrainingProgress
+from tests.tracking.test_tensorboard import points
 
 SCORES = Scores(0.25, 0.5, 0.75, iou={"road": 0.25}, pixels={"road": 100})
 
@@ -48,7 +48,7 @@ def test_a_row_has_the_means_over_its_steps_in_both_logs(folder, capsys):
 
 def test_the_share_of_waiting_and_the_speed_are_those_of_the_row(folder, monkeypatch):
     clock = iter((0.0, 8.0, 10.0, 14.0))  # start, first row, validation, second row
-    monkeypatch.setattr("ccnet.training.progress.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("ccnet.tracking.progress.time.monotonic", lambda: next(clock))
     config = TrainConfig(steps=4, batch_size=2)
     with TrainingProgress(config, folder, 0, num_samples=16) as progress:
         progress.finish_step(1, seconds_waited=2.0)

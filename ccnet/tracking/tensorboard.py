@@ -1,9 +1,12 @@
-"""The curves of a run for TensorBoard."""
+"""The curves and pictures of a run for TensorBoard."""
 
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import numpy as np
+from PIL import Image
 
 
 class Curves:
@@ -37,6 +40,13 @@ class Curves:
         """Add one point to the curve of each name."""
         for name, value in values.items():
             self.writer.add_scalar(name, value, step)
+        self.writer.flush()
+
+    def write_picture(self, step: int, name: str, path: Path) -> None:
+        """Add a PNG file to the pictures of a name."""
+        with Image.open(path) as picture:
+            pixels = np.asarray(picture.convert("RGB"))
+        self.writer.add_image(name, pixels, step, dataformats="HWC")
         self.writer.flush()
 
     def close(self) -> None:
