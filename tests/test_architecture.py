@@ -21,20 +21,22 @@ FLOORS = {
     "__main__": "cli runtime",
     "cli": "flags commands runtime",
     "flags": "commands config runtime",
-    "commands": "demo training saving report export polygons labeling config prediction datasets "
-    "layouts models metrics runtime",
+    "commands": "demo training saving report export polygons labeling config prediction checking "
+    "datasets layouts models metrics runtime",
     "demo": "training report labeling config prediction datasets metrics runtime",
-    "training": "tracking saving config prediction losses datasets models metrics weights runtime "
-    "classes",
+    "training": "tracking saving config prediction losses checking datasets models metrics weights "
+    "runtime classes",
     "tracking": "saving report config prediction datasets metrics runtime",
     "saving": "config datasets models weights runtime",
-    "report": "export prediction datasets layouts models metrics images runtime classes ops",
+    "report": "export prediction checking datasets layouts models metrics images runtime classes "
+    "ops",
     "export": "prediction inference models images runtime",
     "polygons": "labeling images runtime classes",
     "labeling": "prediction models images runtime classes",
     "config": "prediction datasets runtime",
     "prediction": "datasets inference models metrics images runtime",
     "losses": "datasets runtime classes",
+    "checking": "datasets layouts images runtime classes",
     "datasets": "layouts images runtime classes",
     "layouts": "images runtime",
     "inference": "models backbones runtime",

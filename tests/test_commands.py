@@ -342,6 +342,40 @@ def test_names_that_are_no_unicode_are_in_valid_json(folder, tmp_path, capsys):
     assert os.fsencode(name) == b"val/images/b\xfe.png"
 
 
+def test_check_data_draws_a_sheet_and_writes_a_page(folder, tmp_path, capsys):
+    sheet, page = tmp_path / "sheet.png", tmp_path / "report"
+    assert status("check-data", folder, "--picture", sheet, "--report", page) == 0
+    assert f"the page is {page / 'data.html'}" in capsys.readouterr().out
+    with Image.open(sheet) as picture:
+        assert picture.format == "PNG"
+    assert "share of labeled" in (page / "data.html").read_text()
+
+
+def test_training_on_masks_of_0_and_255_says_how_they_are_read(tmp_path, capsys):
+    data = tmp_path / "data"
+    for split in ("train", "val"):
+        for i in range(3):
+            mask = np.zeros((32, 48), np.uint8)
+            mask[4 * i : 4 * i + 12, 10:30] = 255
+            for kind, array in (("images", mask // 2 + 40), ("labels", mask)):
+                path = data / split / kind / f"{i}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(array).save(path)
+    (data / "dataset.yaml").write_text("classes: [background, thing]")
+    flags = ("--num-workers=0", "--device=cpu", "--model.backbone=tiny", "--model.channels=8")
+    flags += ("--batch-size=3", "--steps=1", f"--data.root={data}", "--data.name=folder")
+    assert status("train", *flags, f"--run={tmp_path / 'run'}") == 0
+    assert "train data: 255 is 'thing', since there are two classes" in capsys.readouterr().err
+    config = json.loads((tmp_path / "run/model/config.json").read_text())
+    assert set(config["metrics"]["iou"]) == {"background", "thing"}
+    assert None not in config["metrics"]["iou"].values()
+    for path in (data / "val/labels").iterdir():
+        Image.fromarray(np.zeros((32, 48), np.uint8)).save(path)
+    assert status("train", *flags, f"--run={tmp_path / 'other'}") == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "the val data: all labeled pixels are background, so there is nothing" in line
+
+
 @pytest.mark.parametrize("kind", ["folder", "FIFO", "below a file"])
 def test_an_output_that_cannot_be_written_is_said_before_the_work(
     folder, tmp_path, capsys, monkeypatch, kind
@@ -354,7 +388,7 @@ def test_an_output_that_cannot_be_written_is_said_before_the_work(
     else:
         output.write_text("mine")
         output = output / "report.json"
-    monkeypatch.setattr("ccnet.datasets.check.check_dataset", None)
+    monkeypatch.setattr("ccnet.checking.check.check_dataset", None)
     assert status("check-data", folder, "--output", output) == 2
     line = capsys.readouterr().err
     assert line.startswith(f"ccnet check-data: {output} ")

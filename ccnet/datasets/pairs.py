@@ -3,6 +3,7 @@
 import sys
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 from jaxtyping import UInt8
@@ -10,17 +11,20 @@ from jaxtyping import UInt8
 from ccnet.classes import IGNORE_INDEX
 from ccnet.datasets.dataset import SizeMismatchError
 from ccnet.datasets.labels import LabelMap
-from ccnet.images.reading import read_image, stored_size
+from ccnet.images.reading import orientation_of, read_image, stored_size, turned
 from ccnet.layouts.files import Pairs, named, refuse_unmatched, relative_name
 from ccnet.layouts.lists import write_list
-from ccnet.runtime.files import DataError, printable
+from ccnet.runtime.files import DataError, printable, shown
+
+DESCRIPTION = "dataset.yaml"
+Orientation = Literal["exif", "stored"]
+"""What labels were drawn on: photographs as their EXIF orientation shows them, or as stored."""
 
 
 class PairedDataset(ABC):
     """A data set of image and label files; a subclass finds the files and says what labels mean.
 
-    Both the image and the label are turned upright by their own EXIF orientation, so a label must
-    be drawn on the photograph as it is viewed.
+    The image is turned upright by its EXIF orientation.
 
     Args:
         root: Folder of the data set.
@@ -28,17 +32,30 @@ class PairedDataset(ABC):
         label_map: What the values in the label files stand for.
         strict: Raise DataError for files without a partner. With False they are left out, and
             `files` lists them.
+        orientation: "exif" if labels were drawn on the photographs as viewers show them: a label is
+            then turned by its own orientation only, if it has one. "stored" if they were drawn on
+            the pixels as stored: a label is then turned together with its image. None: "exif", of
+            which the data check warns where it matters.
     """
 
     ignore_index = IGNORE_INDEX
 
     @abstractmethod
-    def __init__(self, root: Path, files: Pairs, label_map: LabelMap, strict: bool = True):
+    def __init__(
+        self,
+        root: Path,
+        files: Pairs,
+        label_map: LabelMap,
+        strict: bool = True,
+        orientation: Orientation | None = None,
+    ):
         if strict:
             refuse_unmatched(root, files)
         self.root = root
         self.files = files
         self.label_map = label_map
+        self.orientation: Orientation = "exif" if orientation is None else orientation
+        self.is_orientation_given = orientation is not None
         self.classes = label_map.classes
         self.palette = label_map.palette
 
@@ -49,7 +66,7 @@ class PairedDataset(ABC):
         self, index: int
     ) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]:
         image_path, label_path = self.files.pairs[index]
-        image, label = read_image(image_path), self.label_map.read(label_path)
+        image, label = read_image(image_path), self.read_label(index)
         if image.dtype != np.uint8:  # a picture of 16 bits has been scaled, an array has not
             raise DataError(
                 f"{image_path}: holds {image.dtype}; save it as uint8, 0 to 255.", path=image_path
@@ -57,25 +74,54 @@ class PairedDataset(ABC):
         if image.shape[:2] != label.shape:
             raise SizeMismatchError(
                 f"{image_path} is {_size(image)}, its label {label_path} is {_size(label)}. "
-                + _mismatch_advice(image_path, image, label),
+                + self._mismatch_advice(index, image, label),
                 path=image_path,
             )
         return image, label
+
+    def read_label(self, index: int) -> UInt8[np.ndarray, "h w"]:
+        """The label of a pair alone, as it lies on the upright image; raises as the pair does."""
+        image_path, label_path = self.files.pairs[index]
+        label = self.label_map.read(label_path, upright=self.orientation == "exif")
+        if self.orientation == "exif":
+            return label
+        return turned(label, orientation_of(image_path))
+
+    def _mismatch_advice(
+        self,
+        index: int,
+        image: UInt8[np.ndarray, "h w 3"],
+        label: UInt8[np.ndarray, "label_h label_w"],
+    ) -> str:
+        image_path, label_path = self.files.pairs[index]
+        if label.shape == image.shape[1::-1]:
+            if self.orientation == "stored" and stored_size(label_path) == image.shape[:2]:
+                return (
+                    "The label fits the photograph as its EXIF orientation shows it; "
+                    f"{DESCRIPTION} says `orientation: stored`, which is wrong for this label."
+                )
+            if self.orientation == "exif" and stored_size(image_path) == label.shape:
+                return (
+                    "The label fits the photograph as it is stored, not as its EXIF orientation "
+                    "shows it: turn the label, or write `orientation: stored` in "
+                    f"{DESCRIPTION} if all labels were drawn so."
+                )
+            if stored_size(label_path) == image.shape[:2]:
+                return "The label file has an EXIF orientation of its own: remove it."
+        return (
+            "Resize the label to the size of the image by nearest neighbor, or find the right file."
+        )
 
     def name(self, index: int) -> str:
         """The image's path, relative to the root where it lies below it."""
         return relative_name(self.files.pairs[index][0], self.root)
 
 
-def _mismatch_advice(
-    image_path: Path, image: UInt8[np.ndarray, "h w 3"], label: UInt8[np.ndarray, "label_h label_w"]
-) -> str:
-    if label.shape == image.shape[1::-1] and stored_size(image_path) == label.shape:
-        return (
-            "The label fits the photograph as it is stored, not as its EXIF orientation shows it: "
-            "turn the label, or remove the orientation from the image."
-        )
-    return "Resize the label to the size of the image by nearest neighbor, or find the right file."
+def read_orientation(value: Any) -> Orientation | None:
+    """The key `orientation` of dataset.yaml; raises ValueError for what it cannot be."""
+    if value not in (None, *get_args(Orientation)):
+        raise ValueError(f"`orientation` is {shown(value)}; it can be exif or stored")
+    return cast(Orientation | None, value)
 
 
 def _size(array: np.ndarray) -> str:

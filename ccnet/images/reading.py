@@ -54,17 +54,39 @@ def stored_size(path: Path) -> tuple[int, int] | None:
         return picture.height, picture.width
 
 
+def orientation_of(path: Path) -> int:
+    """The EXIF orientation of an image, 1 to 8; 1 for arrays. Raises as `open_picture`."""
+    with opened_image(path) as (file, found):
+        if found == "NPY":
+            return 1
+        orientation = _orientation(open_header(path, file, found))
+        return orientation if isinstance(orientation, int) and orientation in TURNS else 1
+
+
+def turned(label: UInt8[np.ndarray, "h w"], orientation: int) -> UInt8[np.ndarray, "H W"]:
+    """A label as an image of this EXIF orientation is turned."""
+    turn = TURNS.get(orientation)
+    return label if turn is None else np.array(Image.fromarray(label).transpose(turn))
+
+
 def decode_picture(
-    path: Path, file: BinaryIO, found: Format, max_pixels: int = MAX_PIXELS
+    path: Path,
+    file: BinaryIO,
+    found: Format,
+    max_pixels: int = MAX_PIXELS,
+    *,
+    upright: bool = True,
 ) -> Image.Image:
     """The picture in a file that `opened_image` opened, upright. Raises as `open_picture`."""
     if found == "TIFF":
         require_decodable(path, file, max_pixels)
     picture = open_header(path, file, found, max_pixels)
     if has_plain_16_bit_planes(picture):
-        return _upright(_from_planes(path, max_pixels), _orientation(picture))
-    picture.load()
-    return _upright(picture, _orientation(picture))
+        whole = _from_planes(path, max_pixels)
+    else:
+        picture.load()
+        whole = picture
+    return _upright(whole, _orientation(picture)) if upright else whole
 
 
 def _orientation(picture: Image.Image) -> object:

@@ -9,7 +9,7 @@ from ccnet.layouts.files import Pairs, composed, named, notes_on_others, relativ
 from ccnet.layouts.rules import SAME_NAME, AmbiguousRuleError, choose_rule, is_companion
 from ccnet.runtime.files import DataError
 
-LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif")
+LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif", ".npy")
 PHOTOGRAPHS = (".jpg", ".jpeg", ".webp", ".npy")
 """Suffixes of files that are images rather than labels, where both lie in one folder."""
 

@@ -6,7 +6,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from ccnet.datasets.check import DataReport
+from ccnet.checking.findings import DataReport
 from ccnet.export.agreement import Agreement
 from ccnet.layouts.split_lists import Count
 from ccnet.metrics import Scores
@@ -103,7 +103,6 @@ def data_summary(report: DataReport) -> Group:
     rest = len(problems) - ROWS_SHOWN
     return Group(
         text(f"{report.root} · {report.split} · {report.layout}"),
-        *(text(f"  {note}") for note in report.notes),
         Text(
             f"{report.num_pairs} pairs, {report.num_usable} usable; "
             f"sizes {_cut(sizes, SIZES_SHOWN)}"
@@ -112,6 +111,7 @@ def data_summary(report: DataReport) -> Group:
         *(text(f"{title}: {_cut(names, ROWS_SHOWN)}") for title, names in _file_lists(report)),
         *(text(problem) for problem in problems[:ROWS_SHOWN]),
         *([Text(f"and {rest} more like these")] if rest > 0 else []),
+        *(text(f"note: {note}") for note in report.notes),
         *(text(f"warning: {warning}", style="yellow") for warning in report.warnings),
         verdict,
     )
@@ -153,7 +153,7 @@ def _file_lists(report: DataReport) -> list[tuple[str, list[str]]]:
 
 def _all_problems(report: DataReport) -> list[str]:
     bad_values = [
-        f"{name}: {value}: no class has it"
+        f"{report.label_files.get(name, name)}: {value}: no class has it"
         for name, values in report.bad_values.items()
         for value in values
     ]

@@ -12,6 +12,7 @@ from lightning_fabric import Fabric, seed_everything
 from torch import nn
 from torch.optim import Optimizer
 
+from ccnet.checking.requirements import require_usable
 from ccnet.config import OF_THE_MACHINE, TrainConfig, read_config
 from ccnet.datasets import SegmentationDataset
 from ccnet.datasets.pairs import write_lists
@@ -160,8 +161,9 @@ def usable_data(
     save: Path | None,
     checkpoint: dict[str, Any] | None,
 ) -> tuple[TrainConfig, DataSets]:
-    """The configuration with the class weights that the data ask for, and the data."""
+    """The data, of which a part is read now, and the configuration with their class weights."""
     sets = open_data(config.data) if data is None else data
+    require_usable(*sets)
     with naming(save):
         config = with_class_weights(config, sets[0], checkpoint)
     if rank() == 0 and transform is None:

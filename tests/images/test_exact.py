@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ccnet.images.exact import open_exact
+from ccnet.images.exact import open_exact, stored_bits
 from ccnet.runtime.files import DataError
 from tests.images.test_opening import chunk, encoded
 from tests.images.test_tiff import write_tiff
@@ -123,3 +123,63 @@ def test_a_damaged_gif_is_told(tmp_path, damage, words):
     (tmp_path / "a.gif").write_bytes(damage(gif(array)))
     with pytest.raises(DataError, match=rf"a\.gif: .*{words}"):
         open_exact(tmp_path / "a.gif")
+
+
+def test_the_bits_of_a_file_are_known_without_decoding(tmp_path):
+    for content, bits in (
+        (encoded("PNG", Image.fromarray(np.full((4, 4), 300, np.uint16))), 16),
+        (encoded("TIFF", Image.fromarray(np.full((4, 4), 300, np.uint16))), 16),
+        (encoded("PNG", GRAY), 8),
+        (encoded("JPEG", GRAY), 8),
+    ):
+        (tmp_path / "a").write_bytes(content)
+        assert stored_bits(tmp_path / "a") == bits
+    np.save(tmp_path / "a.npy", np.zeros((2, 2), np.uint16))
+    assert stored_bits(tmp_path / "a.npy") == 16
+
+
+def test_a_picture_may_be_left_as_it_is_stored(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    wide = Image.fromarray(np.zeros((2, 4), np.uint8))
+    wide.save(tmp_path / "a.png", exif=exif)
+    assert open_exact(tmp_path / "a.png")[0].size == (2, 4)
+    assert open_exact(tmp_path / "a.png", upright=False)[0].size == (4, 2)
+
+
+@pytest.mark.parametrize(
+    ("array", "mode"),
+    [
+        (np.array([[0, 1]], bool), "L"),
+        (np.array([[0, 255]], np.uint8), "L"),
+        (np.array([[0, 300]], ">u2"), "I;16"),
+        (np.array([[0, -7]], np.int64), "I"),
+        (np.array([[0, 0.5]], np.float64), "F"),
+        (np.array([[0, np.nan]], np.float32), "F"),
+        (np.array([[[0], [3]]], np.uint8), "L"),
+        (np.asfortranarray(np.arange(6, dtype=np.uint8).reshape(2, 3)), "L"),
+        (np.array([[[0, 1, 2]]], np.uint8), "RGB"),
+    ],
+)
+def test_arrays_hold_numbers_or_colors(tmp_path, array, mode):
+    np.save(tmp_path / "a.npy", array)
+    picture, _ = open_exact(tmp_path / "a.npy")
+    assert picture.mode == mode
+    expected = array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array
+    np.testing.assert_array_equal(np.asarray(picture), expected)
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (np.zeros((2, 2, 3), np.float32), r"save \(H, W\) of class numbers"),
+        (np.zeros((2, 2, 4), np.uint8), r"save \(H, W\) of class numbers"),
+        (np.zeros(3, np.uint8), r"save \(H, W\) of class numbers"),
+        (np.zeros((2, 2), complex), r"save \(H, W\) of class numbers"),
+        (np.full((1, 1), 2**40), "its int64 numbers are too large"),
+    ],
+)
+def test_other_arrays_are_refused(tmp_path, array, words):
+    np.save(tmp_path / "a.npy", array)
+    with pytest.raises(DataError, match=words):
+        open_exact(tmp_path / "a.npy")

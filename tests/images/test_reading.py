@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from ccnet.datasets import DataError
-from ccnet.images.reading import image_files, read_image, search_files
+from ccnet.images.reading import image_files, orientation_of, read_image, search_files, turned
 from tests.images.test_tiff import write_tiff
 
 
@@ -221,3 +221,23 @@ def test_a_folder_that_is_not_there_is_told(tmp_path):
 def test_a_folder_is_no_image_file(tmp_path):
     with pytest.raises(DataError, match="it is a folder; only regular files"):
         read_image(tmp_path)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_label_is_turned_as_its_image_is(tmp_path, orientation):
+    stored = np.arange(6, dtype=np.uint8).reshape(2, 3) * 40
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(stored).save(tmp_path / "a.png", exif=exif)
+    assert orientation_of(tmp_path / "a.png") == orientation
+    image = read_image(tmp_path / "a.png", 1)[:, :, 0]
+    np.testing.assert_array_equal(turned(stored, orientation), image)
+
+
+def test_arrays_and_damaged_tags_are_upright(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((2, 2, 3), np.uint8))
+    assert orientation_of(tmp_path / "a.npy") == 1
+    exif = Image.Exif()
+    exif[0x0112] = 77
+    Image.new("L", (2, 2)).save(tmp_path / "a.png", exif=exif)
+    assert orientation_of(tmp_path / "a.png") == 1
