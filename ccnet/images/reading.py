@@ -47,7 +47,7 @@ def stored_size(path: Path) -> tuple[int, int] | None:
 
     Raises as `open_picture`.
     """
-    with opened_image(path) as (file, found):
+    with opened_image(path, gif=True) as (file, found):
         if found == "NPY":
             return None
         picture = open_header(path, file, found)
@@ -56,7 +56,7 @@ def stored_size(path: Path) -> tuple[int, int] | None:
 
 def orientation_of(path: Path) -> int:
     """The EXIF orientation of an image, 1 to 8; 1 for arrays. Raises as `open_picture`."""
-    with opened_image(path) as (file, found):
+    with opened_image(path, gif=True) as (file, found):
         if found == "NPY":
             return 1
         orientation = _orientation(open_header(path, file, found))

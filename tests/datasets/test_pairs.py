@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ccnet.checking.check import check_dataset
 from ccnet.datasets.dataset import SizeMismatchError
 from ccnet.datasets.folder import FolderDataset
 from ccnet.datasets.pairs import say_notes, warn_of_shared, write_lists
@@ -316,3 +317,21 @@ def test_lists_of_a_data_set_are_splits_again(root: Path, tmp_path_factory, caps
     say_notes(FolderDataset(root), FolderDataset(root))
     line = f"{root}: train.txt says the pairs, not the folders train/images + train/labels\n"
     assert capsys.readouterr().err == line
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_gif_label_of_another_size_is_told_as_any_other(root: Path, orientation: int):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(IMAGE).save(root / "train/images/c.jpg", exif=exif)
+    save(root / "train/labels/c.gif", np.zeros((3, 3), np.uint8))
+    dataset = FolderDataset(root)
+    index = [dataset.name(i) for i in range(len(dataset))].index("train/images/c.jpg")
+    with pytest.raises(SizeMismatchError, match=r"its label .*c\.gif is 3×3"):
+        dataset[index]
+    (problem,) = check_dataset(dataset).size_mismatches
+    assert "c.gif is 3×3" in problem.message
+    size = (2, 4) if orientation == 1 else (4, 2)
+    save(root / "train/labels/c.gif", np.zeros(size, np.uint8))
+    assert dataset[index][1].shape == size
+    assert check_dataset(dataset).num_usable == 3
