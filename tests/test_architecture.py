@@ -21,9 +21,10 @@ FLOORS = {
     "__main__": "cli runtime",
     "cli": "flags commands runtime",
     "flags": "commands config runtime",
-    "commands": "demo training saving report export polygons labeling config prediction checking "
-    "datasets layouts models metrics runtime",
+    "commands": "demo planning training saving report export polygons labeling config prediction "
+    "checking datasets layouts models metrics runtime",
     "demo": "training report labeling config prediction datasets metrics runtime",
+    "planning": "training config prediction datasets models backbones runtime classes",
     "training": "tracking saving config prediction losses checking datasets models metrics weights "
     "runtime classes",
     "tracking": "saving report config prediction datasets metrics runtime",

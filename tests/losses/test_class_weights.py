@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from ccnet.datasets.check import check_dataset
 
 from ccnet.checking.check import check_dataset
 from ccnet.datasets import Scenes
