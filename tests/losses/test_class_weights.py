@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from ccnet.datasets.check import check_dataset
 
 from ccnet.checking.check import check_dataset
 from ccnet.datasets import Scenes
