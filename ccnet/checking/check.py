@@ -10,8 +10,9 @@ from ccnet.checking.findings import DataReport, Problem
 from ccnet.checking.inspection import Observation, inspect
 from ccnet.datasets.dataset import SegmentationDataset, SizeMismatchError
 from ccnet.datasets.folder import FolderDataset
-from ccnet.datasets.pairs import PairedDataset, relative_name
+from ccnet.datasets.pairs import PairedDataset
 from ccnet.datasets.unmapped import LabelValueError
+from ccnet.layouts.files import relative_name
 from ccnet.runtime.files import DataError
 
 
@@ -115,7 +116,9 @@ def _empty_report(dataset: SegmentationDataset, split: str, num_pairs: int) -> D
     if isinstance(dataset, PairedDataset):
         report.root = str(dataset.root)
         report.layout = dataset.files.layout
-        report.notes = [] if dataset.label_map.note is None else [dataset.label_map.note]
+        report.hidden = _names(dataset, dataset.files.hidden)
+        report.notes = list(dataset.files.notes)
+        report.notes += [] if dataset.label_map.note is None else [dataset.label_map.note]
         report.unmatched_images = _names(dataset, dataset.files.unmatched_images)
         report.unmatched_labels = _names(dataset, dataset.files.unmatched_labels)
         report.missing = _names(dataset, dataset.files.missing)

@@ -48,6 +48,8 @@ class DataReport:
     unmatched_labels: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     """Files that a list file names but that do not exist."""
+    hidden: list[str] = field(default_factory=list)
+    """Hidden files and folders that were left out."""
     unreadable: list[Problem] = field(default_factory=list)
     size_mismatches: list[Problem] = field(default_factory=list)
     bad_values: dict[str, tuple[UnmappedValue, ...]] = field(default_factory=dict)

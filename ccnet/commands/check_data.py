@@ -10,6 +10,8 @@ def check_data(
     data: DatasetName = "folder",
     split: str | None = None,
     output: Path | None = None,
+    val_share: float = 0.2,
+    group_by: str | None = None,
     picture: Path | None = None,
     report: Path | None = None,
 ) -> int:
@@ -31,11 +33,13 @@ def check_data(
         picture: PNG file to draw a contact sheet to: class frequencies, and images with their
             labels, the most suspicious first.
         report: Folder to write data.html to, a page of the same with many more images.
+        val_share: Share of the images that is the split val of a folder without one, 0 to 1.
+        group_by: Regular expression: images in whose names it finds the same text stay together.
     """
     from rich.console import Console
 
     from ccnet.checking.check import check_dataset
-    from ccnet.datasets import open_dataset
+    from ccnet.datasets import Division, open_dataset
     from ccnet.report.tables import data_summary
     from ccnet.runtime.disk import require_replaceable, write_json
     from ccnet.runtime.progress import CountProgress
@@ -44,9 +48,9 @@ def check_data(
     for path in (output, picture, page):
         if path is not None:
             require_replaceable(path)
-    checked = {}
+    checked, division = {}, Division(val_share, group_by=group_by)
     for part in ("train", "val") if split is None else (split,):
-        dataset = open_dataset(data, root, part, strict=False)
+        dataset = open_dataset(data, root, part, strict=False, division=division)
         with CountProgress(f"checking {part}") as progress:
             compare_edges = picture is not None or page is not None
             found = check_dataset(dataset, part, compare_edges=compare_edges, progress=progress)

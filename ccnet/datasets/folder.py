@@ -7,13 +7,9 @@ from typing import Any, final
 
 from ccnet.datasets.description import without_numbers
 from ccnet.datasets.labels import LabelForm, LabelMap
-from ccnet.datasets.pairs import (
-    DESCRIPTION,
-    Orientation,
-    PairedDataset,
-    find_pairs,
-    read_orientation,
-)
+from ccnet.datasets.pairs import DESCRIPTION, Orientation, PairedDataset, read_orientation
+from ccnet.layouts.search import find_pairs
+from ccnet.layouts.splits import Division
 from ccnet.runtime.files import DataError, read_yaml, shown
 
 KEYS = ("classes", "names", "palette", "ignore", "mapping", "labels", "orientation")
@@ -25,8 +21,8 @@ EXAMPLE = "{classes: {road: [128, 64, 128], building: [70, 70, 70]}, ignore: [2]
 class FolderDataset(PairedDataset):
     """Images and labels in a folder whose dataset.yaml says what the labels mean.
 
-    Three layouts are read: `<split>/images` + `<split>/labels`, `images/<split>` +
-    `labels/<split>`, or the pairs that `<split>.txt` lists (see `find_pairs`).
+    The pairs that `<split>.txt` lists are read, or those of folders such as `<split>/images` +
+    `<split>/labels` (see `ccnet.layouts.search.find_pairs`).
 
     The keys of `root/dataset.yaml` are the arguments of `LabelMap` and `orientation`; `names` is
     another word for `classes`. Those given here replace them, and with `classes` given the file
@@ -38,6 +34,7 @@ class FolderDataset(PairedDataset):
         classes, palette, ignore, mapping, labels: As in `LabelMap`.
         orientation: As in `PairedDataset`.
         strict: Raise DataError for files without a partner, instead of leaving them out.
+        division: How to divide images that have no split val. None: not at all.
 
     Raises:
         DataError: The description is missing or wrong, or files have no partner.
@@ -55,9 +52,10 @@ class FolderDataset(PairedDataset):
         labels: LabelForm | None = None,
         orientation: Orientation | None = None,
         strict: bool = True,
+        division: Division | None = None,
     ):
         root = Path(root)
-        files = find_pairs(root, split)
+        files = find_pairs(root, split, division=division)
         given: dict[str, Any] = {"classes": classes, "palette": palette, "ignore": ignore}
         given |= {"mapping": mapping, "labels": labels}
         given = {key: value for key, value in given.items() if value is not None}

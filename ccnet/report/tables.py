@@ -8,6 +8,7 @@ from rich.text import Text
 
 from ccnet.checking.findings import DataReport
 from ccnet.export.agreement import Agreement
+from ccnet.layouts.split_lists import Count
 from ccnet.metrics import Scores
 from ccnet.metrics.comparison import Comparison
 from ccnet.runtime.files import printable
@@ -116,6 +117,17 @@ def data_summary(report: DataReport) -> Group:
     )
 
 
+def split_table(counts: dict[str, Count], title: str) -> Table:
+    """How many images and groups each split got."""
+    table = Table("split", title=text(title))
+    for column in ("images", "groups", "share of images"):
+        table.add_column(column, justify="right")
+    total = sum(count.images for count in counts.values())
+    for name, count in counts.items():
+        table.add_row(name, str(count.images), str(count.groups), f"{count.images / total:.1%}")
+    return table
+
+
 def _class_table(report: DataReport) -> Table:
     table = Table("class")
     for column in ("pixels", "share of labeled", "images", "weight"):
@@ -134,6 +146,7 @@ def _file_lists(report: DataReport) -> list[tuple[str, list[str]]]:
         "images without a label": report.unmatched_images,
         "labels without an image": report.unmatched_labels,
         "listed but missing": report.missing,
+        f"hidden, left out ({len(report.hidden)})": report.hidden,
     }
     return [(title, names) for title, names in lists.items() if names]
 

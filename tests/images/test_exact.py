@@ -79,6 +79,52 @@ def test_colors_of_16_bits_are_refused(tmp_path, kind):
         open_exact(write_tiff(tmp_path / "a.tif", image, planar=True, tag262=(3, [2])))
 
 
+def gif(array: np.ndarray, palette: list[int] | None = None) -> bytes:
+    picture, file = Image.fromarray(array), io.BytesIO()
+    if palette is not None:
+        picture.putpalette(palette)
+    picture.save(file, "GIF")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("values", [[0, 1, 255], [0, 255], [7, 3], list(range(256))], ids=str)
+def test_the_grays_of_a_gif_are_its_numbers(tmp_path, values):
+    # the numbers in its palette are 0, 1, 2, since programs leave out the unused ones
+    array = np.resize(np.array(values, np.uint8), (7, 60))
+    (tmp_path / "a.gif").write_bytes(gif(array))
+    picture, bits = open_exact(tmp_path / "a.gif")
+    assert (picture.mode, bits) == ("L", 8)
+    np.testing.assert_array_equal(np.asarray(picture), array)
+
+
+def test_the_colors_of_a_gif_count_since_its_numbers_change(tmp_path):
+    colors = np.array([[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 64, 128]], np.uint8)
+    array = np.array([[0, 3, 3, 0], [3, 0, 0, 3]], np.uint8)  # 1 and 2 are not used
+    (tmp_path / "a.gif").write_bytes(gif(array, colors.ravel().tolist()))
+    picture, _ = open_exact(tmp_path / "a.gif")
+    np.testing.assert_array_equal(np.asarray(picture), colors[array])
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (
+            lambda content: content[:6] + b"\xff\xff\xff\xff" + content[10:],
+            "65535×65535 pixels, mo",
+        ),
+        (lambda content: content[:6] + b"\x50\0" + content[8:], "its first picture does not fill"),
+        (lambda content: content[:-8], "cannot be read as an image"),
+        (lambda content: content[:20], "cannot be read as an image"),
+    ],
+    ids=["large", "part", "truncated", "header"],
+)
+def test_a_damaged_gif_is_told(tmp_path, damage, words):
+    array = np.random.default_rng(0).integers(0, 256, (7, 60), np.uint8)
+    (tmp_path / "a.gif").write_bytes(damage(gif(array)))
+    with pytest.raises(DataError, match=rf"a\.gif: .*{words}"):
+        open_exact(tmp_path / "a.gif")
+
+
 def test_the_bits_of_a_file_are_known_without_decoding(tmp_path):
     for content, bits in (
         (encoded("PNG", Image.fromarray(np.full((4, 4), 300, np.uint16))), 16),
