@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from ccnet.datasets import DatasetName
+from ccnet.datasets import DatasetName, Division
 from ccnet.datasets.transforms import RandomTransform
 from ccnet.prediction.protocol import Protocol
 from ccnet.runtime.files import DataError, read_yaml
@@ -31,7 +31,13 @@ class DataConfig:
     train_split: str = "train"
     """Split to learn from."""
     val_split: str = "val"
-    """Split to validate on."""
+    """Split to validate on. A split may also be a list file, such as runs/mine/lists/val.txt."""
+    val_share: Annotated[float, Between(0, 1, excluded="both")] = 0.2
+    """Share of the images to validate on, in a folder that has no val_split. An image belongs to it
+    by the hash of its name."""
+    group_by: str | None = None
+    """Regular expression. Images in whose names it finds the same text, such as a drive or a
+    patient, are not divided: its first group counts, or all of it."""
     num_images: Count = 48_000
     """Number of training images; for the scenes only."""
     augment: RandomTransform | None = None
@@ -39,6 +45,16 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         require_fields(self, "data")
+        self.division()
+
+    def division(self) -> Division:
+        """How images without a validation split are divided; raises ValueError if it cannot be."""
+        return Division(
+            val_share=self.val_share,
+            group_by=self.group_by,
+            train=self.train_split,
+            val=self.val_split,
+        )
 
 
 @dataclass(frozen=True)

@@ -21,22 +21,26 @@ FLOORS = {
     "__main__": "cli runtime",
     "cli": "flags commands runtime",
     "flags": "commands config runtime",
-    "commands": "demo training saving report export polygons labeling config prediction datasets "
-    "annotations models metrics runtime",
+    "commands": "demo planning training saving report export polygons labeling config prediction "
+    "checking datasets annotations layouts models metrics runtime",
     "demo": "training report labeling config prediction datasets metrics runtime",
-    "training": "tracking saving config prediction losses datasets models metrics weights runtime "
-    "classes",
+    "planning": "training config prediction datasets models backbones runtime classes",
+    "training": "tracking saving config prediction losses checking datasets models metrics weights "
+    "runtime classes",
     "tracking": "saving report config prediction datasets metrics runtime",
     "saving": "config datasets models weights runtime",
-    "report": "export prediction datasets models metrics images runtime classes ops",
+    "report": "export prediction checking datasets layouts models metrics images runtime classes "
+    "ops",
     "export": "prediction inference models images runtime",
     "polygons": "labeling images runtime classes",
     "labeling": "prediction models images runtime classes",
     "config": "prediction datasets runtime",
     "prediction": "datasets inference models metrics images runtime",
     "losses": "datasets runtime classes",
-    "datasets": "annotations images runtime classes",
+    "checking": "datasets layouts images runtime classes",
+    "datasets": "annotations layouts images runtime classes",
     "annotations": "images runtime classes",
+    "layouts": "images runtime",
     "inference": "models backbones runtime",
     "models": "backbones weights runtime classes ops",
     "metrics": "classes",

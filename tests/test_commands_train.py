@@ -9,6 +9,7 @@ import yaml
 from PIL import Image
 
 from ccnet import CCNet
+from ccnet.commands.train import planned
 from ccnet.config import read_config
 from ccnet.datasets import Scenes
 from tests.commands import status
@@ -138,3 +139,58 @@ def test_a_tracker_gets_the_rows_of_the_log(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "trackio", None)
     assert status("train", *SMALL, "--logger=trackio", "--run", tmp_path / "other") == 2
     assert "pip install 'criss-cross[trackio]'" in capsys.readouterr().err
+
+
+def test_what_is_chosen_for_a_folder_can_be_read_before(tmp_path, capsys):
+    data = write_data(tmp_path / "data")
+    words = (data, "--plan-only", "--model.backbone=tiny", "--batch-size=2", "--device=cpu")
+    assert status("train", *words) == 0
+    said = capsys.readouterr()
+    (tmp_path / "run.yaml").write_text(said.out)
+    config = read_config(tmp_path / "run.yaml")
+    assert (config.data.name, config.data.root) == ("folder", str(data))
+    assert (config.model.backbone, config.batch_size, config.device) == ("tiny", 2, "cpu")
+    assert config.data.augment.crop_size == (64, 64)
+    assert "3 images to learn from, 2 to validate on" in said.err
+    assert "--data.augment.crop_size" in said.err
+    assert "TRAINS FROM NOTHING" in said.err.replace("\n", " ") or "no ImageNet" in said.err
+    assert list(tmp_path.iterdir()) == [data, tmp_path / "run.yaml"]
+
+
+@pytest.mark.slow
+def test_a_folder_alone_becomes_a_model_and_a_report(tmp_path, capsys):
+    data, run = write_data(tmp_path / "data"), tmp_path / "run"
+    words = ("--model.backbone=tiny", "--model.channels=8", "--steps=3", "--num-workers=0")
+    assert status("train", data, "--run", run, "--device=cpu", *words) == 0
+    said = capsys.readouterr()
+    assert f"{run / 'report' / 'report.html'} opens in a browser" in said.out
+    assert "the fastest here that trains well" in said.err
+    config = read_config(run / "config.yaml")
+    again = tmp_path / "again"
+    assert status("train", "--config", run / "config.yaml", "--run", again) == 0
+    assert read_config(again / "config.yaml") == config
+    assert weights_of(again) == weights_of(run)
+
+
+def weights_of(run: Path) -> bytes:
+    return (run / "last" / "model.safetensors").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_folder_and_a_model_to_start_from_give_a_run_of_its_architecture(run, tmp_path):
+    data, new = write_data(tmp_path / "more", training=2), tmp_path / "new"
+    words = ("--init", run, "--steps=2", "--num-workers=0", "--device=cpu")
+    assert status("train", data, "--run", new, *words) == 0
+    model = read_config(new / "config.yaml").model
+    assert (model.backbone, model.channels, model.kernel_size) == ("tiny", 8, 1)
+
+
+def test_a_run_that_goes_on_takes_no_folder(tmp_path, capsys):
+    assert status("train", tmp_path, "--resume", tmp_path / "run") == 2
+    assert "no folder with it" in capsys.readouterr().err
+
+
+def test_processes_of_a_launcher_take_no_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    with pytest.raises(ValueError, match=r"--plan-only > run\.yaml"):
+        planned(tmp_path, {}, None, None)

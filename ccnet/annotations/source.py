@@ -15,7 +15,7 @@ from jaxtyping import Float64
 
 from ccnet.annotations.drawing import Drawing, Overlap
 from ccnet.classes import IGNORE_INDEX
-from ccnet.images.reading import IMAGE_SUFFIXES, is_image_name
+from ccnet.images.reading import IMAGE_SUFFIXES
 from ccnet.runtime.files import DataError, read_text, shown
 
 Unlabeled = Literal["background", "ignored"]
@@ -84,6 +84,12 @@ class Source:
     notes: list[str] = field(default_factory=list)
     """What was decided and what was passed over, one line each."""
 
+    @property
+    def is_drawn(self) -> bool:
+        """Whether the labels are shapes to draw, and no files of their own."""
+        samples = (sample for part in self.splits.values() for sample in part)
+        return any(isinstance(sample.label, Drawing) for sample in samples)
+
 
 @dataclass
 class PassedOver:
@@ -107,7 +113,8 @@ def count_unnamed(found: Source, passed: PassedOver) -> None:
     used = {path for sample in samples for path in (sample.image, sample.label_path)}
     for folder in sorted({sample.image.parent for sample in samples}):
         for path in sorted(folder.iterdir()):
-            if is_image_name(path.name, IMAGE_SUFFIXES) and path not in used:
+            is_image = path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+            if is_image and path not in used:
                 passed.add("images that no annotation names, passed over", path)
 
 

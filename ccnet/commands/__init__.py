@@ -6,7 +6,17 @@ at once. A command returns its exit status.
 
 from collections.abc import Callable
 
-from ccnet.commands import check_data, convert, demo, evaluate, export, import_, predict, train
+from ccnet.commands import (
+    check_data,
+    convert,
+    demo,
+    evaluate,
+    export,
+    import_,
+    predict,
+    split,
+    train,
+)
 
 COMMANDS: dict[str, Callable[..., int]] = {
     "train": train.train,
@@ -14,6 +24,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "predict": predict.predict,
     "check-data": check_data.check_data,
     "import": import_.import_,
+    "split": split.split,
     "convert": convert.convert,
     "export": export.export,
     "demo": demo.demo,

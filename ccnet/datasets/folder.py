@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
 
@@ -10,15 +11,18 @@ from jaxtyping import UInt8
 
 from ccnet.annotations.detection import KINDS, open_source
 from ccnet.annotations.drawing import Drawing
-from ccnet.annotations.source import Source
+from ccnet.annotations.source import Sample, Source
 from ccnet.datasets.dataset import SizeMismatchError
+from ccnet.datasets.description import without_numbers
 from ccnet.datasets.labels import LabelForm, LabelMap
-from ccnet.datasets.pairs import PairedDataset, Pairs, find_pairs, relative_name
+from ccnet.datasets.pairs import DESCRIPTION, Orientation, PairedDataset, read_orientation
 from ccnet.images.reading import viewed_size
+from ccnet.layouts.files import Pairs, named
+from ccnet.layouts.search import find_pairs, refuse_groups, stored_split, unsplit
+from ccnet.layouts.splits import Division, counted, divide_files
 from ccnet.runtime.files import DataError, read_yaml, shown
 
-DESCRIPTION = "dataset.yaml"
-KEYS = ("classes", "palette", "ignore", "mapping", "labels")
+KEYS = ("classes", "names", "palette", "ignore", "mapping", "labels", "orientation")
 EXAMPLE = "{classes: {road: [128, 64, 128], building: [70, 70, 70]}, ignore: [2]}"
 """Names and colors of the classes, or a list of names; and label values to leave out."""
 
@@ -27,21 +31,25 @@ EXAMPLE = "{classes: {road: [128, 64, 128], building: [70, 70, 70]}, ignore: [2]
 class FolderDataset(PairedDataset):
     """Images and labels in a folder whose dataset.yaml says what the labels mean.
 
-    Without a dataset.yaml, annotations are read as they are (see `ccnet.annotations`): COCO JSON,
-    LabelMe JSON, YOLO segmentation, Pascal VOC, CVAT's masks, Hugging Face metadata.
+    The pairs that `<split>.txt` lists are read, or those of folders such as `<split>/images` +
+    `<split>/labels` (see `ccnet.layouts.search.find_pairs`).
 
-    Three layouts are read: `<split>/images` + `<split>/labels`, `images/<split>` +
-    `labels/<split>`, or the pairs that `<split>.txt` lists (see `find_pairs`).
+    The keys of `root/dataset.yaml` are the arguments of `LabelMap` and `orientation`; `names` is
+    another word for `classes`. Those given here replace them, and with `classes` given the file
+    need not exist. What they leave open, the label files decide (`LabelMap.settled`).
 
-    The keys of `root/dataset.yaml` are the arguments of `LabelMap`. Those given here replace them,
-    and with `classes` given the file need not exist. Annotations that are label files take
-    `palette`, `ignore`, `mapping` and `labels` as well, drawn ones do not.
+    Without a dataset.yaml and `classes`, annotations are read as they are (see
+    `ccnet.annotations`): COCO JSON, LabelMe JSON, YOLO segmentation, Pascal VOC, CVAT's masks,
+    Hugging Face metadata. Those that are label files take `palette`, `ignore`, `mapping`, `labels`,
+    `orientation` and lists of pairs as well; shapes are drawn on the image as viewers show it.
 
     Args:
         root: Folder of the data set, or a COCO JSON file.
         split: Part of the data set, such as "train" or "val".
         classes, palette, ignore, mapping, labels: As in `LabelMap`.
+        orientation: As in `PairedDataset`.
         strict: Raise DataError for files without a partner, instead of leaving them out.
+        division: How to divide images that have no split val. None: not at all.
         source: Annotations that `open_source` has read; `root` is then not searched.
 
     Raises:
@@ -58,34 +66,47 @@ class FolderDataset(PairedDataset):
         ignore: object = None,
         mapping: Mapping[object, object] | None = None,
         labels: LabelForm | None = None,
+        orientation: Orientation | None = None,
         strict: bool = True,
+        division: Division | None = None,
         source: Source | None = None,
     ):
         root = Path(root)
-        if source is None and classes is None and not os.path.lexists(root / DESCRIPTION):
-            source = open_source(root)
-        self.samples = () if source is None else tuple(source.splits.get(split, ()))
-        if source is not None:
-            root, described = source.root, dict(source.description)
-            files = _annotated_pairs(source, split, strict)
-        else:
-            files = _find_pairs(root, split)
-            described = _read_description(root, required=classes is None)
         given: dict[str, Any] = {"classes": classes, "palette": palette, "ignore": ignore}
         given |= {"mapping": mapping, "labels": labels}
         given = {key: value for key, value in given.items() if value is not None}
-        if given and any(isinstance(sample.label, Drawing) for sample in self.samples):
-            raise ValueError(f"{root}: {', '.join(given)} are of label files, not of shapes")
+        annotated = None if source is None else (source, _annotated_pairs(source, split, strict))
+        if source is None and classes is None and not os.path.lexists(root / DESCRIPTION):
+            annotated = _open_annotations(root, split, division, strict)
+        if annotated is None:
+            self.samples: tuple[Sample, ...] = ()
+            files = _find_pairs(root, split, division)
+            described = _read_description(root, required=classes is None)
+        else:
+            source, files = annotated
+            self.samples = tuple(source.splits.get(split, ()))
+            root, described = source.root, dict(source.description)
+        is_drawn = source is not None and source.is_drawn
+        if is_drawn and (given or orientation is not None):
+            names = [*given, *(["orientation"] if orientation is not None else [])]
+            raise ValueError(f"{root}: {', '.join(names)} are of label files, not of shapes")
+        stored = described.pop("orientation", None)
         if isinstance(given.get("classes"), Mapping):
             described.pop("palette", None)
         elif palette is not None and isinstance(described.get("classes"), Mapping):
             described["classes"] = list(described["classes"])
         try:
             label_map = LabelMap(**(described | given))
+            orientation = read_orientation(stored if orientation is None else orientation)
         except ValueError as error:
             place = root / DESCRIPTION if source is None else root
             raise DataError(f"{place}: {error}.", path=place) from error
-        super().__init__(root, files, label_map, strict)
+        if is_drawn:
+            orientation = "exif"
+        else:
+            label_map = label_map.settled([label for _, label in files.pairs])
+        super().__init__(root, files, label_map, strict, orientation)
+        self.has_label_files = not is_drawn
 
     def read_label(self, index: int) -> UInt8[np.ndarray, "h w"]:
         label = self.samples[index].label if self.samples else None
@@ -103,14 +124,76 @@ class FolderDataset(PairedDataset):
         return label.draw((height, width))
 
 
-def _find_pairs(root: Path, split: str) -> Pairs:
+def _find_pairs(root: Path, split: str, division: Division | None) -> Pairs:
     """As `find_pairs`; an error also says that there are no annotations."""
     try:
-        return find_pairs(root, split)
+        return find_pairs(root, split, division=division)
     except DataError as error:
         if not os.path.lexists(root / DESCRIPTION):
             error.add_note(f"nor does it hold {', '.join(KINDS.values())}")
         raise
+
+
+def _open_annotations(
+    root: Path, split: str, division: Division | None, strict: bool
+) -> tuple[Source, Pairs] | None:
+    """The annotations in a folder and the files of a split; None if it holds no annotations.
+
+    Of annotations that are label files, lists of pairs count as in other folders.
+
+    Raises:
+        DataError: the annotations or their files cannot be used, or label files are there too.
+    """
+    source = open_source(root)
+    if source is None:
+        return None
+    if source.is_drawn and root.is_dir():
+        _refuse_masks(source)
+    if division is not None and division.val in source.splits:
+        refuse_groups(root, division)
+        division = None
+    names = [split] if division is None else [split, division.train]
+    is_listed = any(os.path.lexists(root / f"{name.removesuffix('.txt')}.txt") for name in names)
+    if not source.is_drawn and (is_listed or split.endswith(".txt")):
+        files = find_pairs(root, split, division=division)
+        return replace(source, splits={}), replace(files, notes=(*files.notes, *source.notes))
+    if division is not None:
+        source = _divided(source, division)
+    return source, _annotated_pairs(source, split, strict)
+
+
+def _refuse_masks(source: Source) -> None:
+    """Raises DataError if a folder of shapes also holds images with label files."""
+    root = source.root
+    images = {sample.image for part in source.splits.values() for sample in part}
+    searched = [stored_split(root, split, use_list=False) for split in source.splits]
+    for files in (*searched, unsplit(root)):
+        masks = [] if files is None else [label for _, label in files.pairs if label not in images]
+        if files is not None and masks:
+            first = next(sample for part in source.splits.values() for sample in part)
+            raise DataError(
+                f"{root}: it holds label files ({files.layout}, such as {masks[0]}) and "
+                f"{source.kind} (such as {first.label_path}). To use the label files, name their "
+                f"classes in {root / DESCRIPTION}; to use the annotations, write them as a folder "
+                f"of their own: `ccnet import {root} FOLDER`.",
+                path=root,
+            )
+
+
+def _divided(source: Source, division: Division) -> Source:
+    """The annotations with the images to train on divided. Raises DataError as `divide_files`."""
+    samples = source.splits.get(division.train)
+    if not samples:
+        return source
+    parts = divide_files(source.root, [sample.image for sample in samples], division)
+    splits = {name: [samples[index] for index in part] for name, part in parts.items()}
+    missing = dict.fromkeys(splits, source.missing.get(division.train, []))
+    return replace(
+        source,
+        splits=source.splits | splits,
+        missing=source.missing | missing,
+        notes=[counted(parts, division), *source.notes],
+    )
 
 
 def _annotated_pairs(source: Source, split: str, strict: bool) -> Pairs:
@@ -128,10 +211,9 @@ def _annotated_pairs(source: Source, split: str, strict: bool) -> Pairs:
         )
     missing = source.missing.get(split, [])
     if missing and strict:
-        names = ", ".join(relative_name(path, source.root) for path in missing[:5])
         raise DataError(
             f"{source.root}: its annotations ({source.kind}) name {len(missing)} files that are "
-            f"not there: {names}{', ...' * bool(missing[5:])}. Restore them, or take them out of "
+            f"not there: {named(missing, source.root)}. Restore them, or take them out of "
             "the annotations; `ccnet check-data` lists all.",
             path=missing[0],
         )
@@ -152,6 +234,10 @@ def _read_description(root: Path, required: bool) -> dict[str, Any]:
             path=path,
         )
     described = read_yaml(path)
+    if isinstance(described, dict) and "names" in described:
+        if "classes" in described:
+            raise DataError(f"{path}: `names` and `classes` mean the same; write one.", path=path)
+        described["classes"] = described.pop("names")
     if not isinstance(described, dict) or (required and described.get("classes") is None):
         raise DataError(f"{path}: `classes` is missing. For example: {EXAMPLE}", path=path)
     unknown = [key for key in described if key not in KEYS]
@@ -161,4 +247,8 @@ def _read_description(root: Path, required: bool) -> dict[str, Any]:
             f"the known keys are {', '.join(KEYS)}.",
             path=path,
         )
+    try:
+        described["classes"] = without_numbers(described.get("classes"))
+    except ValueError as error:
+        raise DataError(f"{path}: {error}.", path=path) from error
     return {key: value for key, value in described.items() if value is not None}

@@ -4,6 +4,7 @@ config.yaml    the resolved configuration         run.json       command, versio
 data.json      classes and names of the images    pictures/      predictions of each validation
 log.csv        loss, rate and scores by step      logs/          the same for TensorBoard
 run.lock       held by the process that writes    tracker.json   the run's id in another tracker
+lists/         the images of train and val
 model/, last/  the best and the last model        checkpoints/   the last two saves, to resume from
 """
 
@@ -76,6 +77,7 @@ class RunFolder:
         self.config = self.path / "config.yaml"
         self.facts = self.path / "run.json"
         self.data = self.path / "data.json"
+        self.lists = self.path / "lists"
         self.log = self.path / "log.csv"
         self.tensorboard = self.path / "logs"
         self.tracker = self.path / "tracker.json"
@@ -96,7 +98,7 @@ class RunFolder:
             return
         own = {self.facts, beside(self.facts)}
         started = own | {self.config, beside(self.config), self.checkpoints}
-        started |= {self.log, beside(self.log), self.tensorboard, self.path / LOCK}
+        started |= {self.log, beside(self.log), self.tensorboard, self.path / LOCK, self.lists}
         started |= {self.data, beside(self.data), self.tracker, beside(self.tracker)}
         if self.can_resume() or not there & own or not there <= started:
             raise FileExistsError(
@@ -121,7 +123,7 @@ class RunFolder:
         """
         files = (self.config, self.facts, self.data, self.log, self.tracker)
         folders = (self.tensorboard, self.best_model, self.last_model, self.checkpoints)
-        folders += (self.pictures,)
+        folders += (self.pictures, self.lists)
         for path in (*files, *folders):
             if path.is_symlink():
                 raise DataError(f"{path}: it is a symbolic link; a run writes into its own folder")

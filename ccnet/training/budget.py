@@ -86,7 +86,8 @@ def try_step(run: Run, batches: Iterator[Part]) -> None:
     losses = []
     for index, (images, labels) in enumerate(parts):
         with gradient_exchange(run, is_last=index + 1 == len(parts)):
-            losses.append(run.criterion(forward_part(run, images, index), labels, divisors))
+            logits, embedding = forward_part(run, images, index)
+            losses.append(run.criterion(logits, labels, divisors, embedding))
             run.fabric.backward(losses[-1])
     mean_loss(losses).item()  # waits until a GPU is done
     run.optimizer.zero_grad()

@@ -12,8 +12,10 @@ from lightning_fabric import Fabric, seed_everything
 from torch import nn
 from torch.optim import Optimizer
 
+from ccnet.checking.requirements import require_usable
 from ccnet.config import OF_THE_MACHINE, TrainConfig, read_config
 from ccnet.datasets import SegmentationDataset
+from ccnet.datasets.pairs import write_lists
 from ccnet.models.ccnet import CCNet
 from ccnet.models.loading import load_model
 from ccnet.runtime import engine
@@ -104,7 +106,7 @@ def set_up(
         batches=batches,
         loader=training_loader(config, sets[0], batches, transform, fabric),
         progress=start_progress(
-            config, folder, state, provenance, fabric.device, is_new=checkpoint is None
+            config, folder, state, provenance, sets, fabric.device, is_new=checkpoint is None
         ),
         saved_step=-1 if checkpoint is None or changed else state.step,
         saved_time=time.monotonic(),
@@ -159,8 +161,9 @@ def usable_data(
     save: Path | None,
     checkpoint: dict[str, Any] | None,
 ) -> tuple[TrainConfig, DataSets]:
-    """The configuration with the class weights that the data ask for, and the data."""
+    """The data, of which a part is read now, and the configuration with their class weights."""
     sets = open_data(config.data) if data is None else data
+    require_usable(*sets)
     with naming(save):
         config = with_class_weights(config, sets[0], checkpoint)
     if rank() == 0 and transform is None:
@@ -266,6 +269,7 @@ def start_progress(
     folder: RunFolder,
     state: TrainingState,
     provenance: Provenance,
+    sets: DataSets,
     device: torch.device,
     *,
     is_new: bool,
@@ -282,5 +286,6 @@ def start_progress(
         if own.data.root != config.data.root:
             folder.write_config(replace(own, data=replace(own.data, root=config.data.root)))
     folder.write_data(provenance)
+    write_lists(folder.lists, train=sets[0], val=sets[1])
     folder.start_log(state.step, state.validated)
     return TrainingProgress(config, folder, state.step, provenance.training.number)

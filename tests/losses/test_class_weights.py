@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from ccnet.checking.check import check_dataset
 from ccnet.datasets import Scenes
-from ccnet.datasets.check import check_dataset
 from ccnet.losses import class_weights
 from ccnet.losses.class_weights import measured_weights
 from tests.conftest import in_processes
