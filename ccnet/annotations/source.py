@@ -15,7 +15,7 @@ from jaxtyping import Float64
 
 from ccnet.annotations.drawing import Drawing, Overlap
 from ccnet.classes import IGNORE_INDEX
-from ccnet.images.reading import IMAGE_SUFFIXES, is_image_name
+from ccnet.images.reading import IMAGE_SUFFIXES
 from ccnet.runtime.files import DataError, read_text, shown
 
 Unlabeled = Literal["background", "ignored"]
@@ -107,7 +107,8 @@ def count_unnamed(found: Source, passed: PassedOver) -> None:
     used = {path for sample in samples for path in (sample.image, sample.label_path)}
     for folder in sorted({sample.image.parent for sample in samples}):
         for path in sorted(folder.iterdir()):
-            if is_image_name(path.name, IMAGE_SUFFIXES) and path not in used:
+            is_image = path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+            if is_image and path not in used:
                 passed.add("images that no annotation names, passed over", path)
 
 

@@ -38,7 +38,7 @@ class FolderDataset(PairedDataset):
     The keys of `root/dataset.yaml` are the arguments of `LabelMap` and `orientation`; `names` is
     another word for `classes`. Those given here replace them, and with `classes` given the file
     need not exist. What they leave open, the label files decide (`LabelMap.settled`). Annotations
-    that are label files take `palette`, `ignore`, `mapping` and `labels` as well, drawn ones do not.
+    that are label files take `palette`, `ignore`, `mapping` and `labels` as well; shapes do not.
 
     Args:
         root: Folder of the data set, or a COCO JSON file.
