@@ -39,6 +39,8 @@ class PairedDataset(ABC):
     """
 
     ignore_index = IGNORE_INDEX
+    is_drawn = False
+    """Whether labels are drawn from shapes, and are no label files."""
 
     @abstractmethod
     def __init__(
@@ -134,7 +136,7 @@ def write_lists(folder: Path, **data: object) -> None:
     Names are relative to the root of the data set.
     """
     for name, part in data.items():
-        if isinstance(part, PairedDataset):
+        if isinstance(part, PairedDataset) and not part.is_drawn:
             comment = f"# {part.files.layout}"
             write_list(folder / f"{name}.txt", part.files.pairs, part.root, comment)
 

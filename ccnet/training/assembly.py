@@ -26,7 +26,7 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 def open_data(config: DataConfig) -> tuple[SegmentationDataset, SegmentationDataset]:
-    """Training and validation data."""
+    """Training and validation data. Process 0 prints what was decided in reading annotations."""
     if config.name == "scenes":
         return Scenes("train", num_images=config.num_images), Scenes("val")
     training, validation = (
