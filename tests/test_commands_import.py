@@ -99,7 +99,7 @@ def test_check_data_lists_images_that_are_missing(tmp_path: Path, capsys):
     assert status("check-data", tmp_path) == 1
     printed = capsys.readouterr().out
     assert "listed but missing: train/a.png" in printed
-    assert "  pixels that nobody labeled are of the new class 0, 'background'" in printed
+    assert "note: pixels that nobody labeled are of the new class 0, 'background'" in printed
 
 
 @pytest.mark.slow

@@ -86,8 +86,8 @@ class FolderDataset(PairedDataset):
             source, files = annotated
             self.samples = tuple(source.splits.get(split, ()))
             root, described = source.root, dict(source.description)
-        is_drawn = source is not None and source.is_drawn
-        if is_drawn and (given or orientation is not None):
+        self.is_drawn = source is not None and source.is_drawn
+        if self.is_drawn and (given or orientation is not None):
             names = [*given, *(["orientation"] if orientation is not None else [])]
             raise ValueError(f"{root}: {', '.join(names)} are of label files, not of shapes")
         stored = described.pop("orientation", None)
@@ -101,12 +101,11 @@ class FolderDataset(PairedDataset):
         except ValueError as error:
             place = root / DESCRIPTION if source is None else root
             raise DataError(f"{place}: {error}.", path=place) from error
-        if is_drawn:
+        if self.is_drawn:
             orientation = "exif"
         else:
             label_map = label_map.settled([label for _, label in files.pairs])
         super().__init__(root, files, label_map, strict, orientation)
-        self.has_label_files = not is_drawn
 
     def read_label(self, index: int) -> UInt8[np.ndarray, "h w"]:
         label = self.samples[index].label if self.samples else None

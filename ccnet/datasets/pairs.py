@@ -39,6 +39,8 @@ class PairedDataset(ABC):
     """
 
     ignore_index = IGNORE_INDEX
+    is_drawn = False
+    """Whether labels are drawn from shapes, and are no label files."""
 
     @abstractmethod
     def __init__(
@@ -54,8 +56,6 @@ class PairedDataset(ABC):
         self.root = root
         self.files = files
         self.label_map = label_map
-        self.has_label_files = True
-        """Whether each label is a file of its own, which `label_map` explains."""
         self.orientation: Orientation = "exif" if orientation is None else orientation
         self.is_orientation_given = orientation is not None
         self.classes = label_map.classes
@@ -137,7 +137,7 @@ def write_lists(folder: Path, **data: object) -> None:
     files to list.
     """
     for name, part in data.items():
-        if isinstance(part, PairedDataset) and part.has_label_files:
+        if isinstance(part, PairedDataset) and not part.is_drawn:
             comment = f"# {part.files.layout}"
             write_list(folder / f"{name}.txt", part.files.pairs, part.root, comment)
 

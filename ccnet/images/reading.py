@@ -54,21 +54,6 @@ def stored_size(path: Path) -> tuple[int, int] | None:
         return picture.height, picture.width
 
 
-def viewed_size(path: Path) -> tuple[int, int]:
-    """Height and width of what `read_image` gives, from the header alone where that says it.
-
-    Raises as `read_image`.
-    """
-    with opened_image(path) as (file, found):
-        if found != "NPY":
-            picture = open_header(path, file, found)
-            # Pillow turns TIFFs itself, and has done so with their size
-            is_turned = found != "TIFF" and _orientation(picture) in (5, 6, 7, 8)
-            return picture.size if is_turned else (picture.height, picture.width)
-    height, width, _ = read_image(path).shape
-    return height, width
-
-
 def orientation_of(path: Path) -> int:
     """The EXIF orientation of an image, 1 to 8; 1 for arrays. Raises as `open_picture`."""
     with opened_image(path, gif=True) as (file, found):
@@ -82,6 +67,21 @@ def turned(label: UInt8[np.ndarray, "h w"], orientation: int) -> UInt8[np.ndarra
     """A label as an image of this EXIF orientation is turned."""
     turn = TURNS.get(orientation)
     return label if turn is None else np.array(Image.fromarray(label).transpose(turn))
+
+
+def viewed_size(path: Path) -> tuple[int, int]:
+    """Height and width of what `read_image` gives, from the header alone where that says it.
+
+    Raises as `read_image`.
+    """
+    with opened_image(path) as (file, found):
+        if found != "NPY":
+            picture = open_header(path, file, found)
+            # Pillow turns TIFFs itself, and has done so with their size
+            is_turned = found != "TIFF" and _orientation(picture) in (5, 6, 7, 8)
+            return picture.size if is_turned else (picture.height, picture.width)
+    height, width, _ = read_image(path).shape
+    return height, width
 
 
 def decode_picture(

@@ -103,7 +103,6 @@ def data_summary(report: DataReport) -> Group:
     rest = len(problems) - ROWS_SHOWN
     return Group(
         text(f"{report.root} · {report.split} · {report.layout}"),
-        *(text(f"  {note}") for note in report.notes),
         Text(
             f"{report.num_pairs} pairs, {report.num_usable} usable; "
             f"sizes {_cut(sizes, SIZES_SHOWN)}"

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from ccnet.checking.check import check_dataset
 from ccnet.classes import IGNORE_INDEX
 from ccnet.datasets import Division, open_dataset
 from ccnet.datasets.folder import EXAMPLE, FolderDataset
@@ -252,7 +253,7 @@ def test_label_files_beside_annotations_are_an_error_with_both_ways_out(tmp_path
     assert f"classes in {root / 'dataset.yaml'}" in said
     assert f"`ccnet import {root} FOLDER`" in said
     (root / "dataset.yaml").write_text("classes: [background, leaf, root]\n")
-    assert FolderDataset(root, division=Division()).has_label_files
+    assert not FolderDataset(root, division=Division()).is_drawn
 
 
 @pytest.mark.parametrize("write", [annotated.voc, annotated.metadata])
@@ -276,7 +277,8 @@ def test_shapes_lie_on_the_image_as_it_is_viewed_and_leave_no_turn_open(tmp_path
             picture.save(root / f"{name}.jpg", exif=turn)
     dataset = FolderDataset(root)
     np.testing.assert_array_equal(dataset[0][1], annotated.label_of("a"))
-    assert dataset.is_orientation_given
+    report = check_dataset(dataset, compare_edges=True)
+    assert (report.num_usable, report.open_turns) == (4, [])
     with pytest.raises(ValueError, match="orientation are of label files, not of shapes"):
         FolderDataset(root, orientation="stored")
 

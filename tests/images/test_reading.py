@@ -129,22 +129,6 @@ def test_image_files_are_found_in_all_folders_by_suffix_and_hidden_ones_are_not(
     assert found == ["a/c.jpeg", "a/d.npy", "b.PNG", "e.png/f.tif"]
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
-def test_the_size_as_it_is_viewed_is_that_of_the_image(tmp_path, suffix, orientation):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    path = tmp_path / f"a.{suffix}"
-    Image.new("RGB", (5, 3)).save(path, exif=exif)
-    assert viewed_size(path) == read_image(path).shape[:2]
-    assert viewed_size(path) == ((5, 3) if orientation > 4 else (3, 5))
-
-
-def test_the_size_of_an_array_is_its_own(tmp_path):
-    np.save(tmp_path / "a.npy", np.zeros((3, 5, 3), np.uint8))
-    assert viewed_size(tmp_path / "a.npy") == (3, 5)
-
-
 def test_links_to_folders_are_followed_and_each_folder_is_searched_once(tmp_path):
     for name in ("in/real/a.png", "in/real/sub/b.png", "far/c.png", "far/sub/d.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -190,6 +174,22 @@ def test_a_folder_with_a_hidden_name_may_be_searched(tmp_path):
     (tmp_path / ".data").mkdir()
     (tmp_path / ".data" / "a.png").touch()
     assert len(search_files(tmp_path / ".data").files) == 1
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
+def test_the_size_as_it_is_viewed_is_that_of_the_image(tmp_path, suffix, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"a.{suffix}"
+    Image.new("RGB", (5, 3)).save(path, exif=exif)
+    assert viewed_size(path) == read_image(path).shape[:2]
+    assert viewed_size(path) == ((5, 3) if orientation > 4 else (3, 5))
+
+
+def test_the_size_of_an_array_is_its_own(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((3, 5, 3), np.uint8))
+    assert viewed_size(tmp_path / "a.npy") == (3, 5)
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 255])
