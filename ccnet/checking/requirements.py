@@ -41,8 +41,10 @@ def require_usable(training: SegmentationDataset, validation: SegmentationDatase
     require_same_meaning(training, validation)
     if rank() == 0:
         for report in reports:
-            for sentence in [*report.notes, *report.warnings]:
-                print(f"{report.split} data: {sentence}", file=sys.stderr)
+            lines = [f"{report.split} data: {note}" for note in report.notes]
+            lines += [f"warning: {report.split} data: {text}" for text in report.warnings]
+            for line in lines:
+                print(line, file=sys.stderr)
 
 
 def require_same_meaning(training: SegmentationDataset, validation: SegmentationDataset) -> None:

@@ -150,7 +150,7 @@ def broken_folder(root: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_an_error_in_one_process_is_reported_and_saves(tmp_path):
+def test_a_broken_image_ends_all_processes_before_the_first_step(tmp_path):
     data = DataConfig(name="folder", root=str(broken_folder(tmp_path / "data")))
     config = replace(TEN, data=data, loss=LossConfig(), devices=2, batch_size=2)
     run = tmp_path / "run"
@@ -158,9 +158,7 @@ def test_an_error_in_one_process_is_reported_and_saves(tmp_path):
     output, _ = process.communicate(timeout=120)
     assert process.returncode != 0
     assert "5.png: cannot be read as an image" in output
-    step = RunFolder(run).load()["step"]  # eight images in random order, two a step
-    rows = (run / "log.csv").read_text().splitlines()[1:]
-    assert step == len(rows) < 4
+    assert not (run / "log.csv").exists()
 
 
 def test_several_nodes_have_to_find_each_other(monkeypatch):
