@@ -23,8 +23,8 @@ CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.
 START = re.compile(r"ccnet(?: [a-z-]+)?(?:, process \d+)?: ")
 """How the line of an error begins."""
 CHATTER = re.compile(
-    r"(predicting|evaluating|checking|reading|step|converting|exporting|no local folder)\b|warning:|(train|val) data: "
-    r"|\d+ of \d+|Using |Seed |.*Warning: |  |$"
+    r"(predicting|evaluating|checking|reading|step|converting|exporting|no local folder)\b|warning:"
+    r"|(train|val) data: |\d+ of \d+|Using |Seed |.*Warning: |  |$"
 )
 """Lines of standard error that are no errors: progress and warnings."""
 
