@@ -11,13 +11,27 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from PIL import Image
 from safetensors.torch import load_file
 
 from ccnet.cli import main
 from ccnet.config import DataConfig, LossConfig, OptimizerConfig, TrainConfig
+from ccnet.datasets import Scenes
 from ccnet.demo import SCENES
 
 ROOT = Path(__file__).parents[1]
+
+TRAIN = """
+data: {name: folder, augment: {crop_size: [48, 48], scale: [0.8, 1.2]}}
+model: {backbone: tiny, channels: 16, kernel_size: 1, auxiliary_channels: null}
+optimizer: {name: adamw, lr: 1.0e-3, schedule: one_cycle}
+steps: 4
+batch_size: 2
+validate_every: 2
+log_every: 1
+device: cpu
+"""
+"""A configuration of a small run, for `write_scenes`."""
 
 # ten steps of eight scenes, whose ignored borders differ in size; statistics of a batch are frozen
 TEN = replace(
@@ -32,6 +46,21 @@ TEN = replace(
     log_every=1,
     freeze_norms=True,
 )
+
+
+def write_scenes(root: Path) -> Path:
+    """A data set as a user has it: photographs and palette PNGs beside a dataset.yaml."""
+    for split, number in (("train", 6), ("val", 3)):
+        scenes = Scenes(split, num_images=number)
+        for index in range(number):
+            image, label = scenes[index]
+            for kind, array in (("images", image), ("labels", label)):
+                path = root / split / kind / f"{index}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(array).save(path)
+    description = {"classes": list(Scenes.classes), "palette": [list(c) for c in Scenes.palette]}
+    (root / "dataset.yaml").write_text(yaml.safe_dump(description))
+    return root
 
 
 def status(*arguments: object) -> int:

@@ -117,8 +117,7 @@ def _empty_report(dataset: SegmentationDataset, split: str, num_pairs: int) -> D
         report.root = str(dataset.root)
         report.layout = dataset.files.layout
         report.hidden = _names(dataset, dataset.files.hidden)
-        report.notes = list(dataset.files.notes)
-        report.notes += [] if dataset.label_map.note is None else [dataset.label_map.note]
+        report.notes = dataset.notes
         report.unmatched_images = _names(dataset, dataset.files.unmatched_images)
         report.unmatched_labels = _names(dataset, dataset.files.unmatched_labels)
         report.missing = _names(dataset, dataset.files.missing)

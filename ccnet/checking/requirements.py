@@ -41,10 +41,8 @@ def require_usable(training: SegmentationDataset, validation: SegmentationDatase
     require_same_meaning(training, validation)
     if rank() == 0:
         for report in reports:
-            lines = [f"{report.split} data: {note}" for note in report.notes]
-            lines += [f"warning: {report.split} data: {text}" for text in report.warnings]
-            for line in lines:
-                print(line, file=sys.stderr)
+            for warning in report.warnings:
+                print(f"warning: {report.split} data: {warning}", file=sys.stderr)
 
 
 def require_same_meaning(training: SegmentationDataset, validation: SegmentationDataset) -> None:

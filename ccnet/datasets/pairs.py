@@ -61,6 +61,12 @@ class PairedDataset(ABC):
         self.classes = label_map.classes
         self.palette = label_map.palette
 
+    @property
+    def notes(self) -> list[str]:
+        """What was chosen and passed over in finding the files, and how label values are read."""
+        of_labels = [] if self.label_map.note is None else [self.label_map.note]
+        return [*self.files.notes, *of_labels]
+
     def __len__(self) -> int:
         return len(self.files.pairs)
 
@@ -143,9 +149,9 @@ def write_lists(folder: Path, **data: object) -> None:
 
 
 def say_notes(*data: object) -> None:
-    """Print what was chosen and passed over in finding the files, each line once, as errors are."""
-    found = [(part.root, part.files) for part in data if isinstance(part, PairedDataset)]
-    lines = [f"{root}: {note}" for root, files in found for note in files.notes]
+    """Print what was chosen in finding and reading the files, each line once, on standard error."""
+    parts = [part for part in data if isinstance(part, PairedDataset)]
+    lines = [f"note: {part.root}: {note}" for part in parts for note in part.notes]
     for line in dict.fromkeys(lines):
         print(printable(line), file=sys.stderr)
 

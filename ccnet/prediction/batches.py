@@ -12,23 +12,20 @@ from torch import Tensor
 from ccnet.images.arrays import in_native_order
 from ccnet.images.reading import read_image, to_gray, to_rgb
 
+Picture = Image.Image | Path | str
 AnyImage = (
     UInt8[np.ndarray, "h w c"]
     | UInt16[np.ndarray, "h w c"]
     | UInt8[Tensor, "c h w"]
     | UInt16[Tensor, "c h w"]
-    | Image.Image
-    | Path
-    | str
+    | Picture
 )
 ImageOfAnySize = (
     UInt8[np.ndarray, "_ _ c"]
     | UInt16[np.ndarray, "_ _ c"]
     | UInt8[Tensor, "c _ _"]
     | UInt16[Tensor, "c _ _"]
-    | Image.Image
-    | Path
-    | str
+    | Picture
 )
 """One of several images, whose sizes may differ."""
 

@@ -14,28 +14,23 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ccnet.config import DataConfig, LossConfig, OptimizerConfig, TrainConfig
 from ccnet.datasets import Scenes, SegmentationDataset, open_dataset
-from ccnet.datasets.pairs import say_notes, warn_of_shared
 from ccnet.losses import SegmentationLoss
 from ccnet.losses.class_weights import measured_weights
 from ccnet.losses.consistency import CategoryConsistency
 from ccnet.models.ccnet import CCNet
 from ccnet.models.recompute import recompute
-from ccnet.runtime.processes import rank
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 def open_data(config: DataConfig) -> tuple[SegmentationDataset, SegmentationDataset]:
-    """Training and validation data. Process 0 prints what was decided in reading annotations."""
+    """Training and validation data."""
     if config.name == "scenes":
         return Scenes("train", num_images=config.num_images), Scenes("val")
     training, validation = (
         open_dataset(config.name, config.root, split, division=config.division())
         for split in (config.train_split, config.val_split)
     )
-    if rank() == 0:
-        say_notes(training, validation)
-        warn_of_shared(training, validation)
     return training, validation
 
 

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from ccnet.checking.requirements import require_usable
 from ccnet.config import OF_THE_MACHINE, TrainConfig, read_config
 from ccnet.datasets import SegmentationDataset
-from ccnet.datasets.pairs import write_lists
+from ccnet.datasets.pairs import say_notes, warn_of_shared, write_lists
 from ccnet.models.ccnet import CCNet
 from ccnet.models.loading import load_model
 from ccnet.runtime import engine
@@ -163,6 +163,9 @@ def usable_data(
 ) -> tuple[TrainConfig, DataSets]:
     """The data, of which a part is read now, and the configuration with their class weights."""
     sets = open_data(config.data) if data is None else data
+    if rank() == 0:
+        say_notes(*sets)
+        warn_of_shared(*sets)
     require_usable(*sets)
     with naming(save):
         config = with_class_weights(config, sets[0], checkpoint)

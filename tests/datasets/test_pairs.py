@@ -315,7 +315,7 @@ def test_lists_of_a_data_set_are_splits_again(root: Path, tmp_path_factory, caps
     assert again.files.pairs == dataset.files.pairs
     (root / "train.txt").write_bytes((folder / "train.txt").read_bytes())
     say_notes(FolderDataset(root), FolderDataset(root))
-    line = f"{root}: train.txt says the pairs, not the folders train/images + train/labels\n"
+    line = f"note: {root}: train.txt says the pairs, not the folders train/images + train/labels\n"
     assert capsys.readouterr().err == line
 
 

@@ -24,9 +24,9 @@ START = re.compile(r"ccnet(?: [a-z-]+)?(?:, process \d+)?: ")
 """How the line of an error begins."""
 CHATTER = re.compile(
     r"(predicting|evaluating|checking|reading|step|converting|exporting|no local folder)\b|warning:"
-    r"|(train|val) data: |\d+ of \d+|Using |Seed |.*Warning: |  |$"
+    r"|note:|\d+ of \d+|Using |Seed |.*Warning: |  |$"
 )
-"""Lines of standard error that are no errors: progress and warnings."""
+"""Lines of standard error that are no errors: progress, notes and warnings."""
 
 
 def judge(
