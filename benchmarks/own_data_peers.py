@@ -1,4 +1,4 @@
-"""The peers of own_data.py: networks of segmentation_models.pytorch, trained as its users do.
+"""Train networks of segmentation_models.pytorch as its users do, to compare `ccnet train` with.
 
 One of its networks with the same encoder weights as ours; AdamW, one-cycle, cross-entropy with
 class weights, random scale, crop, mirror and colors, batches of eight, in a given number of
