@@ -84,6 +84,8 @@ def sort_image(job: Job, limits: Limits, channels: int) -> Job:
         return job
     if pixels <= limits.largest and not (limits.tiff and found == "TIFF"):
         return job
+    if pixels > limits.max_pixels and found not in ("TIFF", "NPY"):
+        return job  # it can only be decoded as a whole, which is refused
     # without rasterio, the labels of a TIFF that Pillow decodes can only be a PNG
     as_tiff = found == "TIFF" and (limits.tiff or find_spec("rasterio") is not None)
     labels = job.labels.with_suffix(".tif") if as_tiff else job.labels

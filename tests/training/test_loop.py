@@ -182,8 +182,8 @@ def test_a_step_that_is_not_finite_can_be_left_out(tmp_path, monkeypatch, capsys
     """A batch whose loss is nan changes neither weights nor statistics, and the run goes on."""
     calls = count()
 
-    def nan_in_the_third_step(self, logits, labels, divisors=None):
-        loss = SegmentationLoss.forward(self, logits, labels, divisors)
+    def nan_in_the_third_step(self, logits, labels, divisors=None, embedding=None):
+        loss = SegmentationLoss.forward(self, logits, labels, divisors, embedding)
         return loss * torch.nan if next(calls) == 2 else loss
 
     sometimes = type("Sometimes", (SegmentationLoss,), {"forward": nan_in_the_third_step})
