@@ -29,7 +29,7 @@ from ccnet.models.card import TEMPLATE, fill_card, require_metrics
 from ccnet.models.head import CCNetHead, auxiliary_head
 from ccnet.models.hub import README, find_model_files
 from ccnet.models.normalization import normalize_images, per_channel
-from ccnet.models.published import Published, read_published
+from ccnet.published import Published, read_published
 from ccnet.runtime.disk import write_whole
 from ccnet.runtime.files import read_json
 from ccnet.weights import build_with_weights, read_weights
@@ -257,7 +257,7 @@ class CCNet(
         """The CCNet authors' or mmsegmentation's network with its weights, in evaluation mode.
 
         Args:
-            path: the published file, or what `ccnet.models.published.read_published` made of it,
+            path: the published file, or what `ccnet.published.read_published` made of it,
                 which also reports what became of each key.
             recurrence, align_corners: as for `read_published`.
             changes: as for `adapted`, such as `num_classes=5`.
