@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from itertools import count
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +10,8 @@ from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 
-def recompute(block: Callable[[Tensor], Tensor], features: Tensor) -> Tensor:
-    """block(features), of which only `features` is saved; the backward pass runs the block again.
+def recompute(block: Callable[..., Tensor], features: Tensor, *others: Any) -> Tensor:
+    """block(features, *others), of which only these are saved; the backward pass runs it again.
 
     The gradient is the same bit for bit: the second run draws the same random numbers as the first,
     begins with the same buffers, uses the same parameters, and leaves the buffers of the module as
@@ -20,6 +20,7 @@ def recompute(block: Callable[[Tensor], Tensor], features: Tensor) -> Tensor:
     Args:
         block: a module or a method of one. Its random numbers come from torch's generators.
         features: a tensor of any shape.
+        others: further arguments of the block: tensors, and lists of tensors.
 
     Raises:
         NotImplementedError: under `torch.func`, whose transforms cannot be combined with activation
@@ -27,16 +28,16 @@ def recompute(block: Callable[[Tensor], Tensor], features: Tensor) -> Tensor:
     """
     is_traced = torch.compiler.is_exporting() or not isinstance(features, Tensor)
     if is_traced or not torch.is_grad_enabled():
-        return block(features)
+        return block(features, *others)
     if torch.compiler.is_compiling():  # the compiler repeats no write to a buffer
-        return checkpoint(block, features, use_reentrant=False)
+        return checkpoint(block, features, *others, use_reentrant=False)
     state, runs = State(module_of(block)), count()
 
-    def run(features: Tensor) -> Tensor:
-        return block(features) if next(runs) == 0 else state.call(block, features)
+    def run(*inputs: Any) -> Tensor:
+        return block(*inputs) if next(runs) == 0 else state.call(block, *inputs)
 
     try:
-        return checkpoint(run, features, use_reentrant=False)
+        return checkpoint(run, features, *others, use_reentrant=False)
     except RuntimeError as error:
         if "saved tensor hooks" not in str(error):
             raise
@@ -54,8 +55,8 @@ class State:
         self.parameters = dict(module.named_parameters())
         self.buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
 
-    def call(self, block: Callable[[Tensor], Tensor], features: Tensor) -> Tensor:
-        """block(features) with this state; what the call writes into buffers is dropped."""
+    def call(self, block: Callable[..., Tensor], *inputs: Any) -> Tensor:
+        """block(*inputs) with this state; what the call writes into buffers is dropped."""
         now = dict(self.module.named_parameters())
         others = {
             name: parameter
@@ -65,21 +66,21 @@ class State:
         }
         buffers = {name: buffer.clone() for name, buffer in self.buffers.items()}
         state = {f"module.{name}": tensor for name, tensor in (others | buffers).items()}
-        return functional_call(Call(self.module, block), state, features)
+        return functional_call(Call(self.module, block), state, inputs)
 
 
 class Call(nn.Module):
     """Calls a method of a module as if it were its forward."""
 
-    def __init__(self, module: nn.Module, block: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, module: nn.Module, block: Callable[..., Tensor]) -> None:
         super().__init__()
         self.module = module
-        self.run = lambda features: block(features)  # were it the module, it would have two names
+        self.run = lambda *inputs: block(*inputs)  # were it the module, it would have two names
 
-    def forward(self, features: Tensor) -> Tensor:
-        return self.run(features)
+    def forward(self, *inputs: Any) -> Tensor:
+        return self.run(*inputs)
 
 
-def module_of(block: Callable[[Tensor], Tensor]) -> nn.Module:
+def module_of(block: Callable[..., Tensor]) -> nn.Module:
     """The module itself, or the one that a method belongs to."""
     return cast(nn.Module, getattr(block, "__self__", block))

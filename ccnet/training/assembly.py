@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from ccnet.config import DataConfig, ModelConfig, OptimizerConfig, TrainConfig
 from ccnet.datasets import Scenes, SegmentationDataset, open_dataset
 from ccnet.losses import SegmentationLoss
+from ccnet.models.arguments import ADDED
 from ccnet.models.ccnet import CCNet
 from ccnet.models.loading import require_same_classes
 from ccnet.models.recompute import recompute
@@ -23,6 +24,7 @@ from ccnet.weights import differences
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 OPEN_FLAGS = ("stem", "dilation", "ceil_mode", "reduction", "shared", "auxiliary_bias")
+OPEN_FLAGS += ("refinement",)
 """Flags that leave a choice to the model that a run starts from, unless they are given."""
 
 
@@ -90,7 +92,7 @@ def build_model_of_save(
     arguments = checkpoint["inherited"]
     with torch.device("meta"):
         model = build_model(config, data, pretrained=None)
-        require_inherited(arguments, inherited(model))
+        require_inherited(arguments, dict.fromkeys(ADDED) | inherited(model))
         model = build_model(config, data, pretrained=None, **arguments)
     require_weights(checkpoint["model"], model.state_dict())
     model = build_model(config, data, pretrained=None, **arguments)
@@ -105,8 +107,11 @@ def build_model_from(source: CCNet, config: TrainConfig, data: SegmentationDatas
         ValueError: the model has other classes, another architecture, or not 3 channels.
     """
     require_same_classes(source, data.classes)
+    refinement = config.model.refinement
+    if refinement is not None and refinement != source.arguments.get("refinement"):
+        source = source.adapted(refinement=refinement)
     for name in ("activation", *OPEN_FLAGS):  # weights that fit would give another function
-        own, asked = source.arguments[name], getattr(config.model, name)
+        own, asked = source.arguments.get(name), getattr(config.model, name)
         is_open = name in OPEN_FLAGS and asked == getattr(ModelConfig(), name)
         if own != asked and not is_open:
             raise ValueError(
@@ -200,8 +205,8 @@ def recompute_parts(model: CCNet, parts: Sequence[str]) -> None:
 class Recomputed(nn.Module):
     """Activation checkpointing of the forward pass of the class that follows in a subclass."""
 
-    def forward(self, features: Tensor) -> Tensor:
-        return recompute(super().forward, features)
+    def forward(self, features: Tensor, *others: Any) -> Tensor:
+        return recompute(super().forward, features, *others)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         classes = type(self).__mro__
