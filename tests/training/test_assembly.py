@@ -18,6 +18,7 @@ from ccnet.training.assembly import (
     Recomputed,
     build_model,
     build_model_from,
+    build_model_of_save,
     build_moving_average,
     build_optimizer,
     build_replica,
@@ -210,6 +211,31 @@ def test_a_start_keeps_the_architecture_that_no_flag_gives(tmp_path):
     assert started.arguments.items() >= rules.items()
     torch.testing.assert_close(started.state_dict(), source.state_dict())
     assert inherited(started) == inherited(source)
+
+
+def test_a_start_keeps_the_refinement_of_the_model_unless_another_is_asked_for(caplog):
+    plain = replace(SCENES, model=replace(SCENES.model, channels=8))
+    refined = replace(plain, model=replace(plain.model, refinement=[2]))
+    source = build_model(refined, Scenes())
+    for config in (plain, refined):
+        started = build_model_from(source, config, Scenes())
+        assert started.arguments["refinement"] == [2]
+        torch.testing.assert_close(started.state_dict(), source.state_dict())
+    assert caplog.messages == []
+    unrefined = build_model(plain, Scenes())
+    started = build_model_from(unrefined, refined, Scenes())
+    assert started.arguments["refinement"] == [2]
+    assert caplog.messages == ["new: head.refinement, head.classifier"]
+    assert torch.equal(started.head.fusion[0].weight, unrefined.head.fusion[0].weight)
+
+
+def test_a_resumed_run_has_the_refinement_that_it_started_with():
+    config = replace(SCENES, model=replace(SCENES.model, channels=8))
+    model = build_model(config, Scenes(), refinement=[2])  # from a model that it started from
+    save = {"inherited": inherited(model), "model": model.state_dict()}
+    resumed = build_model_of_save(config, Scenes(), save)
+    torch.testing.assert_close(resumed.state_dict(), model.state_dict())
+    assert "refinement" not in inherited(build_model(config, Scenes()))
 
 
 @pytest.mark.parametrize("changes", [{"dilation": "contract"}, {"ceil_mode": False}])
