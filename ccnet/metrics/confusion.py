@@ -27,10 +27,13 @@ class Scores:
     """Intersection over union of each class."""
     pixels: dict[str, int]
     """Labeled pixels of each class."""
+    unpredicted: tuple[str, ...] = ()
+    """Classes that occur in the labels and in no prediction."""
 
     def to_dict(self) -> dict[str, Any]:
         """The fields, and as "absent" the classes that the means leave out."""
-        return {**asdict(self), "absent": list(self.absent)}
+        lists = {"unpredicted": list(self.unpredicted), "absent": list(self.absent)}
+        return asdict(self) | lists
 
     @property
     def absent(self) -> tuple[str, ...]:
@@ -58,6 +61,10 @@ class Scores:
         if predicted_only:
             sentences.append(
                 f"predicted, but never labeled, so that the IoU is 0: {', '.join(predicted_only)}"
+            )
+        if self.unpredicted:
+            sentences.append(
+                f"labeled, but never predicted, so that the IoU is 0: {', '.join(self.unpredicted)}"
             )
         if len(self.labeled) == 1 < len(self.iou):
             sentences.append(
@@ -115,6 +122,11 @@ def scores(confusion: Int[Tensor, "classes classes"], classes: tuple[str, ...]) 
             for name, value in zip(classes, torch.unbind(iou), strict=True)
         },
         pixels=dict(zip(classes, confusion.sum(1).tolist(), strict=True)),
+        unpredicted=tuple(
+            name
+            for name, is_missed in zip(classes, (labeled > 0) & (predicted == 0), strict=True)
+            if is_missed
+        ),
     )
 
 

@@ -30,6 +30,7 @@ def test_scores_are_those_computed_by_hand():
         "mean_accuracy": found.mean_accuracy,
         "iou": found.iou,
         "pixels": {"road": 6, "tree": 6, "car": 4},
+        "unpredicted": [],
         "absent": [],
     }
     assert found.warnings == []
@@ -61,6 +62,14 @@ def test_a_class_that_is_only_predicted_counts_zero():
     assert found.labeled == ("road", "tree")
     assert found.warnings == ["predicted, but never labeled, so that the IoU is 0: car"]
     require_labels_of_several_classes(found)
+
+
+def test_a_class_that_is_never_predicted_counts_zero_and_is_said():
+    prediction, label = torch.tensor([[0, 1], [1, 255]]), torch.tensor([[0, 1], [2, 255]])
+    found = scores(matrix_of(prediction, label).counts, CLASSES)
+    assert found.iou == {"road": 1.0, "tree": 0.5, "car": 0.0}
+    assert found.to_dict()["unpredicted"] == ["car"]
+    assert found.warnings == ["labeled, but never predicted, so that the IoU is 0: car"]
 
 
 def test_a_binary_mask_whose_255_is_read_as_ignored_is_no_success():
