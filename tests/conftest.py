@@ -44,6 +44,7 @@ install_import_hook(CHECKED, f"{shapes.__name__}.check_arrays")
 
 from ccnet import CCNet, Predictor
 from ccnet.datasets import Scenes
+from ccnet.inference.folding import Tracer
 from ccnet.runtime.processes import leaving_cleanly
 
 SHARED = Path(__file__).parents[2] / "shared"  # real images, with licenses of their own
@@ -71,9 +72,23 @@ def _fixed_seed():
 
 
 @pytest.fixture(autouse=True)
-def _check_arrays(request):
-    """Annotations of arrays are enforced, except in tests marked `unchecked`."""
-    config.update("jaxtyping_disable", request.node.get_closest_marker("unchecked") is not None)
+def _check_arrays(request, monkeypatch):
+    """Annotations of arrays are enforced, except in tests marked `unchecked`.
+
+    Nor are they while torch.fx traces a network for the predictor, with proxies instead of arrays.
+    """
+    is_unchecked = request.node.get_closest_marker("unchecked") is not None
+    config.update("jaxtyping_disable", is_unchecked)
+    trace = Tracer.trace
+
+    def unchecked(*arguments, **options):
+        config.update("jaxtyping_disable", True)
+        try:
+            return trace(*arguments, **options)
+        finally:
+            config.update("jaxtyping_disable", is_unchecked)
+
+    monkeypatch.setattr(Tracer, "trace", unchecked)
     yield
     config.update("jaxtyping_disable", False)
 

@@ -21,15 +21,16 @@ FLOORS = {
     "__main__": "cli runtime",
     "cli": "commands flags runtime",
     "flags": "commands config runtime",
-    "commands": "demo training report export labeling config "
+    "commands": "demo training report export polygons labeling config "
     "prediction datasets models published metrics runtime",
     "demo": "training report labeling config prediction datasets metrics runtime",
     "training": "config prediction datasets models losses metrics runtime weights classes",
     "report": "export prediction datasets models metrics images runtime classes ops",
     "export": "prediction inference models images runtime",
+    "polygons": "labeling images runtime classes",
     "labeling": "prediction models images runtime classes",
     "config": "prediction datasets runtime",
-    "prediction": "datasets models metrics images runtime",
+    "prediction": "datasets inference models metrics images runtime",
     "datasets": "images runtime classes",
     "inference": "models backbones runtime",
     "models": "published backbones ops weights runtime",

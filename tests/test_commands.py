@@ -154,6 +154,37 @@ def test_predict_writes_confidence_and_polygons(run, folder, tmp_path):
             assert labels.size == confidence.size
 
 
+def test_predict_takes_images_of_any_size_and_videos(run, tmp_path, capsys):
+    av = pytest.importorskip("av")
+    assert av is not None
+    from tests.images.test_video import write_video
+
+    images, output = tmp_path / "images", tmp_path / "out"
+    images.mkdir()
+    Image.fromarray(Scenes()[0][0]).save(images / "a.png")
+    np.save(images / "big.npy", np.tile(Scenes()[1][0], (2, 3, 1)))
+    write_video(images / "clip.mp4", 3)
+    flags = ("--output", output, "--max-pixels", 5000, "--tile", 64, "--device", "cpu")
+    assert status("predict", run / "model", images, *flags) == 0
+    said = capsys.readouterr()
+    assert "3 files written to" in said.out
+    assert "big.npy: 6/6" in said.err
+    assert {path.name for path in output.iterdir()} == {
+        *("a.png", "big.png", "clip.overlay.mp4", "manifest.jsonl")
+    }
+    with Image.open(output / "big.png") as labels:
+        assert labels.size == (192, 128)
+    assert status("predict", run / "model", images, *flags) == 0
+    assert "0 files written to" in capsys.readouterr().out
+    assert status("predict", run / "model", images, *flags, "--polygons", "coco") == 2
+    assert "big.npy: an image that is predicted window by window" in capsys.readouterr().err
+    assert status("predict", run / "model", images, *flags, "--memory", "much") == 2
+    assert "is a number with a unit, such as 2GB; got 'much'" in capsys.readouterr().err
+    small = ("--output", tmp_path / "other", "--max-pixels", 1000)
+    assert status("predict", run / "model", images / "a.png", *small) == 1
+    assert "the file is fine, and --max-pixels 4096 reads it" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_evaluate_on_two_devices_scores_as_on_one(run, folder, tmp_path, capfd):
     scores = []

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ccnet.config import Precision
-from ccnet.labeling.jobs import LABELS_ONLY, Products
-from ccnet.labeling.polygon_files import PolygonFormat
+from ccnet.labeling.jobs import AS_NEEDED, LABELS_ONLY, LargeImages, Products
+from ccnet.polygons.files import PolygonFormat
 from ccnet.prediction.protocol import AS_VALIDATED, ProtocolChoice
 
 if TYPE_CHECKING:
     from ccnet.labeling.files import Outcome
     from ccnet.labeling.jobs import Job
-    from ccnet.labeling.polygon_files import PolygonOptions
+    from ccnet.polygons.files import PolygonOptions
 
 
 def predict(
@@ -29,22 +29,26 @@ def predict(
     num_nodes: int | None = None,
     precision: Precision = "float32",
     products: Products = LABELS_ONLY,
+    large: LargeImages = AS_NEEDED,
     views: ProtocolChoice = AS_VALIDATED,
 ) -> int:
-    """Write label maps of images.
+    """Write label maps of images, and videos with the labels over them.
 
-    Each image becomes one 8-bit PNG of class indices, at its own size. A label map that the same
-    model made of the same file is kept, so after Ctrl-C the same command continues. A file that
-    cannot be read is reported and skipped, and the exit status is then 1. OUTPUT/manifest.jsonl
-    says what became of each file. One command at a time writes to OUTPUT.
+    Each image becomes one 8-bit PNG of class indices, at its own size; one that is too large for
+    the memory is predicted window by window, and a TIFF then becomes a TIFF. A video becomes
+    NAME.overlay.mp4. A file that the same model made of the same file is kept, so after Ctrl-C the
+    same command continues. A file that cannot be read is reported and skipped, and the exit status
+    is then 1. OUTPUT/manifest.jsonl says what became of each file. One command at a time writes to
+    OUTPUT.
 
         ccnet predict runs/mine/model photos --output labels --overlay
         ccnet predict runs/mine/model photos --protocol multiscale --polygons coco
         ccnet predict runs/mine/model 'video/*.png' --precision auto --num-workers 2
+        ccnet predict runs/mine/model map.tif clip.mp4 --memory 4GB
 
     Args:
         model: Model folder, or an id on the Hugging Face hub.
-        images: Image files, folders (with all folders below them) or glob patterns.
+        images: Files of images and videos, folders (with all folders below them) or glob patterns.
         output: Folder for the label maps, other than that of the images.
         polygons: Also write the regions of the label maps as polygons: coco, one file
             polygons.coco.json; geojson, NAME.geojson, or labelme, NAME.json, for each image.
@@ -60,7 +64,7 @@ def predict(
         precision: Number format of the network; auto is bfloat16 where that is faster, or float32.
     """
     from ccnet.labeling.files import predict_files
-    from ccnet.labeling.polygon_files import PolygonOptions
+    from ccnet.polygons.files import PolygonOptions
     from ccnet.prediction.predictor import Predictor
     from ccnet.runtime.engine import process_device
     from ccnet.runtime.processes import rank, require_num_workers
@@ -72,12 +76,13 @@ def predict(
     jobs = jobs_for(images, output)
     with StopSignals() as stop, process_device(device, devices, num_nodes) as own_device:
         predictor = Predictor(model, device=own_device, precision=precision, protocol=protocol)
-        options = {"overwrite": overwrite, "num_workers": num_workers, "stop": stop}
+        options = {"products": products, "large": large, "has_polygons": polygons is not None}
+        options |= {"overwrite": overwrite, "num_workers": num_workers, "stop": stop}
         try:
             with counting("predicting") as progress:
-                outcome = predict_files(
-                    predictor, jobs, output, products=products, progress=progress, **options
-                )
+                if progress is not None:
+                    options |= {"progress": progress, "details": progress.part}
+                outcome = predict_files(predictor, jobs, output, **options)
         except KeyboardInterrupt:
             if rank() == 0:
                 print("\nstopped; the same command goes on", file=sys.stderr)
@@ -87,7 +92,7 @@ def predict(
     if polygons is not None:
         form = PolygonOptions(polygons, tolerance, min_area, products.ids)
         write_regions(form, jobs, outcome, output, predictor.classes, overwrite=overwrite)
-    say(outcome, output)
+    say(outcome, output, "label maps" if all(job.way != "video" for job in jobs) else "files")
     return 1 if outcome.failures else 0
 
 
@@ -112,7 +117,7 @@ def write_regions(
     overwrite: bool,
 ) -> None:
     """Write the polygons of the label maps that are there, those of failed images left out."""
-    from ccnet.labeling.polygon_files import write_polygons
+    from ccnet.polygons.files import write_polygons
     from ccnet.runtime.progress import counting
 
     failed = {image for image, _ in outcome.failures}
@@ -121,13 +126,13 @@ def write_regions(
         write_polygons(done, output, classes, form, overwrite=overwrite, progress=progress)
 
 
-def say(outcome: "Outcome", output: Path) -> None:
+def say(outcome: "Outcome", output: Path, what: str) -> None:
     """Print what was done, and on standard error what was not and why."""
     from ccnet.runtime.files import printable
 
     for _, reason in outcome.failures:
         print(f"skipped {printable(reason)}", file=sys.stderr)
     print(
-        f"{outcome.written} label maps written to {printable(output)}, {outcome.kept} kept, "
+        f"{outcome.written} {what} written to {printable(output)}, {outcome.kept} kept, "
         f"{len(outcome.failures)} files skipped"
     )

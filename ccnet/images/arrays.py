@@ -13,7 +13,7 @@ from typing import BinaryIO
 import numpy as np
 from jaxtyping import UInt8, UInt16
 
-from ccnet.images.opening import RESTORE, require_pixels, require_size
+from ccnet.images.opening import MAX_PIXELS, RESTORE, require_pixels, require_size
 from ccnet.runtime.files import DataError, shown
 
 MAX_HEADER = 1 << 16
@@ -21,7 +21,7 @@ MAX_HEADER = 1 << 16
 
 
 def read_npy(
-    path: Path, file: BinaryIO, channels: int
+    path: Path, file: BinaryIO, channels: int, max_pixels: int = MAX_PIXELS
 ) -> UInt8[np.ndarray, "h w c"] | UInt16[np.ndarray, "h w c"]:
     """The array in an open .npy file, in the byte order of this machine.
 
@@ -29,12 +29,13 @@ def read_npy(
         path: of the file, for messages.
         file: the file, open at its begin.
         channels: the number wanted. An array (H, W) has one.
+        max_pixels: height times width at most.
 
     Raises:
         DataError: another type or shape, too many pixels, or a truncated file.
     """
     array = read_npy_header(path, file, channels)
-    require_size(path, array.shape[1], array.shape[0])
+    require_size(path, array.shape[1], array.shape[0], max_pixels)
     require_all_pixels(path, file, array)
     file.seek(array.start)
     image = np.fromfile(file, array.dtype, math.prod(array.shape))

@@ -25,9 +25,9 @@ from PIL.WebPImagePlugin import WebPImageFile
 from ccnet.runtime.files import DataError, cause_of, open_regular, require_regular, shown
 
 MAX_PIXELS = 50_000_000
-"""Pixels of an image or a label that is read, such as 10,000×5,000."""
-MAX_BYTES = 10 * MAX_PIXELS
-"""Bytes of a picture file; uncompressed pixels have at most eight each."""
+"""Pixels of an image or a label that is read unless more are asked for, such as 10,000×5,000."""
+BYTES_PER_PIXEL = 10
+"""Of a picture file at most; uncompressed pixels have up to eight each."""
 MAX_SCANS = 100
 """Scans of a progressive JPEG, each of which takes as long as decoding it; encoders write ten."""
 
@@ -70,6 +70,19 @@ FOREIGN = {
 }
 """First bytes in lower case, where they are letters → what it is and what would work."""
 RESTORE = "Restore the file, or remove it; in a data set, together with its label or image."
+
+
+class SizeError(DataError):
+    """An image beyond the limit; nothing else is known to be wrong with it.
+
+    Attributes:
+        cause: how large it is.
+        needed: the limit with which it would be read.
+    """
+
+    def __init__(self, path: Path, cause: str, needed: int, remedy: str) -> None:
+        super().__init__(f"{path}: {cause}; {remedy}.", path=path)
+        self.cause, self.needed = cause, needed
 
 
 @contextmanager
@@ -165,28 +178,26 @@ def format_of(path: Path, head: bytes) -> Format:
     raise DataError(f"{path}: cannot be read as an image, since it is {reason}", path=path)
 
 
-def open_header(path: Path, file: BinaryIO, found: Format) -> ImageFile:
+def open_header(
+    path: Path, file: BinaryIO, found: Format, max_pixels: int = MAX_PIXELS
+) -> ImageFile:
     """What Pillow reads of a picture before it decodes its pixels.
 
     Raises:
-        DataError: it has no pixels or more than `MAX_PIXELS`, or is damaged so far.
+        SizeError: it has more than `max_pixels`.
+        DataError: it has no pixels, or is damaged so far.
     """
     if found == "NPY":
         raise DataError(f"{path}: it holds a NumPy array, which is no picture; {SAVE}.", path=path)
-    if found != "TIFF" and os.fstat(file.fileno()).st_size > MAX_BYTES:
-        raise DataError(
-            f"{path}: larger than {MAX_BYTES // 10**6} MB, which no picture of up to "
-            f"{MAX_PIXELS // 10**6} million pixels needs; save it again.",
-            path=path,
-        )
     head = file.read(33)
     file.seek(0)
+    stated = size_in_head(found, head)  # Pillow's memory for a WebP is of this size
+    if stated is not None:
+        require_size(path, *stated, max_pixels)
+    if found != "TIFF":
+        require_file_size(path, file, max_pixels)
     if found == "PNG":
-        require_size(path, *struct.unpack(">II", head[16:24]))
         require_checksums(path, file)
-    if found == "WebP" and head[12:16] == b"VP8X":  # Pillow's memory is of the size stated here
-        width, height = (int.from_bytes(head[start : start + 3], "little") for start in (24, 27))
-        require_size(path, width + 1, height + 1)
     try:
         picture = PICTURES[found](file)
     except SyntaxError as error:
@@ -196,10 +207,20 @@ def open_header(path: Path, file: BinaryIO, found: Format) -> ImageFile:
             f"not read ({reason}). Save it as a PNG, or restore the file.",
             path=path,
         ) from error
-    require_size(path, *picture.size)
+    require_size(path, *picture.size, max_pixels)
     if found == "JPEG":
         require_plausible(path, file, picture)
     return picture
+
+
+def size_in_head(found: Format, head: bytes) -> tuple[int, int] | None:
+    """Width and height by the first 33 bytes of a PNG or an extended WebP; None for others."""
+    if found == "PNG" and len(head) >= 24:
+        return struct.unpack_from(">II", head, 16)
+    if found == "WebP" and head[12:16] == b"VP8X":
+        width, height = (int.from_bytes(head[start : start + 3], "little") for start in (24, 27))
+        return width + 1, height + 1
+    return None
 
 
 def require_pixels(path: Path, width: int, height: int) -> None:
@@ -211,15 +232,26 @@ def require_pixels(path: Path, width: int, height: int) -> None:
         )
 
 
-def require_size(path: Path, width: int, height: int) -> None:
-    """Raises DataError for an image of no pixels, or of more than `MAX_PIXELS`."""
+def require_size(path: Path, width: int, height: int, max_pixels: int = MAX_PIXELS) -> None:
+    """Raises DataError for an image of no pixels, SizeError above `max_pixels`."""
     require_pixels(path, width, height)
-    if width * height > MAX_PIXELS:
-        raise DataError(
-            f"{path}: {width}×{height} pixels, more than the limit of {MAX_PIXELS // 10**6} "
-            "million per image; split it, or scale it down.",
-            path=path,
-        )
+    if width * height > max_pixels:
+        cause = f"{width}×{height} pixels, more than the limit of {in_millions(max_pixels)} million"
+        cause += " per image"
+        raise SizeError(path, cause, width * height, "split it, or scale it down")
+
+
+def require_file_size(path: Path, file: BinaryIO, max_pixels: int) -> None:
+    """Raises SizeError for a file larger than any picture of so many pixels."""
+    size, largest = os.fstat(file.fileno()).st_size, BYTES_PER_PIXEL * max_pixels
+    if size > largest:
+        cause = f"larger than {largest // 10**6} MB, which no picture of up to "
+        cause += f"{in_millions(max_pixels)} million pixels needs"
+        raise SizeError(path, cause, -(-size // BYTES_PER_PIXEL), "save it again")
+
+
+def in_millions(pixels: int) -> str:
+    return f"{pixels / 10**6:g}"
 
 
 def require_checksums(path: Path, file: BinaryIO) -> None:

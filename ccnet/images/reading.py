@@ -1,7 +1,7 @@
 """Image files: which files are images, and how one is read into an array."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -10,7 +10,7 @@ from jaxtyping import UInt8, UInt16
 from PIL import Image
 
 from ccnet.images.arrays import read_npy, require_channels
-from ccnet.images.opening import Format, open_header, opened_image
+from ccnet.images.opening import MAX_PIXELS, Format, open_header, opened_image
 from ccnet.images.tiff import has_plain_16_bit_planes, read_tiff, require_decodable
 from ccnet.runtime.files import DataError, cause_of
 
@@ -50,13 +50,15 @@ def stored_size(path: Path) -> tuple[int, int] | None:
         return picture.height, picture.width
 
 
-def decode_picture(path: Path, file: BinaryIO, found: Format) -> Image.Image:
+def decode_picture(
+    path: Path, file: BinaryIO, found: Format, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
     """The picture in a file that `opened_image` opened, upright. Raises as `open_picture`."""
     if found == "TIFF":
-        require_decodable(path, file)
-    picture = open_header(path, file, found)
+        require_decodable(path, file, max_pixels)
+    picture = open_header(path, file, found, max_pixels)
     if has_plain_16_bit_planes(picture):
-        return _upright(_from_planes(path), _orientation(picture))
+        return _upright(_from_planes(path, max_pixels), _orientation(picture))
     picture.load()
     return _upright(picture, _orientation(picture))
 
@@ -75,12 +77,12 @@ def _upright(picture: Image.Image, orientation: object) -> Image.Image:
     return picture if turn is None else picture.transpose(turn)
 
 
-def _from_planes(path: Path) -> Image.Image:
+def _from_planes(path: Path, max_pixels: int) -> Image.Image:
     """The colors of a TIFF that stores 16-bit channels in separate planes, scaled to 8 bits.
 
     Pillow scales the other 16-bit TIFFs in the same way.
     """
-    planes = np.moveaxis(read_tiff(path)[:, :, :3], 2, 0)
+    planes = np.moveaxis(read_tiff(path, None, max_pixels)[:, :, :3], 2, 0)
     return Image.fromarray(np.stack([_in_8_bits(plane) for plane in planes], axis=2))
 
 
@@ -89,30 +91,32 @@ def _in_8_bits(plane: UInt16[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
 
 
 def read_image(
-    path: Path | str, channels: int = 3
+    path: Path | str, channels: int = 3, max_pixels: int = MAX_PIXELS
 ) -> UInt8[np.ndarray, "h w c"] | UInt16[np.ndarray, "h w c"]:
     """Read an image file into an array (H, W, channels).
 
-    The content decides about the format, not the suffix. An image may have up to `MAX_PIXELS`
-    pixels. Of a file of several pictures the first is read.
+    The content decides about the format, not the suffix. Of a file of several pictures the first
+    is read.
 
     Args:
         path: a picture, which is turned upright by its EXIF orientation, or a .npy file.
         channels: 3 gives RGB of 8 bits: gray is repeated, alpha is dropped, and 16 bits are scaled
             (65535 becomes 255). 1 gives grayscale, in which 16 bits are kept. Other numbers are for
             .npy files (H, W, channels) and TIFFs, of 8 or 16 bits.
+        max_pixels: height times width at most.
 
     Raises:
-        DataError: the file cannot be read, is no image, or has another data type, too many pixels
-            or another number of channels.
+        SizeError: a DataError of an image of more pixels.
+        DataError: the file cannot be read, is no image, or has another data type or another number
+            of channels.
     """
     path = Path(path)
     with opened_image(path) as (file, found):
         if found == "NPY":
-            return read_npy(path, file, channels)
+            return read_npy(path, file, channels, max_pixels)
         if found == "TIFF" and channels not in (1, 3):
-            return read_tiff(path, channels)
-        picture = decode_picture(path, file, found)
+            return read_tiff(path, channels, max_pixels)
+        picture = decode_picture(path, file, found, max_pixels)
         if channels not in (1, 3):
             require_channels(path, len(picture.getbands()), channels)
             return np.array(picture).reshape(picture.height, picture.width, -1)
@@ -157,10 +161,10 @@ def _require_known_range(picture: Image.Image) -> None:
         )
 
 
-def image_files(folder: Path) -> Iterator[Path]:
+def image_files(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> Iterator[Path]:
     """The image files in a folder and in all folders below it, sorted by path.
 
-    The suffix decides what is an image (`IMAGE_SUFFIXES`). Hidden files are left out, and links to
+    The suffix decides what is an image. Hidden files are left out, and links to
     folders are not followed. What looks like images but cannot be read is there too: links without
     a target, FIFOs, and the folders that cannot be opened. Reading these gives the cause.
 
@@ -172,7 +176,7 @@ def image_files(folder: Path) -> Iterator[Path]:
         Path(parent, name)
         for parent, _, names in os.walk(folder, onerror=failures.append)
         for name in names
-        if is_image_name(name)
+        if is_image_name(name, suffixes)
     ]
     closed = [Path(error.filename) for error in failures]
     if folder in closed:
@@ -180,6 +184,6 @@ def image_files(folder: Path) -> Iterator[Path]:
     return iter(sorted(found + closed))
 
 
-def is_image_name(name: str) -> bool:
-    """Whether a file's name has the suffix of an image and does not make it a hidden file."""
-    return not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
+def is_image_name(name: str, suffixes: Sequence[str]) -> bool:
+    """Whether a file's name has one of the suffixes and does not make it a hidden file."""
+    return not name.startswith(".") and Path(name).suffix.lower() in suffixes

@@ -17,7 +17,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import COMPRESSION_INFO, MAX_SAMPLESPERPIXEL
 
 from ccnet.images.arrays import require_channels
-from ccnet.images.opening import MAX_BYTES, MAX_PIXELS, RESTORE, require_size
+from ccnet.images.opening import MAX_PIXELS, RESTORE, require_size
 from ccnet.runtime.files import DataError, open_regular
 
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, PLANAR, PREDICTOR, FORMAT = (
@@ -40,13 +40,15 @@ TEXTS = (1, 2, 6, 7)
 """Types of tags whose values are bytes, such as texts and color profiles."""
 MAX_BLOCKS = 1 << 22
 """Strips or tiles of an image."""
+MAX_TAG_BYTES = 500_000_000
+"""Bytes of all tags of an image."""
 
 
 class Tags:
     """The tags of the first image in a TIFF, which are read from the file on demand.
 
     Raises:
-        DataError: the file is no TIFF or is truncated, or its tags need more than `MAX_BYTES`.
+        DataError: the file is no TIFF or is truncated, or its tags need more than `MAX_TAG_BYTES`.
     """
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
@@ -67,7 +69,7 @@ class Tags:
         except (struct.error, OverflowError) as error:
             raise self.wrong(f"its list of tags is damaged. {RESTORE}") from error
         tables = [num for kind, num, _ in self.entries.values() if kind not in TEXTS]
-        if self._num_bytes() > MAX_BYTES or sum(tables) > 2 * MAX_BLOCKS + 65536:
+        if self._num_bytes() > MAX_TAG_BYTES or sum(tables) > 2 * MAX_BLOCKS + 65536:
             raise self.wrong(f"its tags are larger than those of any image. {RESTORE}")
 
     def _num_bytes(self) -> int:
@@ -113,12 +115,12 @@ class Grid:
     """How an image is divided into strips or tiles.
 
     Raises:
-        DataError: empty or huge blocks, or more of them than `MAX_BLOCKS`.
+        DataError: too many pixels, empty or huge blocks, or more of them than `MAX_BLOCKS`.
     """
 
-    def __init__(self, tags: Tags) -> None:
+    def __init__(self, tags: Tags, max_pixels: int = MAX_PIXELS) -> None:
         self.height, self.width = tags.number(HEIGHT), tags.number(WIDTH)
-        require_size(tags.path, self.width, self.height)
+        require_size(tags.path, self.width, self.height, max_pixels)
         self.channels = tags.number(SAMPLES, 1)
         self.is_planar = tags.number(PLANAR, 1) == 2
         self.is_tiled = TILES in tags
@@ -132,7 +134,7 @@ class Grid:
             raise tags.wrong(f"strips or tiles of {wide}×{high} pixels. {RESTORE}")
         down, across = -(-self.height // high), -(-self.width // wide)
         self.num_blocks = down * across * (self.channels if self.is_planar else 1)
-        if down * high * across * wide > 2 * MAX_PIXELS or self.num_blocks > MAX_BLOCKS:
+        if down * high * across * wide > 2 * max_pixels or self.num_blocks > MAX_BLOCKS:
             raise tags.wrong(
                 f"{self.num_blocks} strips or tiles of {wide}×{high} pixels are too many or too "
                 "large; save it in strips, or in tiles of 256×256"
@@ -148,13 +150,13 @@ class Grid:
         return tags.wrong(f"{found} strips or tiles where {self.num_blocks} should be. {RESTORE}")
 
 
-def require_decodable(path: Path, file: BinaryIO) -> Tags:
+def require_decodable(path: Path, file: BinaryIO, max_pixels: int = MAX_PIXELS) -> Tags:
     """Raises DataError for a TIFF whose decoding by Pillow would be wrong, or take too much memory.
 
     Returns its tags otherwise. The file is left at its begin.
     """
     tags = Tags(path, file)
-    channels, compression = Grid(tags).channels, tags.number(COMPRESSION, PLAIN)
+    channels, compression = Grid(tags, max_pixels).channels, tags.number(COMPRESSION, PLAIN)
     if channels > MAX_SAMPLESPERPIXEL:
         raise tags.wrong(f"{channels} channels, where pictures have up to 4; save 1 or 3")
     if compression not in COMPRESSION_INFO:
@@ -166,13 +168,14 @@ def require_decodable(path: Path, file: BinaryIO) -> Tags:
 
 
 def read_tiff(
-    path: Path, channels: int | None = None
+    path: Path, channels: int | None = None, max_pixels: int = MAX_PIXELS
 ) -> UInt8[np.ndarray, "h w c"] | UInt16[np.ndarray, "h w c"]:
     """All channels of the first image in a TIFF: uncompressed or deflated, in strips or tiles.
 
     Args:
         path: of the file.
         channels: the number wanted; by default any.
+        max_pixels: height times width at most.
 
     Raises:
         OSError: the file cannot be opened.
@@ -183,7 +186,7 @@ def read_tiff(
         tags = Tags(path, file)
         if channels is not None:
             require_channels(path, tags.number(SAMPLES, 1), channels)
-        return _Layout(tags).read()
+        return _Layout(tags, max_pixels).read()
 
 
 def has_plain_16_bit_planes(picture: Image.Image) -> bool:
@@ -199,8 +202,8 @@ def has_plain_16_bit_planes(picture: Image.Image) -> bool:
 class _Layout(Grid):
     """Where the pixels are in the file, and how they are encoded."""
 
-    def __init__(self, tags: Tags) -> None:
-        super().__init__(tags)
+    def __init__(self, tags: Tags, max_pixels: int) -> None:
+        super().__init__(tags, max_pixels)
         self.tags = tags
         bits, kinds = tags.distinct(BITS), tags.distinct(FORMAT)
         if kinds != {1} or bits not in ({8}, {16}):

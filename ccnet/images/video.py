@@ -15,12 +15,11 @@ from typing import Any, Self
 import numpy as np
 from jaxtyping import UInt8
 
+from ccnet.images.opening import MAX_PIXELS, SizeError, in_millions
 from ccnet.runtime.files import DataError, cause_of, require_regular
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mpg", ".mpeg")
 CONTAINERS = "mov,matroska,webm,avi,mpegts,mpeg"
-MAX_PIXELS = 50_000_000
-"""Pixels of a frame that is decoded."""
 ENCODERS = ("libx264", "libopenh264", "mpeg4")
 """H.264 where this build of FFmpeg has it; the last one is in every build."""
 TOLERANCE = 0.5
@@ -45,21 +44,23 @@ class Video:
 
     Args:
         path: of the file.
+        max_pixels: of a frame that is decoded.
 
     Raises:
-        DataError: it is no video of a usual kind, or its frames are too large.
+        SizeError: a DataError of larger frames.
+        DataError: it is no video of a usual kind.
         ImportError: PyAV is not installed.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, max_pixels: int = MAX_PIXELS) -> None:
+        self.path, self.max_pixels = path, max_pixels
         self.av = import_av(path)
         try:
             require_regular(path)
             self.container = self.av.open(
                 str(path.absolute()),
                 metadata_errors="replace",
-                options={"max_pixels": str(MAX_PIXELS)},
+                options={"max_pixels": str(max_pixels)},
                 container_options={"format_whitelist": CONTAINERS, "protocol_whitelist": "file"},
             )
         except DataError:
@@ -75,10 +76,12 @@ class Video:
             raise self.error("there is no video in it")
         self.stream = self.container.streams.video[0]
         # a file with a size beyond any limit, or none, fails before a frame is decoded
-        if not 0 < self.stream.width * self.stream.height <= MAX_PIXELS:
+        width, height = self.stream.width, self.stream.height
+        if not 0 < width * height <= max_pixels:
             self.container.close()
-            size = f"{self.stream.width}×{self.stream.height}"
-            raise self.error(f"frames of {size} pixels, more than {MAX_PIXELS // 10**6} million")
+            cause = f"frames of {width}×{height} pixels, where 1 to "
+            cause += f"{in_millions(max_pixels)} million are read"
+            raise SizeError(path, cause, width * height, "scale it down")
         self.rate = Fraction(self.stream.average_rate or self.stream.base_rate or 25)
         self.time_base = Fraction(self.stream.time_base or 1 / self.rate)
         self.aspect = self.stream.sample_aspect_ratio or Fraction(1)
@@ -97,7 +100,7 @@ class Video:
         number = end = 0
         first: int | None = None
         place = -1
-        self.stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+        self.stream.codec_context.options = {"max_pixels": str(self.max_pixels)}
         try:
             for frame in self.container.decode(self.stream):
                 stated = frame.pts if frame.pts is not None else round(number * self.step)

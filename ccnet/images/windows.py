@@ -17,7 +17,7 @@ from jaxtyping import Bool, UInt8, UInt16
 from PIL import Image
 
 from ccnet.images.arrays import StoredArray, in_native_order, read_npy_header, require_all_pixels
-from ccnet.images.opening import MAX_PIXELS, opened_image
+from ccnet.images.opening import MAX_PIXELS, SizeError, opened_image
 from ccnet.images.reading import ORIENTATION, read_image
 from ccnet.images.tiff import HEIGHT, WIDTH, Tags
 from ccnet.runtime.files import DataError, open_regular
@@ -97,12 +97,12 @@ def open_windows(
     Args:
         path: of the file; its content decides about the format, not the suffix.
         channels: as in `read_image`.
-        max_pixels: of a TIFF that has to be decoded as a whole.
+        max_pixels: of an image that has to be decoded as a whole.
 
     Raises:
-        DataError: the file cannot be read, has another data type or number of channels, or would
-            have to be decoded as a whole and is too large for that.
-        ImportError: it is too large for that, and rasterio is not installed.
+        SizeError: a DataError of an image that has to be decoded as a whole and is too large.
+        DataError: the file cannot be read, or has another data type or number of channels.
+        ImportError: a TIFF is too large for that, and rasterio is not installed.
     """
     path = Path(path)
     stored = tags = None
@@ -116,7 +116,7 @@ def open_windows(
     if stored is not None and not stored.is_fortran:
         return _ArrayInFile(path, stored)
     tiff = None if tags is None else _open_tiff(path, tags, channels, max_pixels)
-    return tiff or _ArrayInMemory(path, read_image(path, channels))
+    return tiff or _ArrayInMemory(path, read_image(path, channels, max_pixels))
 
 
 def import_rasterio(path: Path) -> Any:
@@ -200,12 +200,13 @@ def _open_tiff(
         return _Tiff(path, dataset, channels, bands)
     dataset.close()
     if is_large:
-        raise DataError(
-            f"{path}: {width}×{height} pixels of a kind that cannot be read in windows as "
-            f"{channels} channels: of another number of bands or data type, turned by a tag, or "
-            "with colors of a palette, inverted or as ink; convert it to plain gray or RGB of 8 or "
-            "16 bits, such as by gdal_translate -expand rgb.",
-            path=path,
+        raise SizeError(
+            path,
+            f"{width}×{height} pixels of a kind that cannot be read in windows as {channels} "
+            "channels: of another number of bands or data type, turned by a tag, or with colors of "
+            "a palette, inverted or as ink",
+            width * height,
+            "convert it to gray or RGB of 8 or 16 bits, such as by gdal_translate -expand rgb",
         )
     return None
 

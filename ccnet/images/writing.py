@@ -43,10 +43,11 @@ def write_labels(
     size: tuple[int, int],
     stamp: str,
     georeference: Georeference | None = None,
+    nodata: int = IGNORE_INDEX,
 ) -> None:
     """Write 8-bit pixels, window by window, as the PNG or the tiled TIFF that the suffix says.
 
-    A TIFF gets the georeference, and 255 as its nodata value if the image had one or a mask.
+    A TIFF gets the georeference, and a nodata value if the image had one or a mask.
 
     Args:
         path: of the file, which is replaced as a whole when it is complete.
@@ -54,6 +55,7 @@ def write_labels(
         size: height and width.
         stamp: goes into the file as text, which `inspect_picture` and `read_tiff_stamp` find.
         georeference: of the image; PNG has none.
+        nodata: what pixels have that hold no picture.
 
     Raises:
         ImportError: rasterio is needed and not installed.
@@ -66,7 +68,7 @@ def write_labels(
     else:
         ground = georeference or Georeference()
         try:
-            write_whole(path, lambda fresh: _write_tiff(fresh, read, size, stamp, ground))
+            write_whole(path, lambda fresh: _write_tiff(fresh, read, size, stamp, ground, nodata))
         except RuntimeError as error:
             raise OSError(f"{path} could not be written: {error}; is there room?") from error
 
@@ -134,7 +136,12 @@ def stamp_chunk(stamp: str, digest: "hashlib._Hash") -> bytes:
 
 
 def _write_tiff(
-    path: Path, read: ReadRows, size: tuple[int, int], stamp: str, georeference: Georeference
+    path: Path,
+    read: ReadRows,
+    size: tuple[int, int],
+    stamp: str,
+    georeference: Georeference,
+    nodata: int,
 ) -> None:
     """Write one band of deflated tiles, and read it again: GDAL may drop errors of its last part.
 
@@ -147,7 +154,7 @@ def _write_tiff(
     options |= {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "compress": "deflate"}
     options |= {"bigtiff": "if_safer", **georeference.profile()}
     if georeference.has_absent:
-        options["nodata"] = IGNORE_INDEX
+        options["nodata"] = nodata
     windows = [
         (top, left, min(BLOCK, height - top), min(WIDEST, width - left))
         for top in range(0, height, BLOCK)

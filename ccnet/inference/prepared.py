@@ -1,9 +1,11 @@
 """The copy of a network with which images are predicted."""
 
 import contextlib
-import itertools
 import platform
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -20,8 +22,10 @@ from ccnet.runtime.device import cpu_has
 class Prepared:
     """A CCNet in its form for inference; it follows changes of the model.
 
-    When weights have been changed in place or loaded, or modules or hooks exchanged, the next call
-    prepares the model again. Only changes through `Tensor.data` are not seen.
+    The first call prepares the model. When weights have been changed in place or loaded, or modules
+    or hooks exchanged, the next call prepares it again. Only values that are written through
+    `Tensor.data` are not seen. Many threads may call it at once. A copy, also one by pickle,
+    prepares the model anew.
 
     Args:
         model: the network, on the device on which it is to run.
@@ -34,28 +38,55 @@ class Prepared:
         self.model = model
         self.dtype = dtype
         self.compile = compile
-        self.prepared: tuple[object, Callable[[Tensor], Tensor]] = None, model
+        self.lock = threading.Lock()
+        self.state: list[object] = []
+        self.kept: list[object] = []
+        self.network: Callable[[Tensor], Tensor] = model
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(Prepared, compile=self.compile), (self.model, self.dtype)
 
     @torch.inference_mode()
     def __call__(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes h w"]:
         """Logits, in float32, of normalized images."""
-        state, network = self.prepared
-        if state != (current := state_of(self.model)):
-            network = prepare(self.model, self.dtype)
-            network = torch.compile(network) if self.compile else network
-            self.prepared = current, network
+        network = self.up_to_date()
         images = images.contiguous(memory_format=torch.channels_last)
         is_mixed = self.dtype != torch.float32
         with torch.autocast(images.device.type, self.dtype if is_mixed else None, is_mixed):
             return network(images).float()
 
+    def up_to_date(self) -> Callable[[Tensor], Tensor]:
+        """The prepared form of the model as it is now."""
+        with self.lock:
+            if self.state != (state := state_of(self.model)):
+                # other objects cannot get the addresses of those that are kept
+                self.kept = [(m, [t.detach() for t in own]) for m, own in parts_of(self.model)]
+                network = prepare(self.model, self.dtype)
+                self.network = torch.compile(network) if self.compile else network
+                self.state = state
+            return self.network
 
-def state_of(model: nn.Module) -> tuple[object, ...]:
-    """What changes when a model may compute something else."""
-    modules = ((id(m), m.training, has_hooks(m)) for m in model.modules())
-    tensors = itertools.chain(model.parameters(), model.buffers())
-    versions = ((t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors)
-    return (*modules, *versions)
+
+def state_of(model: nn.Module) -> list[object]:
+    """What changes when a model may compute something else.
+
+    Every image needs it, and `modules()` and `parameters()` take three times as long as this.
+    """
+    state: list[object] = []
+    for module, tensors in parts_of(model):
+        state += (id(module), module.training, has_hooks(module))
+        for tensor in tensors:
+            state += (tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version)
+    return state
+
+
+def parts_of(model: nn.Module) -> Iterator[tuple[nn.Module, list[Tensor]]]:
+    """Each module of a model, with its own parameters and buffers."""
+    modules = [model]
+    for module in modules:
+        modules += (child for child in module._modules.values() if child is not None)
+        tensors = (*module._parameters.values(), *module._buffers.values())
+        yield module, [tensor for tensor in tensors if tensor is not None]
 
 
 @torch.inference_mode()

@@ -13,8 +13,9 @@ POINTS = {2: (0, 1, -1), 4: (0, ROOT, -ROOT, 2 * ROOT, -2 * ROOT)}
 points for 4×4, instead of the usual 0, ±1 and ±2, rounding errors are half as large."""
 FEWEST_PIXELS = 1024
 """Smaller maps take the direct convolution, which is faster there."""
-TILES_AT_ONCE = 512
-"""Bounds the memory; with fewer tiles, reading the weights takes longer than multiplying."""
+PRODUCT_BYTES = 2**25
+"""Of the products that are in memory at once. glibc returns larger blocks to the system; getting
+them again costs a page fault for every 4 KiB, a sixth of the time of the products."""
 
 
 class WinogradConv2d(nn.Conv2d):
@@ -81,10 +82,13 @@ class WinogradConv2d(nn.Conv2d):
         batch, _, step, _, _, _ = maps.shape
         tile = self.tile
         out = maps.new_empty(batch, rows, tile, step, columns, tile, step, self.out_channels)
-        rows_at_once = max(1, TILES_AT_ONCE // (batch * step * columns * step))
+        in_a_row = batch * step * columns * step
+        row_bytes = (tile + 2) ** 2 * in_a_row * self.out_channels * maps.element_size()
+        rows_at_once = min(rows, max(1, PRODUCT_BYTES // row_bytes))
+        space = maps.new_empty((tile + 2) ** 2 * rows_at_once * in_a_row * self.out_channels)
         for some in out.split(rows_at_once, 1):
             count = some.shape[1]
-            products = self.multiply(maps, count, columns).flatten(2).flatten(0, 1)
+            products = self.multiply(maps, count, columns, space).flatten(2).flatten(0, 1)
             pixels = (self.from_products @ products).view(
                 tile, tile, batch, count, step, columns, step, -1
             )
@@ -93,12 +97,13 @@ class WinogradConv2d(nn.Conv2d):
             maps = maps[:, count * tile :]
         return out
 
-    def multiply(self, maps: Tensor, rows: int, columns: int) -> Tensor:
-        """The products [n, n, tiles, O] of the first rows of tiles."""
+    def multiply(self, maps: Tensor, rows: int, columns: int, space: Tensor) -> Tensor:
+        """The products [n, n, tiles, O] of the first rows of tiles, in `space`."""
         batch, _, step, _, _, channels = maps.shape
         tile, n = self.tile, self.tile + 2
         tiles = batch * rows * step * columns * step
-        products = maps.new_empty(n, n, tiles, self.out_channels)
+        shape = (n, n, tiles, self.out_channels)
+        products = space[: math.prod(shape)].view(shape)
         across = transformed([maps[:, i::tile][:, :rows] for i in range(n)])
         for part, weights, results in zip(across, self.factors, products, strict=True):
             along = transformed([part[:, :, :, i::tile][:, :, :, :columns] for i in range(n)])

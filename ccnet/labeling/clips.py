@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ccnet.images.colors import overlay
+from ccnet.images.opening import MAX_PIXELS
 from ccnet.images.video import Video, VideoWriter
 from ccnet.labeling.stamp import encode_png, inspect_picture
 from ccnet.labeling.writer import write_picture
@@ -30,6 +31,8 @@ class ClipOutcome:
 
     num_frames: int
     num_damaged: int
+    size: tuple[int, int]
+    """Height and width of the last frame."""
 
 
 def predict_clip(
@@ -40,6 +43,7 @@ def predict_clip(
     stamp: str,
     labels: Path | None = None,
     opacity: float = 0.5,
+    max_pixels: int = MAX_PIXELS,
     progress: Callable[[int, int], object] | None = None,
     stop: StopSignals | None = None,
 ) -> ClipOutcome:
@@ -57,6 +61,7 @@ def predict_clip(
         labels: folder that also gets the labels of each frame, at its own size, as 000000.png,
             000001.png, ...; label maps of a longer video in it are removed.
         opacity: of the colors, 0 to 1.
+        max_pixels: of a frame.
         progress: called as `progress(done, total)`, counting frames. Files that do not say how
             many frames they have give a total that may be wrong.
         stop: looked at before each frame.
@@ -73,9 +78,10 @@ def predict_clip(
         raise ValueError("the model has no palette to color labels with")
     if output.suffix.lower() != ".mp4":
         raise ValueError(f"{output}: videos are written as .mp4")
-    count = [0, 0]
+    count, size = [0, 0], (0, 0)
 
     def write(fresh: Path) -> None:
+        nonlocal size
         writer = VideoWriter(fresh, video, stamp)
         try:
             for number, frame in enumerate(video.frames()):
@@ -85,17 +91,18 @@ def predict_clip(
                 writer.write(overlay(frame.pixels, found, palette, opacity), frame.place)
                 if labels is not None:
                     write_picture(frame_path(labels, number), encode_png(found, stamp))
+                size = found.shape
                 count[0], count[1] = number + 1, count[1] + frame.is_damaged
                 if progress is not None:
                     progress(count[0], max(count[0], video.num_frames))
         finally:
             writer.close()
 
-    with Video(path) as video:
+    with Video(path, max_pixels) as video:
         write_whole(output, write)
     if labels is not None:
         remove_later_frames(labels, count[0])
-    return ClipOutcome(*count)
+    return ClipOutcome(count[0], count[1], size)
 
 
 def frame_path(folder: Path, number: int) -> Path:

@@ -1,4 +1,4 @@
-"""What to predict: image files, each with the file that its labels are written to."""
+"""What to predict: files of images and videos, each with the file that its labels go to."""
 
 import glob
 import os
@@ -6,11 +6,16 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from ccnet.images.opening import leads_to_folder, listing_error
+from ccnet.images.opening import MAX_PIXELS, leads_to_folder, listing_error
 from ccnet.images.reading import IMAGE_SUFFIXES, image_files
+from ccnet.images.video import VIDEO_SUFFIXES
+from ccnet.runtime.values import Between
 
+SUFFIXES = IMAGE_SUFFIXES + VIDEO_SUFFIXES
+Way = Literal["memory", "windows", "video"]
+"""How a file is predicted: as an image in memory, window by window, or frame by frame."""
 IdName = Literal["cityscapes", "ade20k", "voc"]
 PRODUCTS = ("color", "overlay", "confidence", "probabilities")
 
@@ -34,11 +39,43 @@ class Products:
 
 
 @dataclass(frozen=True)
+class LargeImages:
+    """What is done with images that are too large to be predicted as a whole."""
+
+    memory: str | None = None
+    """Memory that each process may take, such as 4GB; on a GPU, that PyTorch may take there. Images
+    for which it does not suffice are predicted window by window, with the same labels as in tiles.
+    Unless given, images of more than 50 million pixels are, with 2 GB for their scores."""
+    tiff: bool = False
+    """Predict all TIFFs window by window and write NAME.tif, with the image's georeference and
+    nodata value; without this flag only those that are too large."""
+    max_pixels: Annotated[int, Between(1, 1 << 40)] = MAX_PIXELS
+    """Pixels of an image that is decoded as a whole, or of a video's frame. A small file may state
+    any size, so raise it for files whose source you trust."""
+
+    def __post_init__(self) -> None:
+        _ = self.num_bytes  # ValueError if it is no amount
+
+    @property
+    def num_bytes(self) -> int | None:
+        """The memory in bytes."""
+        if self.memory is None:
+            return None
+        from ccnet.runtime.memory import parse_size  # imports torch
+
+        return parse_size(self.memory)
+
+
+AS_NEEDED = LargeImages()
+
+
+@dataclass(frozen=True)
 class Job:
-    """An image file and the file of its labels."""
+    """A file of an image or a video, and the file of its labels."""
 
     image: Path
     labels: Path
+    way: Way = "memory"
 
     @property
     def color(self) -> Path:
@@ -50,14 +87,16 @@ class Job:
 
     @property
     def confidence(self) -> Path:
-        return self.labels.with_suffix(".confidence.png")
+        return self.labels.with_suffix(f".confidence{self.labels.suffix}")
 
     @property
     def probabilities(self) -> Path:
         return self.labels.with_suffix(".probabilities.npy")
 
     def targets(self, products: Products) -> list[Path]:
-        """The files to write, the labels first."""
+        """The files to write, the labels first; of a video, the one with the labels over it."""
+        if self.way == "video":
+            return [self.labels]
         wanted = [name for name in PRODUCTS if getattr(products, name)]
         return [self.labels, *(getattr(self, name) for name in wanted)]
 
@@ -67,13 +106,13 @@ EVERYTHING = Products(color=True, overlay=True, confidence=True, probabilities=T
 
 
 def find_jobs(inputs: Sequence[str | Path], output: Path) -> list[Job]:
-    """The images that the inputs name, each once, with the files that their labels go to.
+    """The images and videos that the inputs name, each once, with the files of their labels.
 
     Two links to one image are two images. What looks like an image but cannot be read, such as a
     link without a target or a folder without permission, is there too: reading it gives the cause.
 
     Args:
-        inputs: image files, folders (with all folders below them) or glob patterns.
+        inputs: files, folders (with all folders below them) or glob patterns.
         output: folder of the labels. An image in a given folder keeps its path relative to that
             folder. If `output` is inside a given folder, it is left out of the search.
 
@@ -89,13 +128,20 @@ def find_jobs(inputs: Sequence[str | Path], output: Path) -> list[Job]:
             raise ValueError("an empty path among the images; give files, folders or patterns")
         found = find_images(given, output)
         if not found:
-            raise FileNotFoundError(f"no images at {given}; known are {', '.join(IMAGE_SUFFIXES)}")
+            raise FileNotFoundError(f"no images at {given}; known are {', '.join(SUFFIXES)}")
         for image, relative in found:
-            by_image[full_name(image)] = Job(image, output / relative.with_suffix(".png"))
+            by_image[full_name(image)] = job_of(image, output / relative)
     jobs = list(by_image.values())
     require_targets_of_their_own(jobs)
     require_no_image_replaced(jobs, by_image.keys())
     return jobs
+
+
+def job_of(image: Path, place: Path) -> Job:
+    """The job of a file, by its suffix, whose labels get the name of `place`."""
+    if image.suffix.lower() in VIDEO_SUFFIXES:
+        return Job(image, place.with_suffix(".overlay.mp4"), "video")
+    return Job(image, place.with_suffix(".png"))
 
 
 def full_name(path: Path) -> Path:
@@ -104,10 +150,10 @@ def full_name(path: Path) -> Path:
 
 
 def find_images(given: str, output: Path) -> list[tuple[Path, Path]]:
-    """Image files that a file name, folder or pattern stands for, with their paths in `output`."""
+    """Files that a file name, folder or pattern stands for, with their paths in `output`."""
     path = Path(given)
     if leads_to_folder(path):
-        files = list(image_files(path))
+        files = list(image_files(path, SUFFIXES))
         written = Path(os.path.realpath(output))
         if Path(os.path.realpath(path)) in written.parents:  # label maps of an earlier call
             files = [file for file in files if written not in full_name(file).parents]

@@ -10,8 +10,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import UInt8
 
+from ccnet.classes import IGNORE_INDEX
 from ccnet.images.partial import PartialArrays, kept_settings, remove_partial
 from ccnet.images.windows import WindowedImage
 from ccnet.images.writing import read_tiff_stamp, require_suffix, write_labels
@@ -24,8 +27,11 @@ from ccnet.runtime.signals import StopSignals
 PLANNED_SHARE = 0.9
 """Of the memory left for sums, what a new prediction takes. One that goes on may take all of it, so
 that it does not start anew where a process measures a little less."""
+DEFAULT_SUMS = 2_000_000_000
+"""Bytes for the sums of scores where no limit of memory is given."""
 RESERVE = 32 << 20
 """Bytes of freed memory that the allocator keeps, and of what is encoded at the end."""
+UNCHANGED = np.arange(256, dtype=np.uint8)
 
 
 @torch.inference_mode()
@@ -36,9 +42,10 @@ def predict_large(
     protocol: Protocol,
     *,
     stamp: str,
-    memory: int,
+    memory: int | None,
     batch_size: int = 1,
     confidence: Path | None = None,
+    values: UInt8[np.ndarray, "256"] = UNCHANGED,
     progress: Callable[[int, int], object] | None = None,
     stop: StopSignals | None = None,
 ) -> None:
@@ -55,8 +62,11 @@ def predict_large(
         protocol: of tiles, at the image's own scale, mirrored or not.
         stamp: all that the labels depend on, as text for the file.
         memory: bytes that this process may take; on a CUDA device, that PyTorch may take there.
+            None: what the network takes, and 2 GB.
         batch_size: number of tiles that the network sees at once.
         confidence: also write the probability of each pixel's class, 255 for 1, into this file.
+            It is 0 in pixels without a picture.
+        values: what is written for each class and, as the last one, for pixels without a picture.
         progress: called as `progress(done, total)`, counting tiles.
         stop: looked at before each batch of tiles.
 
@@ -90,8 +100,14 @@ def predict_large(
             count.start(number, first, sweep.num_rows)
             for results in sweep.run(block, first, count):
                 made.add(results)
-        for name, path in reversed(targets.items()):  # labels last: with them all is there
-            write_labels(path, made.reader(name), size, stamp, image.georeference)
+        if confidence is not None:
+            reader = made.reader(CONFIDENCE)
+            write_labels(confidence, reader, size, stamp, image.georeference, nodata=0)
+        found = made.reader(LABELS)  # labels last: with them all is there
+        void = int(values[IGNORE_INDEX])
+        write_labels(
+            output, lambda *window: values[found(*window)], size, stamp, image.georeference, void
+        )
         made.remove()
 
 
@@ -113,7 +129,7 @@ def require_tiles(image: WindowedImage, protocol: Protocol) -> None:
 
 
 def choose_blocks(
-    sweep: Sweep, memory: int, settings: dict[str, Any], kept: dict[str, Any] | None
+    sweep: Sweep, memory: int | None, settings: dict[str, Any], kept: dict[str, Any] | None
 ) -> int:
     """Into how many blocks of columns an image is divided, so that the memory suffices.
 
@@ -128,6 +144,8 @@ def choose_blocks(
     column = window + tile * (4 * sweep.num_classes * len(sweep.views) + 6)
     fixed = sweep.peak + RESERVE + image.held_bytes + 2 * tile * window
     narrowest = min(tile, image.width)
+    if memory is None:
+        memory = fixed + max(DEFAULT_SUMS, math.ceil(narrowest * column / PLANNED_SHARE))
     available = memory - fixed
     widest = int(PLANNED_SHARE * available / column)
     earlier = None if kept is None else kept.get("blocks")

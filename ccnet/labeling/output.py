@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ccnet.labeling.jobs import Job
-from ccnet.labeling.stamp import inspect_picture
+from ccnet.labeling.stamp import inspect_file
 from ccnet.runtime.files import KINDS, cause_of
+
+LABEL_SUFFIXES = (".png", ".tif", ".mp4")
 
 
 def require_folder(output: Path) -> None:
@@ -45,9 +47,9 @@ def require_apart(inputs: Sequence[str], jobs: Sequence[Job], output: Path) -> N
             )
     for job in jobs:
         image = full_path(job.image)
-        if own not in image.parents or image.suffix.lower() != ".png":
+        if own not in image.parents or image.suffix not in LABEL_SUFFIXES:
             continue
-        picture = inspect_picture(image)
+        picture = inspect_file(image)
         if picture is not None and picture.stamp is not None:
             raise ValueError(
                 f"{job.image}: a label map of ccnet predict, no image; give the images without "

@@ -24,11 +24,15 @@ import torch
 from PIL import Image
 
 from ccnet.images.colors import Palette
+from ccnet.images.video import read_video_stamp
+from ccnet.images.writing import read_tiff_stamp
 from ccnet.models.ccnet import CCNet
 from ccnet.runtime.files import open_regular
 
 KEY = b"ccnet\0"
 """How the text chunk of a stamp begins."""
+MAKER = "model="
+"""How a stamp begins."""
 DIGEST = " sha256="
 """What stands between the stamp and the digest of the other bytes; version 0.1.0 wrote neither."""
 MAX_STAMP = 1000
@@ -67,7 +71,7 @@ def stamp_of(image: Path, maker: str) -> str | None:
         facts = image.stat()
     except OSError:
         return None
-    return f"model={maker} image={facts.st_size}/{facts.st_mtime_ns}"
+    return f"{MAKER}{maker} image={facts.st_size}/{facts.st_mtime_ns}"
 
 
 @dataclass(frozen=True)
@@ -79,8 +83,8 @@ class PictureFile:
     """None if the file is not a PNG of `ccnet predict`, or was changed since."""
     is_whole: bool = False
     """Whether nothing of the file is missing or damaged."""
-    size: tuple[int, int] = (0, 0)
-    """Width and height."""
+    size: tuple[int | None, int | None] = (None, None)
+    """Width and height of a PNG."""
 
     def has_stamp(self, stamp: str) -> bool:
         """Whether the file is whole and has this stamp."""
@@ -116,6 +120,31 @@ def inspect_picture(path: Path) -> PictureFile | None:
         return PictureFile(path)
     size = struct.unpack_from(">II", head, len(START))
     return PictureFile(path, stamp, is_whole, size)
+
+
+def inspect_file(path: Path) -> PictureFile | None:
+    """As `inspect_picture`, also of a TIFF or a video of labels.
+
+    These say only who made them: whether somebody changed them since is not seen.
+
+    Raises:
+        OSError: the file cannot be read, or its name is too long.
+        ImportError: the package that reads it is not installed.
+    """
+    readers = {".tif": read_tiff_stamp, ".mp4": read_video_stamp}
+    if path.suffix not in readers:
+        return inspect_picture(path)
+    try:
+        facts = path.lstat()
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(facts.st_mode):
+        return PictureFile(path)
+    if facts.st_size == 0:
+        return None
+    stamp = readers[path.suffix](path)
+    is_own = stamp is not None and stamp.startswith(MAKER)
+    return PictureFile(path, stamp if is_own else None, is_whole=is_own)
 
 
 def _inspect_array(path: Path, file: BinaryIO) -> PictureFile | None:

@@ -17,11 +17,14 @@ import torch
 
 from ccnet.classes import LABEL_IDS, PUBLISHED, VOC
 from ccnet.images.colors import colorize, overlay
+from ccnet.images.opening import SizeError
 from ccnet.images.reading import read_image
 from ccnet.labeling.jobs import IdName, Job, Products
 from ccnet.labeling.manifest import Manifest
-from ccnet.labeling.stamp import encode_array, encode_png, fingerprint, inspect_picture, stamp_of
+from ccnet.labeling.sorting import Limits
+from ccnet.labeling.stamp import encode_array, encode_png, fingerprint, inspect_file, stamp_of
 from ccnet.prediction.predictor import Predictor
+from ccnet.prediction.protocol import Protocol
 from ccnet.runtime.disk import LONGEST_NAME, write_whole
 from ccnet.runtime.files import DataError, shown
 from ccnet.runtime.signals import StopSignals
@@ -61,6 +64,7 @@ class PictureWriter:
     predictor: Predictor
     manifest: Manifest
     products: Products
+    limits: Limits
     maker: str = field(init=False)
     """The fingerprint of the model and of what else the files depend on."""
 
@@ -69,7 +73,7 @@ class PictureWriter:
         if predictor.palette is None and (self.products.color or self.products.overlay):
             raise ValueError("the model has no palette to color labels with")
         options: dict[str, Any] = {}
-        if predictor.is_protocol_given:
+        if predictor.is_protocol_given or predictor.protocol != Protocol():
             options["protocol"] = predictor.protocol.to_dict()
         if ids is not None:
             require_classes_of(ids, predictor.classes)
@@ -93,7 +97,7 @@ class PictureWriter:
             raise_if_stopped(stop)
             targets = job.targets(self.products)
             try:
-                pictures = [inspect_picture(path) for path in targets]
+                pictures = [inspect_file(path) for path in targets]
             except OSError as error:
                 if error.errno not in NAME_ERRORS:
                     raise
@@ -104,7 +108,7 @@ class PictureWriter:
                 if picture.stamp is None:
                     require_file(picture.path)
                     foreign.append(picture.path)
-            stamp = stamp_of(job.image, self.maker)
+            stamp = self.stamp_of(job)
             are_current = stamp is not None and all(p.has_stamp(stamp) for p in present)
             if len(present) == len(pictures) and are_current:
                 width, height = present[0].size
@@ -113,31 +117,52 @@ class PictureWriter:
                 todo.append(job)
         return todo, foreign
 
+    def stamp_of(self, job: Job) -> str | None:
+        """The stamp of what is made of a file that goes its way; None if there is no such file."""
+        stamp = stamp_of(job.image, self.maker)
+        if stamp is None or job.way != "windows":
+            return stamp
+        return f"{stamp} windows={self.limits.protocol.tile}/{self.limits.protocol.step}"
+
     def load(self, job: Job) -> LoadedImage | DataError:
         # the stamp first: if the file changes while it is read, the next call sees another stamp
-        stamp = stamp_of(job.image, self.maker)
+        stamp = self.stamp_of(job)
         try:
             require_short_names(job, job.targets(self.products))
-            pixels = read_image(job.image, self.predictor.model.in_channels)
+            channels = self.predictor.model.in_channels
+            pixels = read_image(job.image, channels, self.limits.max_pixels)
         except Exception as error:
             return DataError(reason_of(job, error), path=job.image)
         if stamp is None:
             return DataError(f"{job.image}: no such file when it was to be read.", path=job.image)
         return LoadedImage(pixels, stamp)
 
-    def predict(self, job: Job, image: LoadedImage | DataError) -> Predicted | DataError:
-        """What an image's files are made of; the error if it cannot be predicted."""
-        start = time.monotonic()
+    def predict(
+        self, group: Sequence[tuple[Job, LoadedImage | DataError]]
+    ) -> list[tuple[Job, Predicted | DataError]]:
+        """What the files of each image are made of; the error of those that cannot be predicted.
+
+        If a group fails, its images are predicted one by one, since only one of them may be why.
+        """
+        start, found = time.monotonic(), []
         try:
-            if isinstance(image, DataError):
-                raise image
-            (scores,) = self.predictor.score([image.pixels])
-            labels, probabilities = self.predictor.most_likely(scores), None
-            if self.products.confidence or self.products.probabilities:
-                probabilities = self.predictor.as_probabilities(scores)
+            images = loaded_of(group)
+            all_scores = self.predictor.score([image.pixels for image in images])
+            for image, scores in zip(images, all_scores, strict=True):
+                labels, probabilities = self.predictor.most_likely(scores), None
+                if self.products.confidence or self.products.probabilities:
+                    probabilities = self.predictor.as_probabilities(scores)
+                found.append((image, labels, probabilities))
         except Exception as error:  # such as too little memory
-            return DataError(reason_of(job, error), path=job.image)
-        return Predicted(image, labels, probabilities, time.monotonic() - start)
+            if len(group) > 1:
+                return [one for item in group for one in self.predict([item])]
+            ((job, _),) = group
+            return [(job, DataError(reason_of(job, error), path=job.image))]
+        seconds = (time.monotonic() - start) / len(group)
+        return [
+            (job, Predicted(image, labels, probabilities, seconds))
+            for (job, _), (image, labels, probabilities) in zip(group, found, strict=True)
+        ]
 
     def write(self, job: Job, predicted: Predicted | DataError) -> str | None:
         """Write the files of one image; the reason if that is not possible.
@@ -217,11 +242,28 @@ def write_picture(path: Path, content: bytes) -> None:
     write_whole(path, lambda file: file.write_bytes(content), flush_to_disk=False)
 
 
+def loaded_of(group: Sequence[tuple[Job, LoadedImage | DataError]]) -> list[LoadedImage]:
+    """The images of a group; raises the error of one that could not be read."""
+    images = []
+    for _, image in group:
+        if isinstance(image, DataError):
+            raise image
+        images.append(image)
+    return images
+
+
 def reason_of(job: Job, error: Exception) -> str:
     """Why an image is skipped, in one line that names it."""
+    if isinstance(error, SizeError):
+        return (
+            f"{job.image}: {error.cause}; the file is fine, and --max-pixels {error.needed} reads "
+            "it, if you trust its source"
+        )
     if isinstance(error, DataError):
         return str(error)
     reason = str(error).partition("\n")[0][:300]
+    if reason.startswith((f"{job.image}:", f"{job.labels}:")):
+        return reason
     if not isinstance(error, RuntimeError | MemoryError | ArithmeticError | OSError) or not reason:
         reason = f"{type(error).__name__}: {reason}".removesuffix(": ")
     return f"{job.image}: {reason}"

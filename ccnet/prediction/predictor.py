@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
+from ccnet.inference.prepared import Prepared
 from ccnet.models.ccnet import CCNet
 from ccnet.models.loading import load_model
 from ccnet.models.normalization import require_batch
@@ -45,6 +46,8 @@ class Predictor:
             than `LARGEST_WHOLE` pixels are then cut into tiles, which is logged.
         batch_size: largest number of views that the network sees at once. None: 1 on a CPU, 8 on
             another device.
+        compile: compile the network with torch.compile, which takes up to a minute for each new
+            size of the views.
 
     Attributes:
         model: the CCNet.
@@ -64,6 +67,7 @@ class Predictor:
         precision: str = "float32",
         protocol: Protocol | ProtocolName | None = None,
         batch_size: int | None = None,
+        compile: bool = False,
     ) -> None:
         self.device = pick_device(device)
         self.dtype = PRECISIONS[pick_precision(precision, self.device)]
@@ -72,6 +76,7 @@ class Predictor:
         self.protocol = find_protocol(protocol, self.model)
         self.is_protocol_given = protocol is not None
         self.batch_size = batch_size or (1 if self.device.type == "cpu" else 8)
+        self.network = Prepared(self.model, self.dtype, compile=compile)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -175,11 +180,9 @@ class Predictor:
     def to_device(self, images: Tensor) -> Tensor:
         return images.to(self.device, memory_format=torch.channels_last)
 
-    @torch.inference_mode()
     def run_network(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes h w"]:
         """Logits in float32 of normalized images, in the precision of this predictor."""
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            return self.model(images).float()
+        return self.network(images)
 
     def require_evaluation_mode(self) -> None:
         if any(module.training for module in self.model.modules()):

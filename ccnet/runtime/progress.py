@@ -2,12 +2,23 @@
 
 import sys
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
+from ccnet.runtime.files import printable
 from ccnet.runtime.processes import num_processes, rank
 
 LINE_SECONDS = 5.0  # without a terminal, shortest time between two lines
@@ -50,11 +61,23 @@ class CountProgress:
         self.bar.stop()
 
     def __call__(self, done: int, total: int) -> None:
-        self.bar.update(self.task, completed=done, total=total)
+        self._update(self.task, self.description, done, total)
+
+    def _update(self, task: TaskID, description: str, done: int, total: int) -> None:
+        self.bar.update(task, completed=done, total=total)
         is_due = time.monotonic() - self.last_line > LINE_SECONDS
         if self.bar.disable and (is_due or done == total):
             self.last_line = time.monotonic()
-            print(f"{self.description}: {done}/{total}", file=sys.stderr, flush=True)
+            print(f"{description}: {done}/{total}", file=sys.stderr, flush=True)
+
+    @contextmanager
+    def part(self, description: str) -> Iterator[Callable[[int, int], None]]:
+        """A second bar for the parts of one piece of the work, while it is done."""
+        task = self.bar.add_task(escape(printable(description)), total=None)
+        try:
+            yield partial(self._update, task, printable(description))
+        finally:
+            self.bar.remove_task(task)
 
 
 def counting(description: str) -> AbstractContextManager[CountProgress | None]:

@@ -15,7 +15,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ccnet.images.opening import MAX_PIXELS, listing_error, obstacle_to, without_warnings
+from ccnet.images.opening import (
+    MAX_PIXELS,
+    SizeError,
+    listing_error,
+    obstacle_to,
+    without_warnings,
+)
 from ccnet.images.reading import read_image
 from ccnet.runtime.files import DataError
 
@@ -128,6 +134,20 @@ def test_too_many_pixels_are_told_before_anything_is_decoded(tmp_path, content):
     message = message_of(tmp_path / "a.png", content)
     limit = "12000×12000 pixels, more than the limit of 50 million per image"
     assert message == f"{limit}; split it, or scale it down."
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "BMP", "WebP", "TIFF", "NPY"])
+def test_the_limit_of_pixels_is_the_caller_s(tmp_path, format):
+    path = tmp_path / "a"
+    if format == "NPY":
+        with path.open("wb") as file:
+            np.save(file, np.asarray(COLORS))
+    else:
+        path.write_bytes(encoded(format))
+    assert read_image(path, 3, 64 * 48).shape == (64, 48, 3)
+    with pytest.raises(SizeError, match=r"48×64 pixels, more than the limit of 0\.003 mill") as e:
+        read_image(path, 3, 3000)
+    assert e.value.needed == 64 * 48
 
 
 def test_the_limit_itself_is_allowed_and_pillow_s_own_is_not_told(tmp_path, monkeypatch):

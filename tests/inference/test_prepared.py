@@ -67,7 +67,7 @@ def test_logits_agree_to_rounding_and_labels_exactly(
     assert difference(found, exact) <= 3 * difference(plain, exact)
     assert (found.argmax(1) == plain.argmax(1)).float().mean() > 0.9999
     assert len(plain.argmax(1).unique()) >= 4
-    network = form.prepared[1]
+    network = form.network
     assert kinds(network, nn.BatchNorm2d) == 0
     assert kinds(network, JoinedHead) == 1
     assert (kinds(network, WinogradConv2d) >= 3) == (machine == "x86_64")
@@ -103,7 +103,7 @@ def test_bfloat16_agrees_with_float32_about_as_well_as_autocast(monkeypatch):
     images = F.interpolate(torch.randn(1, 3, 12, 12), (270, 270), mode="bicubic")
     form = Prepared(model, torch.bfloat16)
     found = form(images)
-    assert kinds(form.prepared[1], WinogradConv2d) >= 3
+    assert kinds(form.network, WinogradConv2d) >= 3
     with torch.inference_mode():
         exact = model(images)
         with torch.autocast("cpu", torch.bfloat16):
@@ -263,9 +263,9 @@ def test_it_follows_changes_of_the_model(network):
             return difference(form(images), network(images)) < 1e-4
 
     assert agrees()
-    unchanged = form.prepared
+    unchanged = form.network
     assert agrees()
-    assert form.prepared is unchanged
+    assert form.network is unchanged
     with torch.no_grad():
         network.backbone.conv1.weight.mul_(1.5)
     assert agrees()

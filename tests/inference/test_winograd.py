@@ -26,7 +26,7 @@ def test_the_factors_of_a_tile_give_a_correlation(tile):
 @tiles
 def test_it_is_the_same_function_of_any_size(tile, dilation, padding, bias, size, monkeypatch):
     monkeypatch.setattr(winograd, "FEWEST_PIXELS", 0)
-    monkeypatch.setattr(winograd, "TILES_AT_ONCE", 16)  # several groups of rows
+    monkeypatch.setattr(winograd, "PRODUCT_BYTES", 2**14)  # several groups of rows
     size = tuple(max(side, 3 - 2 * padding) for side in size)
     direct = nn.Conv2d(5, 7, 3, padding=padding, dilation=dilation, bias=bias).double()
     images = torch.randn(2, 5, *size).double()

@@ -12,7 +12,15 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ccnet import CCNet
-from ccnet.labeling.stamp import encode_png, fingerprint, inspect_picture, stamp_of
+from ccnet.images.writing import write_labels
+from ccnet.labeling.stamp import (
+    PictureFile,
+    encode_png,
+    fingerprint,
+    inspect_file,
+    inspect_picture,
+    stamp_of,
+)
 
 FLOAT = torch.float32
 LABELS = np.arange(12, dtype=np.uint8).reshape(3, 4)
@@ -206,3 +214,18 @@ def test_no_file_and_an_empty_file_are_none(tmp_path):
     assert inspect_picture(tmp_path / "a.png") is None
     (tmp_path / "a.png").touch()
     assert inspect_picture(tmp_path / "a.png") is None
+
+
+def test_a_tiff_of_labels_has_its_stamp_and_other_files_have_none(tmp_path):
+    pytest.importorskip("rasterio")
+    path = tmp_path / "a.tif"
+    assert inspect_file(path) is None
+    for stamp, is_own in (("model=x image=1/2", True), ("by somebody else", False)):
+        write_labels(path, lambda *at: np.zeros(at[2:], np.uint8), (3, 4), stamp)
+        assert inspect_file(path) == PictureFile(path, stamp if is_own else None, is_own)
+    Image.new("L", (4, 3)).save(path)
+    assert inspect_file(path) == PictureFile(path)
+    (tmp_path / "b.tif").symlink_to(path)
+    assert inspect_file(tmp_path / "b.tif") == PictureFile(tmp_path / "b.tif")
+    path.write_bytes(b"")
+    assert inspect_file(path) is None

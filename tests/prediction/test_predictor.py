@@ -1,6 +1,8 @@
 """The predictor: images of any kind in, labels at their size out; which models it accepts."""
 
 import copy
+import pickle
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -14,6 +16,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from ccnet import CCNet, Predictor
 from ccnet.datasets import Scenes
+from ccnet.inference import prepared as inference
+from ccnet.inference.prepared import prepare
 from ccnet.prediction.batches import as_batch
 from ccnet.prediction.protocol import PROTOCOLS, Protocol
 from tests.conftest import new_tiny_model
@@ -102,17 +106,58 @@ def test_the_model_is_in_evaluation_mode_from_the_start_and_nothing_else_changes
     torch.testing.assert_close(dict(model.state_dict()), dict(before), rtol=0, atol=0)
 
 
-def test_many_threads_predict_as_one_does():
+def test_many_threads_predict_as_one_does(monkeypatch):
     model = new_tiny_model().train()
     before = copy.deepcopy(model.state_dict())
     images = [Scenes()[index][0][: 40 + index % 3] for index in range(32)]
     serial = [Predictor(copy.deepcopy(model), device="cpu").predict(image) for image in images]
     predictor = Predictor(model, device="cpu")
+    prepared = []
+
+    def slowly(*arguments):
+        time.sleep(0.05)
+        prepared.append(prepare(*arguments))
+        return prepared[-1]
+
+    monkeypatch.setattr(inference, "prepare", slowly)
     with ThreadPoolExecutor(4) as pool:
         parallel = list(pool.map(predictor.predict, images))
     wrong = [not np.array_equal(*pair) for pair in zip(parallel, serial, strict=True)]
     assert sum(wrong) == 0
+    assert len(prepared) == 1
     torch.testing.assert_close(dict(model.state_dict()), dict(before), rtol=0, atol=0)
+
+
+def test_the_network_is_prepared_and_follows_the_model(predictor, tiny_model):
+    images = as_batch(Scenes()[0][0])
+    first = predictor.logits(images)
+    folded = predictor.network.network
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+    with torch.no_grad():
+        tiny_model.backbone.conv1[0].weight *= 1.2
+        expected = tiny_model(tiny_model.normalize(images))
+    torch.testing.assert_close(predictor.logits(images), expected)
+    assert (expected - first).abs().max() > 0.01
+    assert predictor.network.network is not folded
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_a_copy_of_a_predictor_predicts_the_same(predictor, copied):
+    image, _ = Scenes()[0]
+    expected = predictor.predict(image)
+    other = copied(predictor)
+    assert other.model is other.network.model is not predictor.model
+    np.testing.assert_array_equal(other.predict(image), expected)
+
+
+@pytest.mark.slow
+@pytest.mark.unchecked  # torch traces the annotated code
+@pytest.mark.filterwarnings("ignore")  # of torch's compiler
+def test_a_compiled_network_predicts_the_same(predictor, tiny_model):
+    images = as_batch(Scenes()[0][0])
+    compiled = Predictor(tiny_model, device="cpu", compile=True)
+    torch.testing.assert_close(compiled.logits(images), predictor.logits(images))
+    torch.compiler.reset()
 
 
 @pytest.mark.parametrize("part", ["", "backbone"])

@@ -11,6 +11,17 @@ def test_one_process_counts_its_images(capsys):
     assert capsys.readouterr().err == "predicting: 2/2\n"
 
 
+def test_a_part_of_the_work_has_a_bar_of_its_own(monkeypatch, capsys):
+    with progress.counting("predicting") as count:
+        assert count is not None
+        with count.part("big [red].tif\n") as tiles:
+            assert [task.description for task in count.bar.tasks][1].startswith("big \\[red].tif")
+            tiles(3, 8)
+            tiles(8, 8)
+        assert len(count.bar.tasks) == 1
+    assert capsys.readouterr().err == "big [red].tif\\n: 8/8\n"
+
+
 def test_of_several_processes_the_first_counts_its_own_share(monkeypatch, capsys):
     monkeypatch.setattr(progress, "num_processes", lambda: 3)
     with progress.counting("predicting") as count:

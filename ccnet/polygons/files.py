@@ -15,7 +15,7 @@ import numpy as np
 from ccnet.classes import IGNORE_INDEX, LABEL_IDS
 from ccnet.images.reading import open_picture
 from ccnet.labeling.jobs import IdName, Job
-from ccnet.labeling.polygons import Region, find_regions
+from ccnet.polygons.regions import Region, find_regions
 from ccnet.runtime.disk import write_text, write_whole
 from ccnet.runtime.files import open_regular
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ccnet.labeling.simplification import simplify_rings
+from ccnet.polygons.simplification import simplify_rings
 
 FREE = np.zeros((32, 32), bool)
 rings = arrays(np.int64, st.tuples(st.integers(3, 25), st.just(2)), elements=st.integers(0, 31))

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from ccnet.classes import IGNORE_INDEX
-from ccnet.labeling.simplification import simplify_rings
+from ccnet.polygons.simplification import simplify_rings
 
 Ring = Int64[np.ndarray, "corners 2"]
 """The corners of a closed line in order; the last one is joined to the first."""

@@ -10,8 +10,8 @@ from PIL import Image
 
 from ccnet.classes import LABEL_IDS
 from ccnet.labeling.jobs import Job
-from ccnet.labeling.polygon_files import COCO_FILE, PolygonOptions, joined, write_polygons
-from ccnet.labeling.polygons import find_regions
+from ccnet.polygons.files import COCO_FILE, PolygonOptions, joined, write_polygons
+from ccnet.polygons.regions import find_regions
 
 CLASSES = ("sky", "wüste", "tree")
 

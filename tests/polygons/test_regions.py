@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from matplotlib.path import Path as Outline
 
-from ccnet.labeling.polygons import Region, find_regions, signed_area
+from ccnet.polygons.regions import Region, find_regions, signed_area
 
 label_maps = st.tuples(st.integers(1, 12), st.integers(1, 12)).flatmap(
     lambda shape: arrays(np.uint8, shape, elements=st.sampled_from([0, 1, 255]))

@@ -1,0 +1,1 @@
+"""Regions of label maps as polygons, and the files of labeling tools that hold them."""
