@@ -32,7 +32,7 @@ from attention_forms import Job, Problem, matrix_products, moved_bytes, non_loca
 from attention_memory import extra_peak, process_peak, saved_for_backward
 from torch import Tensor
 
-from ccnet.training.run_folder import source_commit
+from ccnet.saving.run_folder import source_commit
 
 BIG = "8x512x97x97"
 WIDE = "1x512x256x512"

@@ -44,7 +44,7 @@ from torch import Tensor
 from training import bfloat16_units
 
 from ccnet import CCNet
-from ccnet.training.run_folder import source_commit
+from ccnet.saving.run_folder import source_commit
 
 RESULTS = Path(__file__).parent / "results" / "inference.csv"
 COLUMNS = ("date", "commit", "processor", "bfloat16_units", "threads", "python", "torch")

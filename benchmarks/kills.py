@@ -30,7 +30,7 @@ import yaml
 from PIL import Image
 
 from ccnet.datasets import Scenes
-from ccnet.training.run_folder import source_commit
+from ccnet.saving.run_folder import source_commit
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "kills.csv"

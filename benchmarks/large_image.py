@@ -36,7 +36,7 @@ from ccnet.prediction.protocol import Protocol
 from ccnet.prediction.views import score_images
 from ccnet.runtime.memory import parse_size, peak_memory
 from ccnet.runtime.progress import CountProgress
-from ccnet.training.run_folder import source_commit
+from ccnet.saving.run_folder import source_commit
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results" / "large_image.csv"
 COLUMNS = ("date", "commit", "python", "torch", "threads", "height", "width", "file_mb", "tile")

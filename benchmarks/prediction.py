@@ -23,7 +23,7 @@ from ccnet import CCNet, Predictor
 from ccnet.labeling.files import predict_files
 from ccnet.labeling.jobs import find_jobs
 from ccnet.prediction.batches import as_batch
-from ccnet.training.run_folder import source_commit
+from ccnet.saving.run_folder import source_commit
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results" / "prediction.csv"
 COLUMNS = ("date", "commit", "python", "torch", "device", "threads", "backbone", "classes")

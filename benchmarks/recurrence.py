@@ -23,8 +23,8 @@ from ccnet.demo import SCENES
 from ccnet.prediction.evaluate import evaluate
 from ccnet.prediction.predictor import Predictor
 from ccnet.report.pictures import save
+from ccnet.saving.run_folder import source_commit
 from ccnet.training.loop import train
-from ccnet.training.run_folder import source_commit
 
 RESULTS = Path(__file__).parent / "results"
 COLUMNS = ("recurrence", "seed", "miou", "ground", "red", "green", "blue", "seconds", "steps")

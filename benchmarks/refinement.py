@@ -37,9 +37,10 @@ from ccnet.datasets import SegmentationDataset, open_dataset
 from ccnet.prediction.evaluate import evaluate
 from ccnet.prediction.predictor import Predictor
 from ccnet.runtime.device import pick_precision
-from ccnet.training.assembly import build_loss, build_model, build_optimizer
+from ccnet.saving.run_folder import source_commit
+from ccnet.training.assembly import build_loss, build_optimizer
 from ccnet.training.loop import train
-from ccnet.training.run_folder import source_commit
+from ccnet.training.network import build_model
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results" / "refinement.csv"

@@ -32,7 +32,7 @@ import training_step
 import training_waiting
 from attention import KEEP_MEMORY, processor
 
-from ccnet.training.run_folder import source_commit
+from ccnet.saving.run_folder import source_commit
 
 RESULTS = Path(__file__).parent / "results" / "training.csv"
 COLUMNS: tuple[str, ...] = (

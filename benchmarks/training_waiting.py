@@ -25,8 +25,8 @@ from ccnet.config import DataConfig, ModelConfig, OptimizerConfig, TrainConfig
 from ccnet.datasets import FolderDataset
 from ccnet.datasets.transforms import RandomTransform
 from ccnet.runtime.signals import leave_signals_to_the_main_process
+from ccnet.saving.run_folder import RunFolder
 from ccnet.training.loop import train
-from ccnet.training.run_folder import RunFolder
 from ccnet.training.samples import AugmentedDataset, TrainingBatches, collate
 
 NUM_WORKERS = 2

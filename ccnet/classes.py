@@ -1,10 +1,32 @@
-"""The label that is ignored, and the classes of published weights: names, colors and order."""
+"""The label that is ignored, weights of classes, and the classes of published weights.
+
+These have names and colors, in the order of their indices.
+"""
+
+from collections.abc import Sequence
+from statistics import median
 
 Classes = dict[str, tuple[int, int, int]]
 """RGB colors, 0–255, by name, in the order of the indices."""
 
 IGNORE_INDEX = 255
 """The label of pixels that count neither in training nor in evaluation."""
+
+
+def median_frequency_weights(
+    class_pixels: Sequence[int], present_pixels: Sequence[int]
+) -> list[float | None]:
+    """The weight median(f) / f of each class (Eigen and Fergus 2015); None for an absent class.
+
+    Args:
+        class_pixels: pixels of each class.
+        present_pixels: labeled pixels of the images in which the class occurs; f is the share that
+            the class has of them.
+    """
+    pairs = zip(class_pixels, present_pixels, strict=True)
+    shares = [pixels / present if pixels else None for pixels, present in pairs]
+    known = [share for share in shares if share is not None]
+    return [None if share is None else median(known) / share for share in shares]
 
 
 def table(rows: str) -> Classes:

@@ -1,11 +1,11 @@
 """The configuration of a run: dataclass = YAML file = command-line flags. Loads no torch."""
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from ccnet.datasets import DatasetName
+from ccnet.datasets import DatasetName, Division
 from ccnet.datasets.transforms import RandomTransform
 from ccnet.prediction.protocol import Protocol
 from ccnet.runtime.files import DataError, read_yaml
@@ -31,7 +31,13 @@ class DataConfig:
     train_split: str = "train"
     """Split to learn from."""
     val_split: str = "val"
-    """Split to validate on."""
+    """Split to validate on. A split may also be a list file, such as runs/mine/lists/val.txt."""
+    val_share: Annotated[float, Between(0, 1, excluded="both")] = 0.2
+    """Share of the images to validate on, in a folder that has no val_split. An image belongs to it
+    by the hash of its name."""
+    group_by: str | None = None
+    """Regular expression. Images in whose names it finds the same text, such as a drive or a
+    patient, are not divided: its first group counts, or all of it."""
     num_images: Count = 48_000
     """Number of training images; for the scenes only."""
     augment: RandomTransform | None = None
@@ -39,6 +45,16 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         require_fields(self, "data")
+        self.division()
+
+    def division(self) -> Division:
+        """How images without a validation split are divided; raises ValueError if it cannot be."""
+        return Division(
+            val_share=self.val_share,
+            group_by=self.group_by,
+            train=self.train_split,
+            val=self.val_split,
+        )
 
 
 @dataclass(frozen=True)
@@ -125,23 +141,69 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True)
+class ConsistencyConfig:
+    """Constants of the category consistent loss; the defaults are the paper's."""
+
+    channels: Annotated[int, Between(1, 4096)] = 16
+    """Width of the 1×1 convolution of the attention's output whose features are compared."""
+    variation: Factor = 1.0
+    """α, the weight of the distances of features to the mean of their class."""
+    distance: Factor = 1.0
+    """β, the weight of the distances between the means of classes."""
+    regularization: Factor = 1e-3
+    """γ, the weight of the lengths of the means."""
+    variation_margin: Factor = 0.5
+    """δ_v, the distance to the mean of its class up to which a feature costs nothing."""
+    distance_margin: Factor = 1.5
+    """δ_d, half the distance from which on two means cost nothing; at least variation_margin."""
+
+    def __post_init__(self) -> None:
+        require_fields(self, "loss.consistency")
+        if self.variation_margin > self.distance_margin:
+            raise ValueError(
+                "loss.consistency.variation_margin must be at most distance_margin, "
+                f"{self.distance_margin}, got {self.variation_margin}"
+            )
+
+
+@dataclass(frozen=True)
 class LossConfig:
-    """What to minimize: cross-entropy, averaged over the labeled pixels of a batch."""
+    """What to minimize: cross-entropy, averaged over the labeled pixels of a batch, and more."""
 
     auxiliary_weight: Factor = 0.4
     """Weight of the auxiliary head's cross-entropy."""
-    class_weights: list[Factor] | None = None
-    """One weight per class; `ccnet check-data` prints median-frequency weights. Null: equal."""
+    class_weights: list[Factor] | Literal["auto"] | None = None
+    """One weight per class for the cross-entropy, or auto: the cube roots of median-frequency
+    weights, measured from the training labels at the start. Null: equal."""
     ohem_threshold: Share | None = None
     """Count only pixels whose true class has at most this probability (OHEM); the CCNet authors
     take 0.7. Null: count all."""
-    ohem_min_kept: Annotated[int, Between(0, 10**12)] = 100_000
-    """With ohem_threshold: the number of hardest pixels of a batch that count in any case."""
+    ohem_min_kept: Annotated[float, Between(0, 10**12)] = 0.08
+    """With ohem_threshold: the hardest pixels of a batch that count in any case; below 1 their
+    share of the labeled pixels, otherwise their number."""
+    focal_gamma: Annotated[float, Between(0, 100)] = 0.0
+    """γ of the focal loss: each pixel's cross-entropy is multiplied by (1 − p)^γ, p the probability
+    of its true class; 2 is usual, 0 is off."""
+    label_smoothing: Annotated[float, Between(0, 1, excluded="high")] = 0.0
+    """Share of the label that is spread over all classes; 0.1 is usual, 0 is off."""
+    dice: Factor = 0.0
+    """Weight of the Dice loss of the batch, in which every class counts alike."""
+    lovasz: Factor = 0.0
+    """Weight of the Lovász-softmax loss, which follows the IoU of the classes of each image."""
+    category_consistent: Factor = 0.0
+    """Weight of the category consistent loss of the journal version of the paper, which takes 1."""
+    consistency: ConsistencyConfig = field(default_factory=ConsistencyConfig)
+    """Constants of the category consistent loss."""
 
     def __post_init__(self) -> None:
         require_fields(self, "loss")
         if self.class_weights is not None and not any(self.class_weights):
             raise ValueError("loss.class_weights must have one above 0, or nothing is learned")
+        if self.ohem_min_kept > 1 and self.ohem_min_kept != int(self.ohem_min_kept):
+            raise ValueError(
+                "loss.ohem_min_kept must be a whole number of pixels or a share below 1, got "
+                f"{self.ohem_min_kept}"
+            )
 
 
 @dataclass(frozen=True)
@@ -157,6 +219,10 @@ class TrainConfig:
     is then the default."""
     steps: Count = 60_000
     """Number of optimizer steps."""
+    minutes: Annotated[float, Between(0, MOST, excluded="low")] | None = None
+    """Minutes that steps and validations should take. At the start some steps and predictions are
+    timed and undone, and `steps` becomes the number that fits; config.yaml then has that number
+    and no `minutes`, so it makes the same run again. Null: `steps` counts."""
     batch_size: Count = 8
     """Images per step, of all devices together."""
     accumulate: Count = 1
@@ -171,6 +237,13 @@ class TrainConfig:
     """Largest number of seconds between saves."""
     log_every: Count = 10
     """Steps between rows of the log."""
+    pictures: Annotated[int, Between(0, 16)] = 4
+    """Validation images of which each validation draws image, label and prediction, into pictures/
+    of the run folder and for TensorBoard; at most 64 pictures per run."""
+    logger: Literal["wandb", "mlflow", "trackio"] | None = None
+    """A tracker (an extra) that gets what log.csv and TensorBoard get. Null: none."""
+    project: str = "ccnet"
+    """Project or experiment of the run in the tracker."""
     num_workers: Annotated[int, Between(0, 1024)] = 2
     """Processes per device that read and transform images. 0: the training process reads."""
     device: str = "auto"
@@ -228,8 +301,11 @@ OF_THE_MACHINE = (
     "num_workers",
     "save_every",
     "save_seconds",
+    "pictures",
+    "logger",
+    "project",
 )
-"""Options that may change when a run is resumed: where it computes, not what."""
+"""Options that may change when a run is resumed: where it computes and what it shows."""
 
 
 def to_yaml(config: TrainConfig) -> str:
@@ -262,7 +338,7 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def resumed_config(own: TrainConfig, given: TrainConfig) -> TrainConfig:
-    """The configuration with which a run goes on: `given`, if only options of the machine differ.
+    """The configuration with which a run goes on: `given`, if only the options that may differ do.
 
     Args:
         own: the run's configuration.
@@ -271,10 +347,11 @@ def resumed_config(own: TrainConfig, given: TrainConfig) -> TrainConfig:
     Raises:
         ValueError: a flag would change what the run computes.
     """
-    changed = [f.name for f in fields(own) if getattr(given, f.name) != getattr(own, f.name)]
+    moved = replace(own, data=replace(own.data, root=given.data.root))
+    changed = [f.name for f in fields(own) if getattr(given, f.name) != getattr(moved, f.name)]
     if others := [name for name in changed if name not in OF_THE_MACHINE]:
         raise ValueError(
             f"--resume goes on by the run's own configuration: {', '.join(others)} cannot be given "
-            f"with it, only {', '.join(OF_THE_MACHINE)}"
+            f"with it, only data.root (data that moved), {', '.join(OF_THE_MACHINE)}"
         )
     return given

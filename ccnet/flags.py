@@ -29,6 +29,10 @@ boolean is a pair of switches: --compile and --no-compile, --model.align-corners
 Exit status: 0 for success; 1 when `check-data` finds data unfit or `predict` skips a file; 2 for an
 error; 130 after Ctrl-C or SIGTERM."""
 
+OPTIONAL_WORDS = ("folder",)
+"""Parameters with a default that are words of the command line all the same, and not flags."""
+GIVEN = "given"
+"""A parameter of this name gets the keys of the configuration that were given, not the defaults."""
 FORMER_FLAGS = {"--normalised": "--normalized"}
 """Flags of earlier versions, which are still read, and their present names."""
 
@@ -70,7 +74,10 @@ def parse(arguments: Sequence[str]) -> tuple[str, dict[str, Any]]:
             is_file = isinstance(value, str) and is_dataclass(plain(kinds[flag]))
             value = read_yaml(typed(Path, value, flag)) if is_file else value
             assign(settings[group], flag, value, is_more=is_more)
-    own |= {key: build(kind, checked(kind, settings[key])) for key, kind in groups.items()}
+    values = {key: checked(kind, settings[key]) for key, kind in groups.items()}
+    own |= {key: build(kind, values[key]) for key, kind in groups.items()}
+    if GIVEN in inspect.signature(COMMANDS[name]).parameters:
+        own[GIVEN] = values["config"]
     if words.print_config:
         print(to_yaml(own["config"]), end="")
         raise SystemExit(0)
@@ -147,7 +154,8 @@ def flags_of_command(name: str) -> dict[str, Any]:
 
 
 def parameters_of(function: Callable[..., int]) -> list[inspect.Parameter]:
-    return list(inspect.signature(function).parameters.values())
+    """The parameters that a user gives."""
+    return [p for p in inspect.signature(function).parameters.values() if p.name != GIVEN]
 
 
 def groups_of(function: Callable[..., int]) -> dict[str, Any]:
@@ -210,7 +218,7 @@ def build_parser() -> Parser:
     )
     for name, function in COMMANDS.items():
         text = docstring_parser.parse(function.__doc__ or "")
-        words = [f"{p} [{p} ...]" if is_list else p for p, is_list in positional(function)]
+        words = [usage_of(word, nargs) for word, nargs in positional(function)]
         command = commands.add_parser(
             name,
             help=text.short_description,
@@ -225,12 +233,21 @@ def build_parser() -> Parser:
     return parser
 
 
-def positional(function: Callable[..., int]) -> list[tuple[str, bool]]:
-    """The arguments without a default, and whether each takes several words; these come last."""
+def positional(function: Callable[..., int]) -> list[tuple[str, str | None]]:
+    """The arguments that are words, and how many they take, as argparse says it; lists come last.
+
+    These are the parameters without a default, and `OPTIONAL_WORDS`.
+    """
     groups = groups_of(function)
     own = [p for p in parameters_of(function) if p.name not in groups]
-    required = [p for p in own if p.default is p.empty]
-    return sorted(((p.name, p.annotation == list[str]) for p in required), key=lambda p: p[1])
+    words = [p for p in own if p.default is p.empty or p.name in OPTIONAL_WORDS]
+    nargs = {p.name: "+" if p.annotation == list[str] else None for p in words}
+    nargs |= {p.name: "?" for p in words if p.default is not p.empty}
+    return sorted(nargs.items(), key=lambda item: item[1] == "+")
+
+
+def usage_of(word: str, nargs: str | None) -> str:
+    return {None: word, "+": f"{word} [{word} ...]", "?": f"[{word}]"}[nargs]
 
 
 def add_flags_of_function(parser: Parser, name: str, function: Callable[..., int]) -> None:
@@ -238,11 +255,12 @@ def add_flags_of_function(parser: Parser, name: str, function: Callable[..., int
     text = docstring_parser.parse(function.__doc__ or "")
     help_of = {item.arg_name: item.description or "" for item in text.params}
     groups = groups_of(function)
-    for word, is_list in positional(function):
+    words = dict(positional(function))
+    for word, nargs in words.items():
         help = help_of[word].replace("%", "%%")
-        parser.add_argument(word, action=Given, help=help, nargs="+" if is_list else None)
+        parser.add_argument(word, action=Given, help=help, nargs=nargs)
     for p in parameters_of(function):
-        if p.default is not p.empty and p.name not in groups:
+        if p.name not in words and p.name not in groups:
             add_flag(parser, p.name, p.annotation, p.default, help_of.get(p.name, ""))
     if name == "train":
         add_flag(parser, "config", Path, None, "YAML file with any flags below.")

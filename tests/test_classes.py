@@ -1,6 +1,8 @@
-"""Names and colors of published classes."""
+"""Names and colors of published classes, and weights that follow from counts."""
 
-from ccnet.classes import ADE20K, CITYSCAPES, VOC
+import pytest
+
+from ccnet.classes import ADE20K, CITYSCAPES, VOC, median_frequency_weights
 
 
 def test_names_and_colors_are_whole_and_distinct():
@@ -10,3 +12,9 @@ def test_names_and_colors_are_whole_and_distinct():
     assert ADE20K["flag"] == (92, 0, 255)
     for classes in (CITYSCAPES, VOC):
         assert len(set(classes.values())) == len(classes)
+
+
+def test_weights_are_the_median_frequency_divided_by_the_frequency():
+    weights = median_frequency_weights([50, 0, 10, 5], [100, 0, 40, 50])  # shares 1/2, 1/4, 1/10
+    assert weights == [pytest.approx(0.5), None, pytest.approx(1), pytest.approx(2.5)]
+    assert median_frequency_weights([0, 0], [0, 0]) == [None, None]

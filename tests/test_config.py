@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from ccnet.config import TrainConfig, read_config, resumed_config
+from ccnet.config import DataConfig, TrainConfig, read_config, resumed_config
 from ccnet.flags import parse
 from ccnet.runtime.files import DataError
 from ccnet.runtime.values import flags_of
-from ccnet.training.run_folder import to_yaml
+from ccnet.saving.run_folder import to_yaml
 
 OWN = TrainConfig(steps=100, num_workers=8, strategy="fsdp", devices=4, recompute=["head"])
 
@@ -39,17 +39,22 @@ def test_a_configuration_comes_back(run):
         (["--strategy=ddp", "--num_workers=2"], {"strategy": "ddp", "num_workers": 2}),
         (["--save_seconds=600"], {}),
         (["--steps=100"], {}),
+        (["--data.root=moved"], {"data": DataConfig(root="moved")}),
+        (["--logger=wandb", "--pictures=0"], {"logger": "wandb", "pictures": 0}),
     ],
-    ids=["other", "back to the default", "the default", "its own"],
+    ids=["other", "back to the default", "the default", "its own", "moved data", "shown"],
 )
 def test_where_a_run_goes_on_may_change(run, flags, changes):
     assert resumed(run, *flags) == replace(OWN, **changes)
 
 
-@pytest.mark.parametrize("flag", ["--steps=60000", "--optimizer.lr=1", "--recompute=[]"])
+@pytest.mark.parametrize(
+    "flag",
+    ["--steps=60000", "--optimizer.lr=1", "--recompute=[]", "--data.name=camvid", "--minutes=3"],
+)
 def test_what_a_run_computes_may_not(run, flag):
     name = flag[2:].split("=")[0].split(".")[0]
-    with pytest.raises(ValueError, match=f"{name} cannot be given with it, only device, devices"):
+    with pytest.raises(ValueError, match=f"{name} cannot be given with it, only data.root"):
         resumed(run, flag)
 
 
@@ -67,10 +72,12 @@ def test_values_that_make_no_sense_are_refused(changes, said):
 
 NUMBERS = [  # the key, a value below its range, a value above it
     *(("steps", 0, 10**10), ("batch_size", 0, 10**10), ("accumulate", 0, 10**10)),
+    *(("minutes", 0, 1e10), ("pictures", -1, 17)),
     *(("validate_every", 0, 10**10), ("save_every", 0, 10**10), ("log_every", 0, 10**10)),
     *(("save_seconds", -1, 1e10), ("num_workers", -1, 1025), ("seed", -1, 2**32)),
     *(("devices", 0, 1025), ("num_nodes", 0, 65537), ("ema_decay", 0.0, 1.0)),
-    *(("data.num_images", 0, 10**10), ("model.recurrence", -1, 101), ("model.channels", -1, 16385)),
+    *(("data.num_images", 0, 10**10), ("data.val_share", 0.0, 1.0)),
+    *(("model.recurrence", -1, 101), ("model.channels", -1, 16385)),
     *(("model.reduction", 0, 16385), ("model.kernel_size", 0, 4), ("model.dropout", -0.1, 1.0)),
     *(("model.output_stride", 0, 33), ("model.auxiliary_channels", 0, 16385)),
     ("model.refinement", [0], [33]),
@@ -81,6 +88,14 @@ NUMBERS = [  # the key, a value below its range, a value above it
     *(("loss.auxiliary_weight", -1, 1e300), ("loss.ohem_threshold", -0.1, 1.1)),
     *(("protocol.tile", 0, 65537), ("protocol.stride", 0, 65537), ("protocol.scales", [0], [21])),
     *(("loss.ohem_min_kept", -1, 10**13), ("loss.class_weights", [-1, 1], [1, 1e300])),
+    *(("loss.focal_gamma", -1, 101), ("loss.label_smoothing", -0.1, 1.0)),
+    *((f"loss.{name}", -1, 1001) for name in ("dice", "lovasz", "category_consistent")),
+    ("loss.consistency.channels", 0, 4097),
+    *(
+        (f"loss.consistency.{name}", -1, 1001)
+        for name in ("variation", "distance", "regularization")
+    ),
+    *((f"loss.consistency.{name}_margin", -1, 1001) for name in ("variation", "distance")),
 ]
 
 
@@ -99,10 +114,11 @@ def test_every_number_has_its_range():
 @pytest.mark.parametrize(("name", "low", "high"), NUMBERS, ids=[name for name, *_ in NUMBERS])
 def test_numbers_out_of_range_are_named_by_their_key(name, low, high, tmp_path):
     for value in (low, high, ".nan", ".inf", "-.inf", "true", "[[]]", "{a: b}", "x"):
-        content = {name.split(".")[-1]: value}
-        text = "{" + ", ".join(f"{key}: {value}" for key, value in content.items()) + "}"
-        owner = name.rpartition(".")[0]
-        (tmp_path / "c.yaml").write_text(f"{owner}: {text}" if owner else text)
+        *owners, key = name.split(".")
+        text = f"{{{key}: {value}}}"
+        for owner in reversed(owners):
+            text = f"{{{owner}: {text}}}"
+        (tmp_path / "c.yaml").write_text(text)
         with pytest.raises(ValueError, match=rf"c\.yaml: {name}\S* must be "):
             read_config(tmp_path / "c.yaml")
 
@@ -123,6 +139,31 @@ def test_numbers_out_of_range_are_named_by_their_key(name, low, high, tmp_path):
         (b"freeze: head", r"c\.yaml: freeze must be a list in brackets, each item text, got"),
         (b"data: {augment: {}}", r"c\.yaml: data\.augment\.crop_size is missing"),
         (b"loss: {class_weights: [0, 0]}", r"c\.yaml: loss\.class_weights must have one above 0"),
+        *(
+            (
+                f"loss: {{class_weights: [1, {value}, 2]}}".encode(),
+                rf"c\.yaml: loss\.class_weights\[1\] must be a number from 0 to 1000, got {said}$",
+            )
+            for value, said in {
+                "null": r"nothing \(null\)",  # as check-data prints it for an absent class
+                ".nan": "nan",
+                ".inf": "inf",
+                "-1": "-1",
+            }.items()
+        ),
+        (
+            b"loss: {class_weights: automatic}",
+            r"loss\.class_weights must be a list in brackets, each item a number from 0 to 1000 or "
+            r"auto or null, got 'automatic'$",
+        ),
+        (
+            b"loss: {ohem_min_kept: 1.5}",
+            r"c\.yaml: loss\.ohem_min_kept must be a whole number of pixels or a share below 1",
+        ),
+        (
+            b"loss: {consistency: {variation_margin: 2}}",
+            r"variation_margin must be at most distance_margin, 1\.5, got 2",
+        ),
         (b"compile: maybe", r"c\.yaml: compile must be true or false, got 'maybe'"),
         (b"strategy: [ddp]", r"c\.yaml: strategy must be ddp or fsdp, got \['ddp'\]"),
     ],

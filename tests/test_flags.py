@@ -14,6 +14,7 @@ import docstring_parser
 import pytest
 
 from ccnet.commands import COMMANDS
+from ccnet.config import TrainConfig
 from ccnet.flags import DESCRIPTION, boolean_flags, groups_of, negative, parse
 from tests.commands import ROOT, run_python, status
 
@@ -41,11 +42,13 @@ BOOLEANS = [
     for command, function in COMMANDS.items()
     for name, default in booleans(function).items()
 ]
+OF_CONFIGURATIONS = [("train", name, default) for name, default in booleans(TrainConfig).items()]
 
 
 def positional(command: str) -> list[str]:
     parameters = inspect.signature(COMMANDS[command]).parameters.values()
-    return [p.name for p in parameters if p.default is p.empty and p.name != "config"]
+    own = ("config", "given")
+    return [p.name for p in parameters if p.default is p.empty and p.name not in own]
 
 
 def value_of(command: str, name: str, *flags: str, after: bool = True) -> object:
@@ -142,6 +145,14 @@ def test_another_value_of_a_boolean_is_refused_by_its_name(flags, capsys):
     assert "compile must be true or false, got" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("text", "value"), [("[1, 2.5]", [1.0, 2.5]), ("auto", "auto"), ("null", None)]
+)
+def test_a_flag_may_take_a_list_or_a_word(text, value):
+    _, arguments = parse(["train", f"--loss.class-weights={text}"])
+    assert arguments["config"].loss.class_weights == value
+
+
 def test_switches_change_a_configuration_file(tmp_path):
     file = tmp_path / "c.yaml"
     file.write_text("compile: true\nchannels_last: false\nmodel: {align_corners: true}")
@@ -153,7 +164,7 @@ def test_switches_change_a_configuration_file(tmp_path):
     assert value_of("train", "channels_last", f"--config={file}", "--channels-last") is True
 
 
-@pytest.mark.parametrize(("command", "name", "default"), [b for b in BOOLEANS if b[0] == "train"])
+@pytest.mark.parametrize(("command", "name", "default"), OF_CONFIGURATIONS)
 @pytest.mark.slow
 def test_resuming_keeps_the_run_s_booleans_unless_a_switch_is_given(
     command, name, default, tmp_path
@@ -166,6 +177,17 @@ def test_resuming_keeps_the_run_s_booleans_unless_a_switch_is_given(
     switch = f"--{name}" if default else f"--{negative(name)}"
     assert value_of(command, name, resume, switch) is bool(default)
     assert value_of(command, name, switch, resume) is bool(default)
+
+
+def test_a_word_may_be_left_out(monkeypatch):
+    assert parse(["train"])[1]["folder"] is None
+    assert parse(["train", "--steps=3"])[1]["folder"] is None
+    for words in (["photos", "--steps=3"], ["--steps=3", "photos"]):
+        _, arguments = parse(["train", *words])
+        assert arguments["folder"] == Path("photos")
+        assert arguments["given"] == {"steps": 3}
+        assert arguments["config"].steps == 3
+    assert "usage: ccnet train [folder] [flags]" in help_of("train")
 
 
 @pytest.mark.parametrize(
@@ -194,7 +216,7 @@ def test_help_teaches_every_command(command):
     assert 2 <= len(examples(text.long_description)) <= 4
     assert all(example in shown for example in examples(text.long_description))
     parameters = inspect.signature(COMMANDS[command]).parameters.keys()
-    parameters -= groups_of(COMMANDS[command]).keys()
+    parameters -= {*groups_of(COMMANDS[command]), "given"}
     assert {item.arg_name for item in text.params} == parameters
     for item in text.params:
         assert " ".join(item.description.split()) in shown.replace("fine- tuning", "fine-tuning")
@@ -226,6 +248,7 @@ def test_the_help_of_no_command_loads_torch():
 import sys
 from ccnet.cli import main
 from ccnet.commands import COMMANDS
+from ccnet.config import TrainConfig
 for command in COMMANDS:
     try:
         main([command, "--help"])

@@ -6,13 +6,25 @@ at once. A command returns its exit status.
 
 from collections.abc import Callable
 
-from ccnet.commands import check_data, convert, demo, evaluate, export, predict, train
+from ccnet.commands import (
+    check_data,
+    convert,
+    demo,
+    evaluate,
+    export,
+    import_,
+    predict,
+    split,
+    train,
+)
 
 COMMANDS: dict[str, Callable[..., int]] = {
     "train": train.train,
     "evaluate": evaluate.evaluate,
     "predict": predict.predict,
     "check-data": check_data.check_data,
+    "import": import_.import_,
+    "split": split.split,
     "convert": convert.convert,
     "export": export.export,
     "demo": demo.demo,

@@ -10,6 +10,10 @@ def check_data(
     data: DatasetName = "folder",
     split: str | None = None,
     output: Path | None = None,
+    val_share: float = 0.2,
+    group_by: str | None = None,
+    picture: Path | None = None,
+    report: Path | None = None,
 ) -> int:
     """Say what is wrong with a data set before it is trained on.
 
@@ -18,6 +22,7 @@ def check_data(
     median-frequency class weights. The exit status is 1 if the data are unfit for training.
 
         ccnet check-data FOLDER
+        ccnet check-data FOLDER --picture sheet.png
         ccnet check-data FOLDER --data camvid --split train --output report.json
 
     Args:
@@ -25,23 +30,41 @@ def check_data(
         data: Kind of data set. A folder is described by its dataset.yaml.
         split: Part of the data set. Unless given, train and val, since training needs both.
         output: JSON file to write the reports to, by split, with the lists that are cut in print.
+        picture: PNG file to draw a contact sheet to: class frequencies, and images with their
+            labels, the most suspicious first.
+        report: Folder to write data.html to, a page of the same with many more images.
+        val_share: Share of the images that is the split val of a folder without one, 0 to 1.
+        group_by: Regular expression: images in whose names it finds the same text stay together.
     """
     from rich.console import Console
 
-    from ccnet.datasets import open_dataset
-    from ccnet.datasets.check import check_dataset
+    from ccnet.checking.check import check_dataset
+    from ccnet.datasets import Division, open_dataset
     from ccnet.report.tables import data_summary
     from ccnet.runtime.disk import require_replaceable, write_json
     from ccnet.runtime.progress import CountProgress
 
-    if output is not None:
-        require_replaceable(output)
-    reports = {}
+    page = None if report is None else report / "data.html"
+    for path in (output, picture, page):
+        if path is not None:
+            require_replaceable(path)
+    checked, division = {}, Division(val_share, group_by=group_by)
     for part in ("train", "val") if split is None else (split,):
-        dataset = open_dataset(data, root, part, strict=False)
+        dataset = open_dataset(data, root, part, strict=False, division=division)
         with CountProgress(f"checking {part}") as progress:
-            reports[part] = check_dataset(dataset, part, progress=progress)
-        Console().print(data_summary(reports[part]))
+            compare_edges = picture is not None or page is not None
+            found = check_dataset(dataset, part, compare_edges=compare_edges, progress=progress)
+        Console().print(data_summary(found))
+        checked[part] = dataset, found
     if output is not None:
-        write_json(output, {part: report.to_dict() for part, report in reports.items()})
-    return 0 if all(report.fit for report in reports.values()) else 1
+        write_json(output, {part: found.to_dict() for part, (_, found) in checked.items()})
+    if picture is not None:
+        from ccnet.report.contact_sheet import save_contact_sheet
+
+        save_contact_sheet(picture, checked)
+    if page is not None:
+        from ccnet.report.data_page import write_data_page
+
+        write_data_page(page, checked)
+        print(f"the page is {page}")
+    return 0 if all(found.fit for _, found in checked.values()) else 1

@@ -17,6 +17,8 @@ def evaluate(
     data: DatasetName = "folder",
     root: Path | None = None,
     split: str = "val",
+    val_share: float = 0.2,
+    group_by: str | None = None,
     output: Path | None = None,
     report: Path | None = None,
     compare: Path | None = None,
@@ -42,7 +44,9 @@ def evaluate(
         model: Model folder, or an id on the Hugging Face hub.
         data: Kind of data set. A folder is described by its dataset.yaml.
         root: Folder of the data set. The scenes need none.
-        split: Part of the data set.
+        split: Part of the data set, or a list file, such as runs/mine/lists/val.txt.
+        val_share: Share of the images that is the split val of a folder without one, 0 to 1.
+        group_by: Regular expression: images in whose names it finds the same text stay together.
         output: JSON file to write the scores to, each 0 to 1.
         report: Folder for report.html, a page to browse the errors: images from worst to best, the
             confusion matrix, borders, calibration, suspected label errors; with JSON and CSV files.
@@ -58,7 +62,8 @@ def evaluate(
     """
     from rich.console import Console
 
-    from ccnet.datasets import open_dataset
+    from ccnet.datasets import Division, open_dataset
+    from ccnet.datasets.pairs import say_notes
     from ccnet.prediction.predictor import Predictor
     from ccnet.runtime.disk import require_replaceable, write_json
     from ccnet.runtime.engine import process_device
@@ -70,8 +75,11 @@ def evaluate(
     protocol = views.chosen()
     if output is not None:
         require_replaceable(output)
-    dataset = open_dataset(data, root, split)
+    division = Division(val_share, group_by=group_by)
+    dataset = open_dataset(data, root, split, division=division)
     with process_device(device, devices, num_nodes) as own_device:
+        if rank() == 0:
+            say_notes(dataset)
         predictors = [
             Predictor(path, device=own_device, precision=precision, protocol=protocol)
             for path in (model, compare)

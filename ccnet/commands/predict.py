@@ -100,10 +100,16 @@ def jobs_for(images: list[str], output: Path) -> "list[Job]":
     """The images that are given, and where their labels go; checked before a model is read."""
     from ccnet.labeling.jobs import find_jobs
     from ccnet.labeling.output import require_apart, require_folder
+    from ccnet.runtime.files import printable
+    from ccnet.runtime.launch import is_first
 
     require_folder(output)
-    jobs = find_jobs(images, output)
+    hidden: list[Path] = []
+    jobs = find_jobs(images, output, hidden)
     require_apart(images, jobs, output)
+    if hidden and is_first():
+        names = ", ".join(printable(path) for path in hidden[:3]) + ", ..." * bool(hidden[3:])
+        print(f"left out, since hidden ({len(hidden)}): {names}", file=sys.stderr)
     return jobs
 
 

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Literal
 from ccnet.datasets.camvid import CamVid
 from ccnet.datasets.dataset import SegmentationDataset
 from ccnet.datasets.folder import FolderDataset
+from ccnet.datasets.samples import SampleDataset
 from ccnet.datasets.scenes import Scenes
 from ccnet.images.reading import read_image
+from ccnet.layouts.splits import Division
 from ccnet.runtime.files import DataError
 
 __all__ = [
@@ -19,7 +21,9 @@ __all__ = [
     "CamVid",
     "DataError",
     "DatasetName",
+    "Division",
     "FolderDataset",
+    "SampleDataset",
     "Scenes",
     "SegmentationDataset",
     "open_dataset",
@@ -44,7 +48,12 @@ else:
 
 
 def open_dataset(
-    name: str, root: str | Path | None = None, split: str = "val", *, strict: bool = True
+    name: str,
+    root: str | Path | None = None,
+    split: str = "val",
+    *,
+    strict: bool = True,
+    division: Division | None = None,
 ) -> SegmentationDataset:
     """Open one split of a data set.
 
@@ -54,6 +63,7 @@ def open_dataset(
         split: Part of the data set, such as "train" or "val".
         strict: Raise DataError for files without a partner. With False they are left out, and
             `check_dataset` lists them.
+        division: How to divide a folder that has no split val. None: not at all.
 
     Raises:
         DataError: The root is missing, or its files cannot be used.
@@ -65,4 +75,6 @@ def open_dataset(
         return Scenes(split)
     if root is None:
         raise DataError(f"the data set {name} needs `root`, the folder that it lies in")
+    if DATASETS[name] is FolderDataset:
+        return FolderDataset(root, split, strict=strict, division=division)
     return DATASETS[name](root, split, strict=strict)

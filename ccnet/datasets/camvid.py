@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import final
 
 from ccnet.datasets.labels import LabelMap
-from ccnet.datasets.pairs import LAYOUTS, PairedDataset, find_pairs
+from ccnet.datasets.pairs import PairedDataset
+from ccnet.layouts.search import find_pairs
 
 CLASSES = {
     "Sky": (128, 128, 128),
@@ -41,5 +42,5 @@ class CamVid(PairedDataset):
 
     def __init__(self, root: Path | str, split: str = "train", *, strict: bool = True):
         root = Path(root)
-        files = find_pairs(root, split, (*LAYOUTS, ("{split}", "{split}annot")), use_list=False)
+        files = find_pairs(root, split, [("{split}", "{split}annot")], use_list=False)
         super().__init__(root, files, LabelMap(CLASSES, ignore=UNLABELED), strict)

@@ -4,6 +4,7 @@ Each function reads one of them and raises ValueError, with what would work, for
 """
 
 from collections.abc import Iterable, Mapping, Sequence, Set
+from typing import Any
 
 from ccnet.classes import IGNORE_INDEX
 from ccnet.runtime.files import shown
@@ -30,6 +31,40 @@ def default_palette(num_classes: int) -> tuple[Color, ...]:
             sum((i >> 3 * bit + 2 & 1) << 7 - bit for bit in range(8)),
         )
         for i in range(1, num_classes + 1)
+    )
+
+
+def without_numbers(classes: Any) -> Any:
+    """`classes` as a list of names if it is number → name or name → number, else unchanged.
+
+    Raises:
+        ValueError: The numbers are not 0, 1, 2, ... without a gap.
+    """
+    if not isinstance(classes, Mapping) or not classes:
+        return classes
+    pairs = list(classes.items())
+    if _are_numbers([value for _, value in pairs]):
+        pairs = [(value, name) for name, value in pairs]
+    elif not _are_numbers([key for key, _ in pairs]) or any(
+        isinstance(value, list | tuple) or str(value).startswith("#") for _, value in pairs
+    ):
+        return classes
+    numbered = {int(number): name for number, name in pairs}
+    if sorted(numbered) != list(range(len(pairs))):
+        raise ValueError(
+            f"the numbers of `classes` must be 0, 1, 2, ... without a gap; got "
+            f"{shown([number for number, _ in pairs])}. If the label files hold these numbers, "
+            "list the names in `classes` and write `mapping: {number: name, ...}`"
+        )
+    return [numbered[i] for i in range(len(pairs))]
+
+
+def _are_numbers(values: Sequence[object]) -> bool:
+    """Whether all are whole numbers, also as text, as JSON writes keys."""
+    return all(
+        (isinstance(value, int) and not isinstance(value, bool))
+        or (isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 6)
+        for value in values
     )
 
 

@@ -102,7 +102,7 @@ class Deployed(nn.Module):
 def prepare(model: CCNet) -> tuple[CCNet, bool]:
     """A copy of standard operators for any size, and whether its batch norms could be folded."""
     network = copy.deepcopy(model).eval()
-    network.auxiliary_head = None
+    network.auxiliary_head = network.head.embedding = None
     for module in network.head.attention.passes:
         cast(CrissCrossAttention, module).backend = "reference"
     try:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from jaxtyping import UInt8, UInt16
+from jaxtyping import Shaped, UInt8, UInt16
 
 from ccnet.images.opening import MAX_PIXELS, RESTORE, require_pixels, require_size
 from ccnet.runtime.files import DataError, shown
@@ -35,6 +35,40 @@ def read_npy(
         DataError: another type or shape, too many pixels, or a truncated file.
     """
     array = read_npy_header(path, file, channels)
+    return _pixels(path, file, array, max_pixels)
+
+
+def read_exact_npy(
+    path: Path, file: BinaryIO
+) -> Shaped[np.ndarray, "h w"] | UInt8[np.ndarray, "h w 3"]:
+    """The numbers (H, W) of any type or the colors (H, W, 3) of uint8 in an open .npy file.
+
+    An array (H, W, 1) has numbers too.
+
+    Raises:
+        DataError: another type or shape, too many pixels, or a truncated file.
+    """
+    shape, is_fortran, dtype, start = _read_header(path, file)
+    full = (*shape, 1) if len(shape) == 2 else shape
+    is_label = len(full) == 3 and (full[2] == 1 or (full[2] == 3 and dtype == np.uint8))
+    if not is_label or dtype.kind not in "biuf":
+        raise DataError(
+            f"{path}: an array {shown(shape)} of {str(dtype)[:80]}; save (H, W) of class numbers, "
+            "or (H, W, 3) of colors as uint8.",
+            path=path,
+        )
+    image = _pixels(path, file, StoredArray((full[0], full[1], full[2]), dtype, is_fortran, start))
+    return np.ascontiguousarray(image[:, :, 0] if full[2] == 1 else image)
+
+
+def read_npy_type(path: Path, file: BinaryIO) -> np.dtype:
+    """The type of the numbers in an open .npy file; raises DataError for an unknown version."""
+    return _read_header(path, file)[2]
+
+
+def _pixels(
+    path: Path, file: BinaryIO, array: "StoredArray", max_pixels: int = MAX_PIXELS
+) -> Shaped[np.ndarray, "h w c"]:
     require_size(path, array.shape[1], array.shape[0], max_pixels)
     require_all_pixels(path, file, array)
     file.seek(array.start)
@@ -59,15 +93,7 @@ class StoredArray:
 
 def read_npy_header(path: Path, file: BinaryIO, channels: int) -> StoredArray:
     """What an open .npy file says that it holds; raises DataError for another type or shape."""
-    head = io.BytesIO(file.read(MAX_HEADER))
-    version = np.lib.format.read_magic(head)
-    readers = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }
-    if version not in readers:
-        raise DataError(f"{path}: {version} is no version of .npy that images have.", path=path)
-    shape, is_fortran, dtype = readers[version](head)
+    shape, is_fortran, dtype, start = _read_header(path, file)
     full = (*shape, 1) if len(shape) == 2 else shape
     if len(full) != 3 or dtype.hasobject or dtype.newbyteorder("=") not in (np.uint8, np.uint16):
         raise DataError(
@@ -77,7 +103,20 @@ def read_npy_header(path: Path, file: BinaryIO, channels: int) -> StoredArray:
         )
     require_pixels(path, full[1], full[0])
     require_channels(path, full[2], channels)
-    return StoredArray(full, dtype, is_fortran, head.tell())
+    return StoredArray(full, dtype, is_fortran, start)
+
+
+def _read_header(path: Path, file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype, int]:
+    """Shape, Fortran order, type, and the bytes before the first pixel."""
+    head = io.BytesIO(file.read(MAX_HEADER))
+    version = np.lib.format.read_magic(head)
+    readers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    if version not in readers:
+        raise DataError(f"{path}: {version} is no version of .npy that images have.", path=path)
+    return *readers[version](head), head.tell()
 
 
 def require_all_pixels(path: Path, file: BinaryIO, array: StoredArray) -> None:

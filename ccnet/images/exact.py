@@ -4,9 +4,11 @@ import struct
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 from PIL import Image
 
-from ccnet.images.opening import Format, opened_image
+from ccnet.images.arrays import read_exact_npy, read_npy_type
+from ccnet.images.opening import Format, open_header, opened_image
 from ccnet.images.reading import decode_picture
 from ccnet.images.tiff import (
     BITS,
@@ -27,22 +29,60 @@ WIDE_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 REMEDY = "make the label again as a PNG, of numbers or of colors."
 
 
-def open_exact(path: Path) -> tuple[Image.Image, int]:
+def open_exact(path: Path, *, upright: bool = True) -> tuple[Image.Image, int]:
     """A decoded picture, upright, and the bits per channel that its file stores.
+
+    Of a GIF it is the colors of the first picture, or its grays where all are gray: the numbers of
+    its palette are changed by programs that write GIFs, so they stand for no class.
+
+    Args:
+        path: The file: a picture, or a .npy array (H, W) of whole numbers or floats, or
+            (H, W, 3) of uint8.
+        upright: Turn the picture by its EXIF orientation.
 
     Raises:
         DataError: as `open_picture`, or Pillow's numbers or colors are not those that were stored:
-            lossy compression, 16 bits per color, other colors than RGB, inverted numbers.
+            lossy compression, 16 bits per color, other colors than RGB, inverted numbers, or a
+            GIF that its first picture does not fill.
     """
-    with opened_image(path) as (file, found):
+    with opened_image(path, gif=True) as (file, found):
+        if found == "NPY":
+            return _open_array(path, file)
         bits, obstacle = _storage(path, file, found)
         if obstacle is not None:
             raise DataError(f"{path}: {obstacle}; {REMEDY}", path=path)
         file.seek(0)
-        picture = decode_picture(path, file, found)
+        picture = decode_picture(path, file, found, upright=upright)
+    if found == "GIF":
+        picture = picture.convert("RGB")
+        red, green, blue = picture.split()
+        picture = red if red == green == blue else picture
     if bits > 8 and picture.mode not in WIDE_MODES:
         raise DataError(f"{path}: its colors have {bits} bits per channel; save 8.", path=path)
     return picture, bits
+
+
+def stored_bits(path: Path) -> int:
+    """The bits per channel of a picture that can be read as an image; of an array, its type's."""
+    with opened_image(path) as (file, found):
+        if found == "NPY":
+            return 8 * read_npy_type(path, file).itemsize
+        return _storage(path, file, found)[0]
+
+
+def _open_array(path: Path, file: BinaryIO) -> tuple[Image.Image, int]:
+    """A .npy file as a picture of the same numbers or colors."""
+    array = read_exact_npy(path, file)
+    if array.dtype == bool:
+        array = array.astype(np.uint8)
+    if array.dtype in (np.uint8, np.uint16):
+        return Image.fromarray(array), 8 * array.dtype.itemsize
+    if array.dtype.kind == "f":
+        return Image.fromarray(array.astype(np.float32)), 32
+    wide = array.astype(np.int32)
+    if not np.array_equal(wide, array):
+        raise DataError(f"{path}: its {array.dtype} numbers are too large; {REMEDY}", path=path)
+    return Image.fromarray(wide), 32
 
 
 def _storage(path: Path, file: BinaryIO, found: Format) -> tuple[int, str | None]:
@@ -51,6 +91,8 @@ def _storage(path: Path, file: BinaryIO, found: Format) -> tuple[int, str | None
         return file.read(26)[24], None
     if found == "JPEG" or (found == "WebP" and _is_lossy_webp(file)):
         return 8, f"the lossy compression of a {found} changes numbers and colors"
+    if found == "GIF":
+        return 8, None if _is_filled_gif(path, file) else "its first picture does not fill it"
     if found != "TIFF":
         return 8, None
     tags = Tags(path, file)
@@ -62,6 +104,12 @@ def _storage(path: Path, file: BinaryIO, found: Format) -> tuple[int, str | None
     if 1 in tags.distinct(EXTRA_SAMPLES, default=0):
         return bits, "its colors are multiplied by their alpha"
     return bits, None
+
+
+def _is_filled_gif(path: Path, file: BinaryIO) -> bool:
+    """Whether the first picture has all pixels; others would be of no stored number."""
+    picture = open_header(path, file, "GIF")
+    return picture.tile[0][1] == (0, 0, *picture.size)
 
 
 def _is_lossy_webp(file: BinaryIO) -> bool:

@@ -1,8 +1,9 @@
 """Opening image files of strangers: known formats only, by their content, and of bounded size.
 
 A file's first bytes say what it is, its suffix does not. Pillow is given the open file and only
-decodes JPEG, PNG, BMP, WebP and TIFF: others of its formats start programs (PostScript) or are
-hardly ever used. The size that the header states is checked before anything is decoded.
+decodes JPEG, PNG, BMP, WebP and TIFF, and GIF of label files: others of its formats start programs
+(PostScript) or are hardly ever used. The size that the header states is checked before anything is
+decoded.
 """
 
 import os
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
@@ -31,13 +33,14 @@ BYTES_PER_PIXEL = 10
 MAX_SCANS = 100
 """Scans of a progressive JPEG, each of which takes as long as decoding it; encoders write ten."""
 
-Format = Literal["JPEG", "PNG", "BMP", "WebP", "TIFF", "NPY"]
+Format = Literal["JPEG", "PNG", "BMP", "WebP", "TIFF", "GIF", "NPY"]
 PICTURES: dict[Format, Callable[[BinaryIO], ImageFile]] = {
     "JPEG": JpegImageFile,  # of a phone's file of several pictures (MPO), the first one
     "PNG": PngImageFile,
     "BMP": BmpImageFile,
     "WebP": WebPImageFile,
     "TIFF": TiffImageFile,
+    "GIF": GifImageFile,
 }
 FIRST_BYTES: dict[bytes, Format] = {
     b"\xff\xd8\xff": "JPEG",
@@ -49,13 +52,14 @@ FIRST_BYTES: dict[bytes, Format] = {
     b"MM\0+": "TIFF",
     b"\x93NUMPY": "NPY",
 }
+GIF = b"GIF8"
 SAVE = "save it as JPEG, PNG, BMP, WebP or TIFF"
 DOWNLOAD = "download the image itself"
 FOREIGN = {
     b"%!PS": ("PostScript", SAVE),
     b"\xc5\xd0\xd3\xc6": ("PostScript", SAVE),
     b"%PDF": ("a PDF", SAVE),
-    b"GIF8": ("a GIF", SAVE),
+    GIF: ("a GIF", SAVE),
     b"8BPS": ("a Photoshop file", SAVE),
     b"\0\0\0\x0cjP  ": ("JPEG 2000", SAVE),
     b"\xff\x4f\xff\x51": ("JPEG 2000", SAVE),
@@ -86,8 +90,8 @@ class SizeError(DataError):
 
 
 @contextmanager
-def opened_image(path: Path) -> Iterator[tuple[BinaryIO, Format]]:
-    """An image file, open at its begin, and its format.
+def opened_image(path: Path, *, gif: bool = False) -> Iterator[tuple[BinaryIO, Format]]:
+    """An image file, open at its begin, and its format; a GIF only if `gif`.
 
     What is raised while it is open, by whatever decodes it, becomes a DataError that names it.
 
@@ -98,7 +102,8 @@ def opened_image(path: Path) -> Iterator[tuple[BinaryIO, Format]]:
         opened = open_regular(path)
     try:
         with without_warnings(), opened as file:
-            found = format_of(path, file.read(64))
+            head = file.read(64)
+            found = "GIF" if gif and head.startswith(GIF) else format_of(path, head)
             file.seek(0)
             yield file, found
     except DataError:

@@ -1,7 +1,9 @@
 """Image files: which files are images, and how one is read into an array."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -10,11 +12,13 @@ from jaxtyping import UInt8, UInt16
 from PIL import Image
 
 from ccnet.images.arrays import read_npy, require_channels
-from ccnet.images.opening import MAX_PIXELS, Format, open_header, opened_image
+from ccnet.images.opening import MAX_PIXELS, Format, listing_error, open_header, opened_image
 from ccnet.images.tiff import has_plain_16_bit_planes, read_tiff, require_decodable
 from ccnet.runtime.files import DataError, cause_of
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".npy")
+ARCHIVE_FOLDER = "__MACOSX"
+"""Where macOS puts what it alone needs of the files of an archive, under their names."""
 ORIENTATION = 0x0112
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -43,24 +47,61 @@ def stored_size(path: Path) -> tuple[int, int] | None:
 
     Raises as `open_picture`.
     """
-    with opened_image(path) as (file, found):
+    with opened_image(path, gif=True) as (file, found):
         if found == "NPY":
             return None
         picture = open_header(path, file, found)
         return picture.height, picture.width
 
 
+def orientation_of(path: Path) -> int:
+    """The EXIF orientation of an image, 1 to 8; 1 for arrays. Raises as `open_picture`."""
+    with opened_image(path, gif=True) as (file, found):
+        if found == "NPY":
+            return 1
+        orientation = _orientation(open_header(path, file, found))
+        return orientation if isinstance(orientation, int) and orientation in TURNS else 1
+
+
+def turned(label: UInt8[np.ndarray, "h w"], orientation: int) -> UInt8[np.ndarray, "H W"]:
+    """A label as an image of this EXIF orientation is turned."""
+    turn = TURNS.get(orientation)
+    return label if turn is None else np.array(Image.fromarray(label).transpose(turn))
+
+
+def viewed_size(path: Path) -> tuple[int, int]:
+    """Height and width of what `read_image` gives, from the header alone where that says it.
+
+    Raises as `read_image`.
+    """
+    with opened_image(path) as (file, found):
+        if found != "NPY":
+            picture = open_header(path, file, found)
+            # Pillow turns TIFFs itself, and has done so with their size
+            is_turned = found != "TIFF" and _orientation(picture) in (5, 6, 7, 8)
+            return picture.size if is_turned else (picture.height, picture.width)
+    height, width, _ = read_image(path).shape
+    return height, width
+
+
 def decode_picture(
-    path: Path, file: BinaryIO, found: Format, max_pixels: int = MAX_PIXELS
+    path: Path,
+    file: BinaryIO,
+    found: Format,
+    max_pixels: int = MAX_PIXELS,
+    *,
+    upright: bool = True,
 ) -> Image.Image:
     """The picture in a file that `opened_image` opened, upright. Raises as `open_picture`."""
     if found == "TIFF":
         require_decodable(path, file, max_pixels)
     picture = open_header(path, file, found, max_pixels)
     if has_plain_16_bit_planes(picture):
-        return _upright(_from_planes(path, max_pixels), _orientation(picture))
-    picture.load()
-    return _upright(picture, _orientation(picture))
+        whole = _from_planes(path, max_pixels)
+    else:
+        picture.load()
+        whole = picture
+    return _upright(whole, _orientation(picture)) if upright else whole
 
 
 def _orientation(picture: Image.Image) -> object:
@@ -161,29 +202,104 @@ def _require_known_range(picture: Image.Image) -> None:
         )
 
 
-def image_files(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> Iterator[Path]:
-    """The image files in a folder and in all folders below it, sorted by path.
-
-    The suffix decides what is an image. Hidden files are left out, and links to
-    folders are not followed. What looks like images but cannot be read is there too: links without
-    a target, FIFOs, and the folders that cannot be opened. Reading these gives the cause.
+def image_files(folder: Path) -> Iterator[Path]:
+    """The image files in a folder and in all folders below it, sorted by path; as `search_files`.
 
     Raises:
         DataError: there is no such folder, or it cannot be opened.
     """
-    failures: list[OSError] = []
-    found = [
-        Path(parent, name)
-        for parent, _, names in os.walk(folder, onerror=failures.append)
-        for name in names
-        if is_image_name(name, suffixes)
-    ]
-    closed = [Path(error.filename) for error in failures]
-    if folder in closed:
-        raise DataError(f"{folder}: {cause_of(failures[closed.index(folder)])}.", path=folder)
-    return iter(sorted(found + closed))
+    return iter(search_files(folder).files)
 
 
-def is_image_name(name: str, suffixes: Sequence[str]) -> bool:
-    """Whether a file's name has one of the suffixes and does not make it a hidden file."""
-    return not name.startswith(".") and Path(name).suffix.lower() in suffixes
+@dataclass
+class FoundFiles:
+    """What a search found, sorted by path, and what it passed over."""
+
+    files: list[Path]
+    """The wanted files, and the folders that cannot be opened."""
+    hidden: list[Path]
+    """Hidden folders, wanted files with a hidden name, and the folders of macOS's archives."""
+    repeated: list[Path]
+    """Links to folders that are searched already, or that contain the one that is searched."""
+    others: Counter[str]
+    """Number of the other files by their suffix, in lower case."""
+
+
+def search_files(folder: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> FoundFiles:
+    """Search a folder and all folders below it for files with one of some suffixes.
+
+    Hidden files and folders (`.ipynb_checkpoints`, `.git`, `._a.jpg`) and `__MACOSX` are left out.
+    Links to folders are followed, and each folder is searched once, by its own name rather than by
+    that of a link. What looks like images but cannot be read is found too: links without a target,
+    FIFOs, and the folders that cannot be opened. Reading these gives the cause.
+
+    Args:
+        folder: to search; its own name may be a hidden one.
+        suffixes: in lower case, with their dot.
+
+    Raises:
+        DataError: there is no such folder, or it cannot be opened.
+    """
+    found = FoundFiles([], [], [], Counter())
+    above = {_identity(path) for path in (folder, *Path(os.path.realpath(folder)).parents)}
+    searched, links = above - {_identity(folder)}, [folder]
+    while links:
+        start = links.pop(0)
+        if (identity := _identity(start)) in searched:
+            found.repeated.append(start)
+            continue
+        searched.add(identity)
+        links += sorted(_search_tree(start, suffixes, found, searched))
+    if folder in found.files:
+        closed = listing_error(folder)
+        cause = "it cannot be searched" if closed is None else cause_of(closed)
+        raise DataError(f"{folder}: {cause}.", path=folder)
+    for paths in (found.files, found.hidden, found.repeated):
+        paths.sort()
+    return found
+
+
+def _search_tree(
+    start: Path,
+    suffixes: Collection[str],
+    found: FoundFiles,
+    searched: set[tuple[int, int] | Path],
+) -> list[Path]:
+    """Search a folder without following links; returns those to folders."""
+    links: list[Path] = []
+
+    def note_closed(error: OSError) -> None:
+        found.files.append(Path(error.filename))
+
+    for parent, folders, names in os.walk(start, onerror=note_closed):
+        for name in list(folders):
+            path = Path(parent, name)
+            if name.startswith(".") or name == ARCHIVE_FOLDER:
+                found.hidden.append(path)
+            elif path.is_symlink():
+                links.append(path)
+            elif (identity := _identity(path)) in searched:  # a link led here before
+                found.repeated.append(path)
+            else:
+                searched.add(identity)
+                continue
+            folders.remove(name)
+        for name in names:
+            suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 - fast
+            if name.startswith("."):
+                if Path(name.lstrip("._")).suffix.lower() in suffixes:
+                    found.hidden.append(Path(parent, name))
+            elif suffix in suffixes:
+                found.files.append(Path(parent, name))
+            else:
+                found.others[suffix] += 1
+    return links
+
+
+def _identity(folder: Path) -> tuple[int, int] | Path:
+    """What two names of one folder have in common."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return folder
+    return status.st_dev, status.st_ino

@@ -1,6 +1,7 @@
 """Batch normalization folded into the convolution before it: fewer layers, the same function."""
 
 import copy
+import inspect
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any, TypeVar, cast
@@ -31,7 +32,7 @@ def fold_batch_norm(network: Network) -> Network:
     for convolution, norm in list(foldable_pairs(folded)):
         layers = folded.get_submodule(convolution), folded.get_submodule(norm)
         folded.set_submodule(convolution, fused(*cast(tuple[nn.Conv2d, nn.BatchNorm2d], layers)))
-        folded.set_submodule(norm, nn.Identity())
+        folded.set_submodule(norm, nn.Identity().eval())
     return folded
 
 
@@ -47,9 +48,12 @@ def sharing_copy(network: Network) -> Network:
 
 def foldable_pairs(network: nn.Module) -> Iterator[tuple[str, str]]:
     """Names of each convolution and the batch norm that alone reads its output."""
-    heads = {"auxiliary": True} if isinstance(network, CCNet) else None
-    try:  # with the auxiliary head, so that its layers are found too
-        graph = Tracer().trace(network, heads)
+    parameters = inspect.signature(network.forward).parameters.values()
+    switches = {p.name: p.default for p in parameters if isinstance(p.default, bool)}
+    if isinstance(network, CCNet):  # with the auxiliary head, so that its layers are found too
+        switches["auxiliary"] = True
+    try:
+        graph = Tracer().trace(network, switches)
     except Exception as error:  # any code that fails for a proxy instead of a tensor
         raise ValueError(f"torch.fx cannot trace the network: {error}") from error
     calls = [node for node in graph.nodes if node.op == "call_module"]

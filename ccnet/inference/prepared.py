@@ -98,7 +98,7 @@ def prepare(model: CCNet, dtype: torch.dtype) -> CCNet:
     convolutions are computed with fewer multiplications. Layers that do more than PyTorch's own
     stay as they are. Tensors that need no change are shared with the model.
     """
-    network = sharing_copy(model).eval()
+    network = sharing_copy(model)
     is_own = type(model).forward is CCNet.forward and "forward" not in vars(model)
     if is_own:
         network.auxiliary_head = None
@@ -122,7 +122,7 @@ def prepare(model: CCNet, dtype: torch.dtype) -> CCNet:
         fits = module.weight.dtype == dtype
         if tile is not None and fits and is_winograd(module, fewest_channels):
             network.set_submodule(name, WinogradConv2d(module, tile))
-    return network
+    return network.eval()
 
 
 def winograd_tile(device: torch.device, dtype: torch.dtype) -> tuple[int | None, int]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from ccnet.images.opening import MAX_PIXELS, leads_to_folder, listing_error
-from ccnet.images.reading import IMAGE_SUFFIXES, image_files
+from ccnet.images.reading import IMAGE_SUFFIXES, search_files
 from ccnet.images.video import VIDEO_SUFFIXES
 from ccnet.runtime.values import Between
 
@@ -105,7 +105,9 @@ LABELS_ONLY = Products()
 EVERYTHING = Products(color=True, overlay=True, confidence=True, probabilities=True)
 
 
-def find_jobs(inputs: Sequence[str | Path], output: Path) -> list[Job]:
+def find_jobs(
+    inputs: Sequence[str | Path], output: Path, hidden: list[Path] | None = None
+) -> list[Job]:
     """The images and videos that the inputs name, each once, with the files of their labels.
 
     Two links to one image are two images. What looks like an image but cannot be read, such as a
@@ -115,6 +117,7 @@ def find_jobs(inputs: Sequence[str | Path], output: Path) -> list[Job]:
         inputs: files, folders (with all folders below them) or glob patterns.
         output: folder of the labels. An image in a given folder keeps its path relative to that
             folder. If `output` is inside a given folder, it is left out of the search.
+        hidden: gets the hidden files and folders in given folders, which are left out.
 
     Raises:
         FileNotFoundError: an input matches no file.
@@ -126,7 +129,7 @@ def find_jobs(inputs: Sequence[str | Path], output: Path) -> list[Job]:
     for given in map(str, inputs):
         if not given:
             raise ValueError("an empty path among the images; give files, folders or patterns")
-        found = find_images(given, output)
+        found = find_images(given, output, [] if hidden is None else hidden)
         if not found:
             raise FileNotFoundError(f"no images at {given}; known are {', '.join(SUFFIXES)}")
         for image, relative in found:
@@ -149,11 +152,16 @@ def full_name(path: Path) -> Path:
     return Path(os.path.realpath(path.parent), path.name)
 
 
-def find_images(given: str, output: Path) -> list[tuple[Path, Path]]:
-    """Files that a file name, folder or pattern stands for, with their paths in `output`."""
+def find_images(given: str, output: Path, hidden: list[Path]) -> list[tuple[Path, Path]]:
+    """Files that a file name, folder or pattern stands for, with their paths in `output`.
+
+    What is hidden in a folder is added to `hidden`.
+    """
     path = Path(given)
     if leads_to_folder(path):
-        files = list(image_files(path, SUFFIXES))
+        search = search_files(path, SUFFIXES)
+        hidden += search.hidden
+        files = search.files
         written = Path(os.path.realpath(output))
         if Path(os.path.realpath(path)) in written.parents:  # label maps of an earlier call
             files = [file for file in files if written not in full_name(file).parents]

@@ -42,19 +42,28 @@ def renewed_parts(arguments: Mapping[str, Any], adapted: Mapping[str, Any]) -> t
 def adapted_weights(
     trained: Mapping[str, Tensor],
     initial: Mapping[str, Tensor],
-    in_channels: int,
-    renewed: tuple[str, ...] = (),
+    arguments: Mapping[str, Any],
+    adapted: Mapping[str, Any],
 ) -> dict[str, Tensor]:
     """Trained weights for a network whose own state dict is `initial`, with its keys.
 
-    Convolutions that are applied to the image are adapted to `in_channels` channels
-    (`ccnet.backbones.layers.adapt_input`); classifiers of another size, and all whose keys start
-    with one of `renewed`, keep their initial weights. All of it is logged. Raises ValueError for a
-    convolution that cannot be adapted.
+    Convolutions that are applied to the image are adapted to other channels
+    (`ccnet.backbones.layers.adapt_input`); classifiers of another size, and the refinement and its
+    classifier if it is another one, keep their initial weights. All of it is logged.
+
+    Args:
+        trained, initial: state dicts of the trained network and of the new one.
+        arguments, adapted: their arguments.
+
+    Raises:
+        ValueError: a convolution cannot be adapted.
     """
     weights, resized = dict(initial), []
-    if renewed:
+    in_channels, num_classes = adapted["in_channels"], adapted["num_classes"]
+    if renewed := renewed_parts(arguments, adapted):
         LOG.warning("new: %s", ", ".join(renewed))
+    elif num_classes == arguments["num_classes"] and adapted["classes"] != arguments["classes"]:
+        LOG.warning("new names for %d classes, trained classifiers", num_classes)
     for key, value in trained.items():
         if key.startswith(renewed):
             continue

@@ -35,6 +35,7 @@ LIMITS = {
     "channels": (1, 4096),
     "reduction": (1, 4096),
     "auxiliary_channels": (1, 4096),
+    "embedding_channels": (1, 4096),
     "in_channels": (1, 1024),  # hyperspectral cameras have some hundred
     "output_stride": (1, 64),
 }
@@ -45,11 +46,11 @@ because of one number in a file.
 """
 SWITCHES = ("shared", "auxiliary_bias", "align_corners", "ceil_mode")
 WORDS = ("backbone", "activation", "stem", "dilation")
-ADDED = ("refinement",)
+ADDED = ("refinement", "embedding_channels")
 """Arguments since 0.1.0, stored only where they are not None: config.json and the fingerprint of a
 network without them stay as they were.
 """
-OPTIONAL = ("auxiliary_channels", *BACKBONE_ARGUMENTS)
+OPTIONAL = ("auxiliary_channels", *ADDED, *BACKBONE_ARGUMENTS)
 """Arguments that may be None."""
 MOST_STAGES = 4
 """Of a refinement."""

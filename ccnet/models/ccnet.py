@@ -1,6 +1,5 @@
 """CCNet: backbone → recurrent criss-cross attention → fusion → classifier (paper figure 2)."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, overload
@@ -15,7 +14,7 @@ from safetensors.torch import save_model
 from torch import Tensor, nn
 
 from ccnet.backbones import TIMM, create_backbone
-from ccnet.models.adapting import ADAPTABLE, adapted_arguments, adapted_weights, renewed_parts
+from ccnet.models.adapting import ADAPTABLE, adapted_arguments, adapted_weights
 from ccnet.models.arguments import (
     BACKBONE_ARGUMENTS,
     HEAD_ARGUMENTS,
@@ -34,8 +33,6 @@ from ccnet.models.refinement import finer_maps
 from ccnet.published import Published, read_published
 from ccnet.runtime.disk import write_whole
 from ccnet.weights import build_with_weights, read_weights
-
-LOG = logging.getLogger(__name__)
 
 torch.fx.wrap("normalize_images")  # its checks of dtype and shape need real images
 
@@ -67,15 +64,14 @@ class CCNet(
         dropout: probability with which a channel is dropped before a classifier.
         backend: the `backend` of `criss_cross_attention`.
         auxiliary_channels: width of the auxiliary head on the third stage; None for no such head.
-        auxiliary_bias: whether the 3×3 convolution of the auxiliary head has a bias, as in the
-            authors' network.
-        align_corners: how logits are upsampled to the size of the image, and features in the
-            refinement; see `torch.nn.functional.interpolate`.
+        auxiliary_bias: whether its 3×3 convolution has a bias, as in the authors' network.
+        embedding_channels: width of the layer for the category consistent loss; None for none.
+        align_corners: how logits are upsampled, and features in the refinement, as in
+            `torch.nn.functional.interpolate`.
         refinement: strides of finer maps of the backbone that refine the fused features, from
             coarse to fine, such as [4, 2]: for thin objects. None, as in the paper: no refinement.
         in_channels: number of channels of the image, up to 1024; 3 are red, green and blue.
-        pretrained: weights for the backbone: "imagenet", or a file or its URL. Not stored with the
-            model.
+        pretrained: weights for the backbone, not stored: "imagenet", or a file or its URL.
         mean, std: mean and standard deviation of each channel of the image, for values of 0 to 255;
             at most 10⁶, and std at least 10⁻⁶. None: those with which the backbone's weights were
             trained, repeated as needed.
@@ -110,6 +106,7 @@ class CCNet(
         backend: str | None = None,
         auxiliary_channels: int | None = 256,
         auxiliary_bias: bool = False,
+        embedding_channels: int | None = None,
         align_corners: bool = False,
         refinement: Sequence[int] | None = None,
         in_channels: int = 3,
@@ -155,17 +152,22 @@ class CCNet(
 
     @overload
     def forward(
-        self, images: Float[Tensor, "b c h w"], auxiliary: Literal[True]
-    ) -> tuple[Float[Tensor, "b classes h w"], ...]: ...
+        self, images: Float[Tensor, "b c h w"], auxiliary: Literal[True], embedding: bool = False
+    ) -> tuple[Float[Tensor, "b _ _ _"], ...]: ...
 
     def forward(
-        self, images: Float[Tensor, "b c h w"], auxiliary: bool = False
-    ) -> Float[Tensor, "b classes h w"] | tuple[Float[Tensor, "b classes h w"], ...]:
-        """Logits at the images' size; with `auxiliary` a tuple, also of the auxiliary head's."""
+        self, images: Float[Tensor, "b c h w"], auxiliary: bool = False, embedding: bool = False
+    ) -> Float[Tensor, "b classes h w"] | tuple[Float[Tensor, "b _ _ _"], ...]:
+        """Logits at the images' size; with `auxiliary` a tuple, also of the auxiliary head's.
+
+        With `embedding` too, its last is (B, embedding_channels, h, w) at the size of the features.
+        """
         maps = self.backbone(images)
         maps = [maps[index] for index in (-2, -1, *self.finer_maps)]  # the others are freed
         third, features, *finer = maps
-        logits = [self.head(features, finer) if finer else self.head(features)]
+        inputs, is_asked = [features, finer] if finer else [features], auxiliary and embedding
+        outputs = self.head(*inputs, embedding=True) if is_asked else [self.head(*inputs)]
+        logits = [outputs[0]]
         if auxiliary and self.auxiliary_head is not None:
             logits.append(self.auxiliary_head(third))
         size = images.shape[-2:]
@@ -173,7 +175,7 @@ class CCNet(
             F.interpolate(x, size, mode="bilinear", align_corners=self.align_corners)
             for x in logits
         )
-        return upsampled if auxiliary else upsampled[0]
+        return (*upsampled, *outputs[1:]) if auxiliary else upsampled[0]
 
     def normalize(
         self, images: UInt8[Tensor, "b c h w"] | UInt16[Tensor, "b c h w"]
@@ -351,9 +353,6 @@ class CCNet(
             return self
         dtype = next(self.parameters()).dtype
         twin = type(self)(**adapted_arguments(self.arguments, changes)).to(self.device, dtype)
-        if twin.num_classes == self.num_classes and twin.classes != self.classes:
-            LOG.warning("new names for %d classes, trained classifiers", twin.num_classes)
         states = self.state_dict(), twin.state_dict()
-        renewed = renewed_parts(self.arguments, twin.arguments)
-        twin.load_state_dict(adapted_weights(*states, twin.in_channels, renewed))
+        twin.load_state_dict(adapted_weights(*states, self.arguments, twin.arguments))
         return twin.train(self.training)

@@ -36,6 +36,8 @@ class CCNetHead(nn.Module):
             to fine, such as [4, 2]; see `ccnet.models.refinement.Refinement`. None: no refinement.
         finer_channels: number of channels of each of these maps.
         align_corners: how the refinement upsamples, as in `torch.nn.functional.interpolate`.
+        embedding_channels: width of the 1×1 convolution of H'' that the category consistent loss
+            is applied to; it only helps in training. None: there is none.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class CCNetHead(nn.Module):
         refinement: Sequence[int] | None = None,
         finer_channels: Sequence[int] = (),
         align_corners: bool = False,
+        embedding_channels: int | None = None,
     ) -> None:
         super().__init__()
         if not 2 <= num_classes <= 255:  # labels are bytes, of which 255 is ignored
@@ -77,19 +80,33 @@ class CCNetHead(nn.Module):
                 activation=activation,
                 align_corners=align_corners,
             )
-            channels = self.refinement.out_channels
+        width = channels if self.refinement is None else self.refinement.out_channels
         self.dropout = nn.Dropout2d(dropout)
-        self.classifier = nn.Conv2d(channels, num_classes, 1)
+        self.classifier = nn.Conv2d(width, num_classes, 1)
+        self.embedding = None
+        if embedding_channels is not None:
+            self.embedding = nn.Conv2d(channels, embedding_channels, 1)
 
     def forward(
-        self, features: Float[Tensor, "b x h w"], finer: Sequence[Float[Tensor, "b _ _ _"]] = ()
-    ) -> Float[Tensor, "b classes _ _"]:
+        self,
+        features: Float[Tensor, "b x h w"],
+        finer: Sequence[Float[Tensor, "b _ _ _"]] = (),
+        embedding: bool = False,
+    ) -> Float[Tensor, "b classes _ _"] | tuple[Float[Tensor, "b _ _ _"], ...]:
+        """Logits; with `embedding` a tuple of the logits and the embedding, at the size of X."""
         reduced = self.reduction(features)  # X → H
         context = self.attention(reduced)  # H → H' → H''
         fused = self.fusion(torch.cat([features, self.smoothing(context)], dim=1))
         if self.refinement is not None:
             fused = self.refinement(fused, finer)
-        return self.classifier(self.dropout(fused))
+        logits = self.classifier(self.dropout(fused))
+        return (logits, require_embedding(self.embedding)(context)) if embedding else logits
+
+
+def require_embedding(embedding: nn.Module | None) -> nn.Module:
+    if embedding is None:
+        raise ValueError("the network has no embedding; CCNet(embedding_channels=16) has one")
+    return embedding
 
 
 def auxiliary_head(

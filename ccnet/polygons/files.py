@@ -124,7 +124,8 @@ def _write_coco(
 ) -> None:
     """Write the annotations of named label maps as they come; only one image's are in memory."""
     described = []
-    with path.open("w", encoding="utf-8") as file:
+    # bytes of a name that are not UTF-8 are written as \udcff, which JSON reads back
+    with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
         file.write(MARK + '"annotations": [')
         separator, number = "\n", 0
         for image_id, (name, labels) in enumerate(images, start=1):

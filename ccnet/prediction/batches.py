@@ -21,6 +21,16 @@ AnyImage = (
     | Path
     | str
 )
+ImageOfAnySize = (
+    UInt8[np.ndarray, "_ _ c"]
+    | UInt16[np.ndarray, "_ _ c"]
+    | UInt8[Tensor, "c _ _"]
+    | UInt16[Tensor, "c _ _"]
+    | Image.Image
+    | Path
+    | str
+)
+"""One of several images, whose sizes may differ."""
 
 
 def as_batch(

@@ -17,7 +17,7 @@ from ccnet.inference.prepared import Prepared
 from ccnet.models.ccnet import CCNet
 from ccnet.models.loading import load_model
 from ccnet.models.normalization import require_batch
-from ccnet.prediction.batches import AnyImage, as_batch, require_pixels
+from ccnet.prediction.batches import AnyImage, ImageOfAnySize, as_batch, require_pixels
 from ccnet.prediction.protocol import PROTOCOLS, Protocol, ProtocolName
 from ccnet.prediction.views import score_images
 from ccnet.runtime.device import PRECISIONS, pick_device, pick_precision
@@ -114,7 +114,7 @@ class Predictor:
         self.require_finite(scores.amax(0))
         return self.as_probabilities(scores).cpu().numpy()
 
-    def score(self, images: Iterable[AnyImage]) -> Iterator[Float[Tensor, "classes _ _"]]:
+    def score(self, images: Iterable[ImageOfAnySize]) -> Iterator[Float[Tensor, "classes _ _"]]:
         """The scores of each image by the protocol, in order, at its size, on the device.
 
         Scores are logits, or probabilities where the protocol averages these. Tiles of several

@@ -60,7 +60,7 @@ def write_report(
     page = folder / "report.html"
 
     def write(path: Path) -> None:
-        with path.open("w", encoding="utf-8") as file:
+        with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
             write_page(file, evaluation, title, facts, max_bytes)
 
     write_whole(page, write)

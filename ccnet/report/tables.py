@@ -6,8 +6,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from ccnet.datasets.check import DataReport
+from ccnet.checking.findings import DataReport
 from ccnet.export.agreement import Agreement
+from ccnet.layouts.split_lists import Count
 from ccnet.metrics import Scores
 from ccnet.metrics.comparison import Comparison
 from ccnet.runtime.files import printable
@@ -110,9 +111,21 @@ def data_summary(report: DataReport) -> Group:
         *(text(f"{title}: {_cut(names, ROWS_SHOWN)}") for title, names in _file_lists(report)),
         *(text(problem) for problem in problems[:ROWS_SHOWN]),
         *([Text(f"and {rest} more like these")] if rest > 0 else []),
+        *(text(f"note: {note}") for note in report.notes),
         *(text(f"warning: {warning}", style="yellow") for warning in report.warnings),
         verdict,
     )
+
+
+def split_table(counts: dict[str, Count], title: str) -> Table:
+    """How many images and groups each split got."""
+    table = Table("split", title=text(title))
+    for column in ("images", "groups", "share of images"):
+        table.add_column(column, justify="right")
+    total = sum(count.images for count in counts.values())
+    for name, count in counts.items():
+        table.add_row(name, str(count.images), str(count.groups), f"{count.images / total:.1%}")
+    return table
 
 
 def _class_table(report: DataReport) -> Table:
@@ -133,13 +146,14 @@ def _file_lists(report: DataReport) -> list[tuple[str, list[str]]]:
         "images without a label": report.unmatched_images,
         "labels without an image": report.unmatched_labels,
         "listed but missing": report.missing,
+        f"hidden, left out ({len(report.hidden)})": report.hidden,
     }
     return [(title, names) for title, names in lists.items() if names]
 
 
 def _all_problems(report: DataReport) -> list[str]:
     bad_values = [
-        f"{name}: {value}: no class has it"
+        f"{report.label_files.get(name, name)}: {value}: no class has it"
         for name, values in report.bad_values.items()
         for value in values
     ]

@@ -1,8 +1,9 @@
 """Values that YAML files and flags give, checked against annotations.
 
-An annotation is bool, int, float, str, Path, a Literal, a list, a tuple, a dataclass of these, or
-one of them or None. `Annotated[float, Between(0, 1)]` limits a number. Every ValueError of this
-module names the value by its dotted key, such as `optimizer.momentum`, and says what would work.
+An annotation is bool, int, float, str, Path, a Literal, a list, a tuple, a dataclass of these, one
+of them or None, or a list or words (`list[float] | Literal["auto"]`). `Annotated[float, Between(0,
+1)]` limits a number. Every ValueError of this module names the value by its dotted key, such as
+`optimizer.momentum`, and says what would work.
 """
 
 import math
@@ -51,8 +52,10 @@ def wanted(kind: Any) -> str:
         return f"{wanted(arguments[0])} {arguments[1]}"
     if inner := optional(kind):
         return f"{wanted(inner)} or null"
+    if is_union(kind):
+        return " or ".join(map(wanted, arguments))
     if get_origin(kind) is Literal:
-        return " or ".join([", ".join(arguments[:-1]), arguments[-1]])
+        return " or ".join(filter(None, [", ".join(arguments[:-1]), arguments[-1]]))
     if get_origin(kind) is list or ... in arguments:
         return f"a list in brackets, each item {wanted(arguments[0])}"
     if get_origin(kind) is tuple:
@@ -63,16 +66,26 @@ def wanted(kind: Any) -> str:
     return words.get(kind, "a path")
 
 
+def is_union(kind: Any) -> bool:
+    return get_origin(kind) in (Union, UnionType)
+
+
 def optional(kind: Any) -> Any:
-    """The annotation `kind` without None; None if it is not one of two, of which one is None."""
-    if get_origin(kind) not in (Union, UnionType):
+    """The annotation `kind` without None; None if it is not a union with None."""
+    if not is_union(kind) or NoneType not in get_args(kind):
         return None
-    return next(part for part in get_args(kind) if part is not NoneType)
+    return Union[tuple(part for part in get_args(kind) if part is not NoneType)]  # noqa: UP007
+
+
+def without_words(kind: Any) -> Any:
+    """The other part of a union of a Literal with something else than text."""
+    return next(part for part in get_args(kind) if get_origin(part) is not Literal)
 
 
 def plain(kind: Any) -> Any:
-    """An annotation without None and without its range."""
+    """An annotation without None, without words that stand for a value, and without its range."""
     kind = optional(kind) or kind
+    kind = without_words(kind) if is_union(kind) else kind
     return get_args(kind)[0] if get_origin(kind) is Annotated else kind
 
 
@@ -89,6 +102,9 @@ def typed(kind: Any, value: Any, name: str, said: Any = None) -> Any:
     if inner is not None:
         return None if value is None else typed(inner, value, name, said)
     arguments = get_args(kind)
+    if is_union(kind):
+        words = [word for part in arguments for word in get_args(part)]
+        return value if value in words else typed(without_words(kind), value, name, said)
     if get_origin(kind) is Annotated:
         number = typed(arguments[0], value, name, said)
         return number if number in arguments[1] else refuse(said, value, name)

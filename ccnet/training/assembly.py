@@ -1,7 +1,8 @@
-"""From a configuration to the parts of a run: data, network, optimizer, schedule and loss."""
+"""From a configuration to the parts of a run: data, frozen parts, optimizer, schedule, loss."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, fields
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, fields, replace
 from functools import cache, partial
 from typing import Any, cast
 
@@ -11,135 +12,31 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ccnet.config import DataConfig, ModelConfig, OptimizerConfig, TrainConfig
+from ccnet.config import DataConfig, LossConfig, OptimizerConfig, TrainConfig
 from ccnet.datasets import Scenes, SegmentationDataset, open_dataset
+from ccnet.datasets.pairs import say_notes, warn_of_shared
 from ccnet.losses import SegmentationLoss
-from ccnet.models.arguments import ADDED
+from ccnet.losses.class_weights import measured_weights
+from ccnet.losses.consistency import CategoryConsistency
 from ccnet.models.ccnet import CCNet
-from ccnet.models.loading import require_same_classes
 from ccnet.models.recompute import recompute
-from ccnet.training.checkpoint import require_inherited, require_weights
-from ccnet.weights import differences
+from ccnet.runtime.processes import rank
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
-OPEN_FLAGS = ("stem", "dilation", "ceil_mode", "reduction", "shared", "auxiliary_bias")
-OPEN_FLAGS += ("refinement",)
-"""Flags that leave a choice to the model that a run starts from, unless they are given."""
-
 
 def open_data(config: DataConfig) -> tuple[SegmentationDataset, SegmentationDataset]:
-    """Training and validation data."""
+    """Training and validation data. Process 0 prints what was decided in reading annotations."""
     if config.name == "scenes":
         return Scenes("train", num_images=config.num_images), Scenes("val")
-    training = open_dataset(config.name, config.root, config.train_split)
-    return training, open_dataset(config.name, config.root, config.val_split)
-
-
-def new_model(
-    config: TrainConfig,
-    data: SegmentationDataset,
-    source: CCNet | None,
-    checkpoint: dict[str, Any] | None,
-) -> CCNet:
-    """The network of a run.
-
-    Args:
-        config: of the run.
-        data: gives the classes.
-        source: model to start from. None: initialized weights.
-        checkpoint: of a run that is resumed; its weights are loaded, and `source` does not count.
-    """
-    if checkpoint is not None:
-        model = build_model_of_save(config, data, checkpoint)
-    elif source is not None:
-        model = build_model_from(source, config, data)
-    else:
-        model = build_model(config, data)
-    freeze(model, config.freeze, config.freeze_norms)
-    recompute_parts(model, config.recompute)
-    return model
-
-
-def build_model(config: TrainConfig, data: SegmentationDataset, **changes: Any) -> CCNet:
-    """A network for the classes of the data.
-
-    Args:
-        config: of the run.
-        data: gives the classes and their colors.
-        **changes: arguments of `CCNet` that replace those of the configuration.
-
-    Raises:
-        ValueError: the configuration has another number of class weights than there are classes.
-    """
-    weights = config.loss.class_weights
-    if weights is not None and len(weights) != len(data.classes):
-        raise ValueError(f"{len(weights)} class weights for {len(data.classes)} classes")
-    arguments = {**asdict(config.model), **changes}
-    return CCNet(len(data.classes), classes=data.classes, palette=data.palette, **arguments)
-
-
-def build_model_of_save(
-    config: TrainConfig, data: SegmentationDataset, checkpoint: dict[str, Any]
-) -> CCNet:
-    """The network of a run that is resumed, with its weights.
-
-    A first one on the meta device, which takes no memory, says whether the weights fit.
-
-    Raises:
-        ValueError: the save is of another network.
-    """
-    arguments = checkpoint["inherited"]
-    with torch.device("meta"):
-        model = build_model(config, data, pretrained=None)
-        require_inherited(arguments, dict.fromkeys(ADDED) | inherited(model))
-        model = build_model(config, data, pretrained=None, **arguments)
-    require_weights(checkpoint["model"], model.state_dict())
-    model = build_model(config, data, pretrained=None, **arguments)
-    model.load_state_dict(checkpoint["model"])
-    return model
-
-
-def build_model_from(source: CCNet, config: TrainConfig, data: SegmentationDataset) -> CCNet:
-    """A network with the weights of another model, and with its arguments that no flag gives.
-
-    Raises:
-        ValueError: the model has other classes, another architecture, or not 3 channels.
-    """
-    require_same_classes(source, data.classes)
-    refinement = config.model.refinement
-    if refinement is not None and refinement != source.arguments.get("refinement"):
-        source = source.adapted(refinement=refinement)
-    for name in ("activation", *OPEN_FLAGS):  # weights that fit would give another function
-        own, asked = source.arguments.get(name), getattr(config.model, name)
-        is_open = name in OPEN_FLAGS and asked == getattr(ModelConfig(), name)
-        if own != asked and not is_open:
-            raise ValueError(
-                f"the model to start from has {name} {own}, the configuration {asked}; "
-                f"model.{name}={own} would work"
-            )
-    if source.in_channels != 3:
-        raise ValueError(f"the model to start from takes {source.in_channels} channels, data has 3")
-    model = build_model(config, data, pretrained=None, **inherited(source))
-    weights = source.state_dict()
-    if problems := differences(weights, model.state_dict()):
-        raise ValueError(f"the weights to start from do not fit the network: {problems}")
-    model.load_state_dict(weights)
-    return model
-
-
-def build_replica(config: TrainConfig, data: SegmentationDataset, model: CCNet) -> CCNet:
-    """A network for the full weights of `model`, on its device, before `model` is sharded.
-
-    Processes validate different numbers of images, so they cannot call a sharded model together.
-
-    Raises:
-        ValueError: the configuration asks for a moving average, which a sharded model has not.
-    """
-    if config.ema_decay is not None:
-        raise ValueError("fsdp keeps no moving average; strategy=ddp does")
-    replica = build_model(config, data, pretrained=None, **inherited(model))
-    return replica.to(next(model.parameters()).device)
+    training, validation = (
+        open_dataset(config.name, config.root, split, division=config.division())
+        for split in (config.train_split, config.val_split)
+    )
+    if rank() == 0:
+        say_notes(training, validation)
+        warn_of_shared(training, validation)
+    return training, validation
 
 
 def build_moving_average(config: TrainConfig, model: CCNet) -> AveragedModel | None:
@@ -148,13 +45,6 @@ def build_moving_average(config: TrainConfig, model: CCNet) -> AveragedModel | N
         return None
     decay = get_ema_multi_avg_fn(config.ema_decay)
     return AveragedModel(model, multi_avg_fn=decay, use_buffers=True)
-
-
-def inherited(model: CCNet) -> dict[str, Any]:
-    """Arguments of a model that neither flags nor data determine: normalization, stem, ..."""
-    given = {field.name for field in fields(ModelConfig)} - set(OPEN_FLAGS)
-    given |= {"num_classes", "classes", "palette", "metrics"}
-    return {name: value for name, value in model.arguments.items() if name not in given}
 
 
 def freeze(model: CCNet, parts: Sequence[str], norms: bool) -> None:
@@ -205,8 +95,10 @@ def recompute_parts(model: CCNet, parts: Sequence[str]) -> None:
 class Recomputed(nn.Module):
     """Activation checkpointing of the forward pass of the class that follows in a subclass."""
 
-    def forward(self, features: Tensor, *others: Any) -> Tensor:
-        return recompute(super().forward, features, *others)
+    def forward(
+        self, features: Tensor, *others: Any, **options: Any
+    ) -> Tensor | tuple[Tensor, ...]:
+        return recompute(super().forward, features, *others, **options)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         classes = type(self).__mro__
@@ -283,8 +175,42 @@ def poly(config: OptimizerConfig, steps: int, step: int) -> float:
     return share
 
 
+def with_class_weights(
+    config: TrainConfig, data: SegmentationDataset, checkpoint: Mapping[str, Any] | None
+) -> TrainConfig:
+    """The configuration with numbers in the place of `loss.class_weights=auto`.
+
+    They are those of the save, if the run is resumed, or measured from the training data.
+    """
+    if config.loss.class_weights != "auto":
+        return config
+    if checkpoint is None:
+        weights = measured_weights(data)
+    else:
+        weights = checkpoint["config"]["loss"]["class_weights"]
+    return replace(config, loss=replace(config.loss, class_weights=weights))
+
+
 def build_loss(config: TrainConfig) -> SegmentationLoss:
-    loss, weights = config.loss, None
-    if loss.class_weights is not None:
-        weights = torch.tensor(loss.class_weights)
-    return SegmentationLoss(loss.auxiliary_weight, weights, loss.ohem_threshold, loss.ohem_min_kept)
+    """The loss of a run, whose class weights are numbers."""
+    options = {field.name: getattr(config.loss, field.name) for field in fields(config.loss)}
+    constants = asdict(options.pop("consistency"))
+    del constants["channels"]  # of the network
+    if options["class_weights"] is not None:
+        options["class_weights"] = torch.tensor(options["class_weights"])
+    return SegmentationLoss(**options, consistency=CategoryConsistency(**constants))
+
+
+def warn_of_ohem(config: TrainConfig, data: SegmentationDataset) -> None:
+    """Say on standard error if OHEM keeps all pixels of a batch, and so does nothing."""
+    kept, augment = config.loss.ohem_min_kept, config.data.augment
+    if config.loss.ohem_threshold is None or kept < 1:
+        return
+    height, width = data[0][1].shape if augment is None else augment.crop_size
+    if kept >= config.batch_size * height * width:
+        print(
+            f"warning: loss.ohem_min_kept is {kept:.0f}, and a batch of {config.batch_size} images "
+            f"of {width}×{height} has {config.batch_size * height * width} pixels: OHEM leaves "
+            f"none of them out; a share works for every size, such as {LossConfig().ohem_min_kept}",
+            file=sys.stderr,
+        )

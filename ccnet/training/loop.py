@@ -8,10 +8,12 @@ from ccnet.metrics import Scores
 from ccnet.runtime.lock import FolderLock
 from ccnet.runtime.processes import leaving_cleanly
 from ccnet.runtime.signals import StopSignals
+from ccnet.saving.run_folder import LOCK
+from ccnet.training.budget import fit_into_minutes
 from ccnet.training.failures import explaining_out_of_memory
-from ccnet.training.run import Run, set_up
-from ccnet.training.run_folder import LOCK
+from ccnet.training.run import DataSets, Run
 from ccnet.training.samples import Callback
+from ccnet.training.start import set_up
 from ccnet.training.steps import (
     Verdict,
     clip_gradient,
@@ -36,6 +38,8 @@ def train(
     init: str | Path | None = None,
     resume: bool = False,
     transform: Callback | None = None,
+    data: DataSets | None = None,
+    accept_new_data: bool = False,
 ) -> Scores | None:
     """Train a CCNet.
 
@@ -45,13 +49,16 @@ def train(
 
     Args:
         config: of the run; to resume a run, its own configuration.
-        run: folder for everything that the run writes (see `ccnet.training.run_folder`).
-        init: folder of a model to start from. The run takes over its weights, its normalization,
-            and those of its arguments that no flag gives; its classes must be those of the data.
+        run: folder for everything that the run writes (see `ccnet.saving.run_folder`).
+        init: folder of a model to start from. The run takes over its weights, its normalization
+            and its architecture; options of `config.model` other than the defaults must agree with
+            it. The classifiers keep the rows of classes that the data have too, by name.
         resume: go on with the run in this folder from its last save. A process that torchrun or
             SLURM has started again does so without being asked.
         transform: callable(image, label) → (image, label) on uint8 arrays (H, W, 3) and (H, W),
             used instead of `config.data.augment`.
+        data: training and validation data, used instead of those that `config.data` names.
+        accept_new_data: resume although images were added or removed since the run began.
 
     Returns:
         The scores of the last validation; None if the run had already been trained to its end.
@@ -66,16 +73,34 @@ def train(
     lock = FolderLock(Path(run, LOCK))
     with leaving_cleanly(), explaining_out_of_memory(config), lock:
         return train_to_the_end(
-            set_up(config, run, init=init, resume=resume, transform=transform, lock=lock)
+            set_up(
+                config,
+                run,
+                init=init,
+                resume=resume,
+                transform=transform,
+                data=data,
+                accept_new_data=accept_new_data,
+                lock=lock,
+            ),
+            transform,
         )
 
 
-def train_to_the_end(run: Run) -> Scores | None:
+def train_to_the_end(run: Run, transform: Callback | None) -> Scores | None:
     """Make all steps that are left of a run; returns the scores of the last validation."""
+    with run.progress:
+        if run.config.minutes is not None:
+            fit_into_minutes(run, transform)
+        if run.saved_step < 0:
+            run.save()
+        return make_steps(run)
+
+
+def make_steps(run: Run) -> Scores | None:
+    """The loop: all steps that are left, with saves and validations."""
     config, state, scores = run.config, run.state, None
-    if run.saved_step < 0:
-        run.save()
-    with run.progress, StopSignals() as stop, closing(iter(run.loader)) as batches:
+    with StopSignals() as stop, closing(iter(run.loader)) as batches:
         if state.validation_is_due(config):  # the run was stopped during one
             scores = run.validate()
         while state.step < config.steps:
@@ -87,8 +112,8 @@ def train_to_the_end(run: Run) -> Scores | None:
             losses = []
             for index, (images, labels) in enumerate(parts):
                 with gradient_exchange(run, is_last=index + 1 == len(parts)):
-                    logits = forward_part(run, images, index)
-                    loss = run.criterion(logits, labels, divisors)
+                    logits, embedding = forward_part(run, images, index)
+                    loss = run.criterion(logits, labels, divisors, embedding)
                     run.fabric.backward(loss)
                 losses.append(loss.detach())
 

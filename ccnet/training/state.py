@@ -9,12 +9,12 @@ from torch.optim import Optimizer
 
 from ccnet.config import TrainConfig
 from ccnet.models.ccnet import CCNet
-from ccnet.training.assembly import inherited
-from ccnet.training.checkpoint import (
+from ccnet.saving.checkpoint import (
     require_optimizer_state,
     require_same_make,
     require_weights,
 )
+from ccnet.training.network import inherited
 
 
 class TrainingState:

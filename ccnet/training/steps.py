@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from ccnet.losses import Divisors, true_class_probability
+from ccnet.losses import Divisors
 from ccnet.models.ccnet import CCNet
 from ccnet.runtime.processes import num_processes, rank, sum_over_processes
 from ccnet.training.failures import describe_failure
@@ -66,15 +66,20 @@ def in_any_process(flags: Sequence[bool], device: torch.device) -> list[bool]:
     return [count > 0 for count in counts.tolist()]
 
 
-def forward_part(run: Run, images: Tensor, index: int) -> tuple[Tensor, ...]:
+def forward_part(run: Run, images: Tensor, index: int) -> tuple[tuple[Tensor, ...], Tensor | None]:
     """The logits, main and auxiliary, of the images of the step's part `index`.
+
+    And the embedding of the network, if the loss takes it.
 
     Dropout's random numbers follow from the seed, the step, the part and the process, so a second
     pass over the same part gives the same logits.
     """
     seed_part(run.config.seed, run.state.step, index)
     images = run.model.normalize(images).contiguous(memory_format=run.layout)
-    return run.network(images, auxiliary=True)
+    if not run.criterion.needs_embedding:
+        return run.network(images, auxiliary=True), None
+    *logits, embedding = run.network(images, auxiliary=True, embedding=True)
+    return tuple(logits), embedding
 
 
 def seed_part(seed: int, step: int, part: int) -> None:
@@ -85,21 +90,22 @@ def seed_part(seed: int, step: int, part: int) -> None:
 def divisors_of_step(run: Run, parts: Sequence[Part]) -> Divisors | None:
     """What the loss of a step in several parts is divided by; None if there is only one part.
 
-    OHEM ranks the pixels of all parts, so it takes a forward pass over them first, which leaves the
-    statistics of batch normalization as they are.
+    OHEM ranks the pixels of all parts, and other losses are no sums over pixels. They take a
+    forward pass over all parts first, which leaves the statistics of batch normalization as they
+    are.
     """
+    criterion = run.criterion
     if len(parts) == 1:
         return None
-    labels = [part[1] for part in parts]
-    if run.criterion.ohem_threshold is None:
-        return run.criterion.divisors(labels)
-    buffers, probabilities = copy_buffers(run.model), []
+    if not criterion.needs_outputs:
+        return criterion.divisors([criterion.survey(labels) for _, labels in parts])
+    buffers, surveys = copy_buffers(run.model), []
     with torch.no_grad():
-        for index, (images, label) in enumerate(parts):
-            logits = forward_part(run, images, index)
-            probabilities.append(true_class_probability(logits[0], label))
+        for index, (images, labels) in enumerate(parts):
+            logits, embedding = forward_part(run, images, index)
+            surveys.append(criterion.survey(labels, logits[0], embedding))
     restore_buffers(run.model, buffers)
-    return run.criterion.divisors(labels, probabilities)
+    return criterion.divisors(surveys)
 
 
 def gradient_exchange(run: Run, *, is_last: bool) -> AbstractContextManager[None]:

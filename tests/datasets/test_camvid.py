@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ccnet.checking.check import check_dataset
 from ccnet.datasets.camvid import CamVid
-from ccnet.datasets.check import check_dataset
 from ccnet.runtime.files import DataError
 
 PUBLISHED_WEIGHTS = np.array(

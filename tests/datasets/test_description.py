@@ -9,6 +9,7 @@ from ccnet.datasets.description import (
     read_color,
     read_ignored,
     read_mapping,
+    without_numbers,
 )
 
 CLASSES = ("sky", "road", "car")
@@ -146,3 +147,34 @@ def test_a_mapping_goes_to_names_indices_and_ignore():
 def test_wrong_mappings_are_refused(mapping, message):
     with pytest.raises(ValueError, match=message):
         read_mapping(mapping, CLASSES)
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        {0: "road", 1: "sky"},
+        {1: "sky", 0: "road"},
+        {"0": "road", "1": "sky"},
+        {"road": 0, "sky": 1},
+        ["road", "sky"],
+    ],
+    ids=str,
+)
+def test_numbered_classes_are_a_list_of_names(classes):
+    assert without_numbers(classes) == ["road", "sky"]
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [{"road": [0, 0, 0]}, {"road": "#000000"}, {"road": "red"}, {7: [0] * 3}, {}, None],
+    ids=str,
+)  # fmt: skip
+def test_other_classes_are_left_as_they_are(classes):
+    assert without_numbers(classes) == classes
+
+
+@pytest.mark.parametrize("numbers", [(1, 2), (0, 2), (-1, 0)])
+def test_numbers_of_classes_have_no_gap(numbers):
+    classes = dict(zip(numbers, ("road", "sky"), strict=True))
+    with pytest.raises(ValueError, match=r"without a gap; got .*write `mapping: {number: name"):
+        without_numbers(classes)

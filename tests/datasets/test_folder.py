@@ -12,7 +12,8 @@ import yaml
 from ccnet.classes import IGNORE_INDEX
 from ccnet.datasets import open_dataset
 from ccnet.datasets.folder import EXAMPLE, FolderDataset
-from ccnet.datasets.labels import LabelMap, LabelValueError
+from ccnet.datasets.labels import LabelMap
+from ccnet.datasets.unmapped import LabelValueError
 from ccnet.runtime.files import DataError
 from tests.datasets.conftest import CLASSES, COLORS, IMAGE, LABEL, describe, save
 
@@ -147,3 +148,47 @@ def test_an_unreadable_root_is_not_called_missing(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(DataError, match="no permission"):
         open_dataset("folder", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"names": CLASSES},
+        {"names": dict(enumerate(CLASSES))},
+        {"classes": dict(enumerate(CLASSES))},
+        {"classes": {name: i for i, name in enumerate(CLASSES)}, "orientation": "exif"},
+    ],
+)
+def test_classes_may_be_numbered_and_called_names(root: Path, keys: dict):
+    describe(root, **keys)
+    dataset = FolderDataset(root)
+    assert dataset.classes == tuple(CLASSES)
+    np.testing.assert_array_equal(dataset[0][1], LABEL)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"names": ["sky"], "classes": CLASSES}, "`names` and `classes` mean the same; write one"),
+        ({"classes": {1: "sky", 2: "road"}}, r"without a gap; got \[1, 2\].*mapping"),
+        (
+            {"classes": CLASSES, "orientation": "turned"},
+            "`orientation` is 'turned'; it can be exif",
+        ),
+    ],
+)
+def test_a_wrong_description_is_told_in_one_line(root: Path, keys: dict, message: str):
+    describe(root, **keys)
+    with pytest.raises(DataError, match=rf"dataset\.yaml: .*{message}") as caught:
+        FolderDataset(root)
+    assert "\n" not in str(caught.value)
+
+
+def test_masks_of_0_and_255_are_two_classes(root: Path):
+    describe(root, classes=["background", "thing"])
+    for name in ("a", "deep/b"):
+        save(root / f"train/labels/{name}.png", np.array([[0, 255, 255, 0]] * 2, np.uint8))
+    dataset = FolderDataset(root)
+    assert dataset[0][1].tolist() == [[0, 1, 1, 0]] * 2
+    assert "255 is 'thing'" in str(dataset.label_map.note)
+    assert FolderDataset(root, ignore=255)[0][1].tolist() == [[0, 255, 255, 0]] * 2

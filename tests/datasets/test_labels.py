@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ccnet.datasets.labels import LabelMap, LabelValueError, UnmappedValue
+from ccnet.datasets.labels import LabelMap
+from ccnet.datasets.unmapped import LabelValueError, UnmappedValue
 from ccnet.runtime.files import DataError
 from tests.datasets.conftest import CLASSES, COLORS, LABEL, save
 from tests.images.test_opening import png
@@ -66,7 +67,7 @@ def test_palette_png_is_read_by_its_numbers_or_on_demand_by_its_colors(tmp_path:
     np.testing.assert_array_equal(LabelMap(COLORS, labels="palette").read(path), LABEL)
     by_color = LabelMap(COLORS, ignore=[[0, 0, 0]], labels="rgb").read(path)
     np.testing.assert_array_equal(by_color, np.array([1, 2, 0, *[3] * 252, 255])[LABEL])
-    with pytest.raises(DataError, match=r"entry 0 is class 0 \('sky'\) by its number.*'road'"):
+    with pytest.raises(DataError, match=r"the value 0 is class 0 \('sky'\) by its number.*'road'"):
         LabelMap(COLORS).read(path)
 
 
@@ -317,3 +318,162 @@ def test_a_label_is_turned_upright_by_its_own_orientation(tmp_path: Path):
     exif[0x0112] = 6  # turn clockwise by 90° to view
     Image.fromarray(LABEL).save(tmp_path / "a.png", exif=exif)
     np.testing.assert_array_equal(LabelMap(CLASSES).read(tmp_path / "a.png"), np.rot90(LABEL, -1))
+
+
+BINARY = ["background", "thing"]
+GRAYS = {"black": [0, 0, 0], "white": [255, 255, 255]}
+
+
+def save_all(folder: Path, *labels: list) -> list[Path]:
+    arrays = [np.array(label, np.uint8) for label in labels]
+    return [save(folder / f"{i}.png", array) for i, array in enumerate(arrays)]
+
+
+def test_255_is_the_second_of_two_classes_where_labels_hold_only_0_and_255(tmp_path: Path):
+    paths = save_all(tmp_path, [[0, 0]], [[0, 255]], [[255, 255]])
+    assert LabelMap(BINARY).read(paths[1]).tolist() == [[0, 255]]
+    label_map = LabelMap(BINARY).settled(paths)
+    assert [label_map.read(path).tolist() for path in paths] == [[[0, 0]], [[0, 1]], [[1, 1]]]
+    assert "mapping: {0: background, 255: thing}" in str(label_map.note)
+
+
+@pytest.mark.parametrize(
+    "labels", [[[[0, 1]], [[0, 255]]], [[[0, 0]]], [[[255, 255]]], [[[0, 7]], [[0, 255]]]]
+)
+def test_255_stays_ignored_where_other_numbers_say_so_or_0_is_missing(tmp_path: Path, labels):
+    label_map = LabelMap(BINARY).settled(save_all(tmp_path, *labels))
+    assert label_map.targets[255] == 255
+    assert label_map.note is None
+
+
+@pytest.mark.parametrize(
+    "keys", [{"ignore": 255}, {"ignore": [7, 255]}, {"mapping": {0: 0, 1: 1, 255: "ignore"}}]
+)
+def test_255_stays_ignored_where_the_description_says_so(tmp_path: Path, keys: dict):
+    label_map = LabelMap(BINARY, **keys).settled(save_all(tmp_path, [[0, 255]]))
+    assert label_map.targets[255] == 255
+
+
+def test_a_1_among_labels_of_0_and_255_is_an_error_that_says_why(tmp_path: Path):
+    paths = save_all(tmp_path, [[0, 255]], [[0, 1]])
+    label_map = LabelMap(BINARY).settled(paths[:1])
+    with pytest.raises(LabelValueError, match=r"1\.png: value 1 .*255 is 'thing', since there are"):
+        label_map.read(paths[1])
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I", "F"])
+@pytest.mark.parametrize("high", [1, 255])
+def test_black_and_white_masks_of_every_mode_are_two_classes(tmp_path: Path, mode: str, high: int):
+    mask = np.array([[0, high], [high, 0]], np.uint8)
+    if mode == "1":
+        picture = Image.fromarray(mask > 0)
+    elif mode in ("I;16", "I", "F"):
+        dtype = {"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode]
+        picture = Image.fromarray(mask.astype(dtype))
+    elif mode == "P":
+        picture = Image.fromarray(mask)
+        picture.putpalette([part for i in range(256) for part in (i, i, i)])
+    else:
+        picture = Image.fromarray(mask).convert(mode)
+    assert picture.mode == mode
+    path = tmp_path / ("a.tif" if mode in ("I", "F") else "a.png")
+    picture.save(path)
+    assert LabelMap(BINARY).settled([path]).read(path).tolist() == [[0, 1], [1, 0]]
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64, np.uint16, np.float32, np.float64])
+def test_arrays_are_labels_too(tmp_path: Path, dtype: type):
+    high = 1 if dtype is bool else 255
+    np.save(tmp_path / "a.npy", np.array([[0, high], [high, 0]], dtype))
+    label_map = LabelMap(BINARY).settled([tmp_path / "a.npy"])
+    assert label_map.read(tmp_path / "a.npy").tolist() == [[0, 1], [1, 0]]
+
+
+@pytest.mark.parametrize(
+    ("colors", "stored", "expected"),
+    [
+        (GRAYS, [[0, 255]], [[0, 1]]),
+        (dict(reversed(GRAYS.items())), [[0, 255]], [[1, 0]]),
+        (GRAYS, [[0, 1, 255]], [[0, 1, 255]]),
+        (GRAYS | {"gray": [128] * 3}, [[0, 128, 255]], [[0, 2, 1]]),
+        (GRAYS | {"gray": [128] * 3}, [[0, 1, 2]], [[0, 1, 2]]),
+    ],
+)
+@pytest.mark.parametrize("mode", ["L", "LA"])
+def test_gray_labels_of_gray_colors_are_read_as_their_values_say(
+    tmp_path: Path, colors: dict, stored: list, expected: list, mode: str
+):
+    path = tmp_path / "a.png"
+    Image.fromarray(np.array(stored, np.uint8)).convert(mode).save(path)
+    label_map = LabelMap(colors).settled([path])
+    assert label_map.read(path).tolist() == expected
+    assert label_map.note is not None
+
+
+@pytest.mark.parametrize("value", [0, 255])
+def test_a_gray_value_that_means_two_classes_is_refused(tmp_path: Path, value: int):
+    colors = dict(reversed(GRAYS.items()))
+    path = save(tmp_path / "a.png", np.full((1, 2), value, np.uint8))
+    with pytest.raises(
+        DataError, match=rf"the value {value} is .* by its number but has the color"
+    ):
+        LabelMap(colors).read(path)
+
+
+@pytest.mark.parametrize("high", [False, True])
+def test_one_bit_labels_of_black_and_white_are_read_if_colors_and_numbers_agree(
+    tmp_path: Path, high: bool
+):
+    path = save(tmp_path / "a.png", np.array([[high, high]]))
+    assert LabelMap(GRAYS).settled([path]).read(path).tolist() == [[int(high)] * 2]
+    with pytest.raises(DataError, match="Say which counts: `labels: index`"):
+        LabelMap(dict(reversed(GRAYS.items()))).settled([path]).read(path)
+
+
+def test_equal_channels_without_colors_are_numbers(tmp_path: Path):
+    path = save(tmp_path / "a.png", np.dstack([LABEL] * 3))
+    np.testing.assert_array_equal(LabelMap(CLASSES).read(path), LABEL)
+
+
+@pytest.mark.parametrize(
+    ("classes", "stored", "message"),
+    [
+        (CLASSES, [[0, 128, 255]], r"write `mapping: {0: sky, 128: road, 255: car}`"),
+        (CLASSES, [[0, 127]], r"write `mapping: {0: sky, 127: road, 255: car}`"),
+        (["a", "b", "c", "d"], [[85, 170, 0]], r"`mapping: {0: a, 85: b, 170: c, 255: d}`"),
+        (CLASSES, [[10, 20, 30]], r"`mapping: {10: sky, 20: road, 30: car}`"),
+        (BINARY, [range(0, 256, 5)], r"soft edges, smooth resizing or lossy.*from 128 on to 255"),
+        (CLASSES, [range(0, 256, 5)], r"So many gray values come from soft edges"),
+    ],
+)
+def test_gray_values_that_are_no_numbers_of_classes_are_explained(
+    tmp_path: Path, classes: list, stored: list, message: str
+):
+    stored = [list(row) for row in stored]
+    for mode in ("L", "RGB"):
+        path = tmp_path / f"{mode}.png"
+        Image.fromarray(np.array(stored, np.uint8)).convert(mode).save(path)
+        with pytest.raises(LabelValueError, match=message):
+            LabelMap(classes).settled([path]).read(path)
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".npy"])
+def test_a_mask_of_shares_is_told_to_be_rounded(tmp_path: Path, suffix: str):
+    mask = np.array([[0, 0.25, 1]], np.float32)
+    path = tmp_path / f"a{suffix}"
+    np.save(path, mask) if suffix == ".npy" else Image.fromarray(mask).save(path)
+    with pytest.raises(LabelValueError, match=r"value 0\.25 .*are shares or soft edges.*round"):
+        LabelMap(BINARY).settled([path]).read(path)
+
+
+def test_of_many_labels_some_are_read_to_settle_255(tmp_path: Path, monkeypatch):
+    opened = []
+    original = LabelMap._numbers_of
+    monkeypatch.setattr(LabelMap, "_numbers_of", lambda s, p: opened.append(p) or original(s, p))
+    (path,) = save_all(tmp_path, [[0, 255]])
+    assert LabelMap(BINARY).settled([path] * 1000).targets[255] == 1
+    assert 50 <= len(opened) <= 64
+    opened.clear()
+    (path,) = save_all(tmp_path, [[0, 1]])
+    LabelMap(BINARY).settled([path] * 1000)
+    assert len(opened) == 1

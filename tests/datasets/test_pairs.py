@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ccnet.checking.check import check_dataset
 from ccnet.datasets.dataset import SizeMismatchError
 from ccnet.datasets.folder import FolderDataset
-from ccnet.datasets.pairs import find_pairs
+from ccnet.datasets.pairs import say_notes, warn_of_shared, write_lists
+from ccnet.datasets.scenes import Scenes
 from ccnet.images.reading import IMAGE_SUFFIXES
+from ccnet.layouts.search import find_pairs
 from ccnet.runtime.files import DataError
 from tests.datasets.conftest import CLASSES, IMAGE, LABEL, describe, save
 
@@ -160,20 +163,6 @@ def test_an_array_of_16_bits_is_refused_as_an_image_to_learn_from(root: Path):
         FolderDataset(root)[0]
 
 
-def test_folders_are_preferred_to_a_list_and_the_first_layout_to_the_second(tmp_path: Path):
-    save(tmp_path / "x.png", IMAGE)
-    save(tmp_path / "y.png", LABEL)
-    (tmp_path / "train.txt").write_text("x.png y.png")
-    assert find_pairs(tmp_path, "train").layout == "train.txt"
-    for folders in ("images/train labels/train", "train/images train/labels"):
-        images, labels = folders.split()
-        save(tmp_path / images / "a.png", IMAGE)
-        save(tmp_path / labels / "a.png", LABEL)
-        found = find_pairs(tmp_path, "train")
-        assert found.layout == f"{images} + {labels}"
-        assert found.pairs == ((tmp_path / images / "a.png", tmp_path / labels / "a.png"),)
-
-
 def test_a_list_is_only_read_where_it_may_be(tmp_path: Path):
     save(tmp_path / "x.png", IMAGE)
     (tmp_path / "train.txt").write_text("x.png x.png")
@@ -302,3 +291,47 @@ def test_a_list_without_end_is_not_read(tmp_path: Path):
     os.truncate(tmp_path / "val.txt", 5 << 30)  # takes no room on the disk
     with pytest.raises(DataError, match=r"val\.txt: larger than 268,435,456 bytes"):
         find_pairs(tmp_path, "val")
+
+
+def test_images_that_are_learned_from_and_validated_on_are_told(root: Path, capsys):
+    (root / "val.txt").write_text("train/images/a.png train/labels/a.png\n")
+    training, validation = FolderDataset(root), FolderDataset(root, "val")
+    warn_of_shared(training, validation)
+    printed = capsys.readouterr().err
+    assert "1 of 1 validation images are learned from too (train/images/a.png), so the" in printed
+    save(root / "val/images/v.png", IMAGE)
+    save(root / "val/labels/v.png", LABEL)
+    (root / "val.txt").unlink()
+    warn_of_shared(training, FolderDataset(root, "val"))
+    assert not capsys.readouterr().err
+
+
+def test_lists_of_a_data_set_are_splits_again(root: Path, tmp_path_factory, capsys):
+    folder = tmp_path_factory.mktemp("lists")
+    dataset = FolderDataset(root)
+    write_lists(folder, train=dataset, scenes=Scenes())
+    assert [path.name for path in folder.iterdir()] == ["train.txt"]
+    again = FolderDataset(root, str(folder / "train.txt"))
+    assert again.files.pairs == dataset.files.pairs
+    (root / "train.txt").write_bytes((folder / "train.txt").read_bytes())
+    say_notes(FolderDataset(root), FolderDataset(root))
+    line = f"{root}: train.txt says the pairs, not the folders train/images + train/labels\n"
+    assert capsys.readouterr().err == line
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_gif_label_of_another_size_is_told_as_any_other(root: Path, orientation: int):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(IMAGE).save(root / "train/images/c.jpg", exif=exif)
+    save(root / "train/labels/c.gif", np.zeros((3, 3), np.uint8))
+    dataset = FolderDataset(root)
+    index = [dataset.name(i) for i in range(len(dataset))].index("train/images/c.jpg")
+    with pytest.raises(SizeMismatchError, match=r"its label .*c\.gif is 3×3"):
+        dataset[index]
+    (problem,) = check_dataset(dataset).size_mismatches
+    assert "c.gif is 3×3" in problem.message
+    size = (2, 4) if orientation == 1 else (4, 2)
+    save(root / "train/labels/c.gif", np.zeros(size, np.uint8))
+    assert dataset[index][1].shape == size
+    assert check_dataset(dataset).num_usable == 3

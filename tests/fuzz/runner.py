@@ -86,7 +86,7 @@ def make(kind: str, index: int, seed: int, template: Path, scratch: Path) -> tup
 
 def load_modules() -> None:
     """Import what the commands use, so that the forked processes need not."""
-    import ccnet.datasets.check
+    import ccnet.checking.check
     import ccnet.demo
     import ccnet.export.exporter
     import ccnet.labeling.files

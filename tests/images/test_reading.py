@@ -9,7 +9,14 @@ import pytest
 from PIL import Image
 
 from ccnet.datasets import DataError
-from ccnet.images.reading import image_files, read_image
+from ccnet.images.reading import (
+    image_files,
+    orientation_of,
+    read_image,
+    search_files,
+    turned,
+    viewed_size,
+)
 from tests.images.test_tiff import write_tiff
 
 
@@ -122,6 +129,69 @@ def test_image_files_are_found_in_all_folders_by_suffix_and_hidden_ones_are_not(
     assert found == ["a/c.jpeg", "a/d.npy", "b.PNG", "e.png/f.tif"]
 
 
+def test_links_to_folders_are_followed_and_each_folder_is_searched_once(tmp_path):
+    for name in ("in/real/a.png", "in/real/sub/b.png", "far/c.png", "far/sub/d.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    links = {"also": "real", "far": "../far", "deep": "../far/sub", "up": "..", "root": "/"}
+    for name, target in links.items():
+        (tmp_path / "in" / name).symlink_to(target)
+    (tmp_path / "far" / "back").symlink_to("../in")
+    found = search_files(tmp_path / "in")
+    names = [path.relative_to(tmp_path / "in").as_posix() for path in found.files]
+    assert names == ["deep/d.png", "far/c.png", "real/a.png", "real/sub/b.png"]
+    repeated = [path.relative_to(tmp_path / "in").as_posix() for path in found.repeated]
+    assert repeated == ["also", "far/back", "far/sub", "root", "up"]
+
+
+def test_nine_images_of_which_six_are_behind_links_are_nine(tmp_path):
+    for folder in ("images", "a", "b"):
+        (tmp_path / folder).mkdir()
+        for index in range(3):
+            (tmp_path / folder / f"{index}.png").touch()
+    for folder in ("a", "b"):
+        (tmp_path / "images" / folder).symlink_to(tmp_path / folder)
+    assert len(list(image_files(tmp_path / "images"))) == 9
+
+
+def test_hidden_folders_and_files_are_left_out_and_counted(tmp_path):
+    hidden = (".ipynb_checkpoints/a.png", "__MACOSX/._a.png", ".git/x.png", "._a.png")
+    for name in (*hidden, "a.png", "a.json", "b.JSON", ".DS_Store"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = search_files(tmp_path)
+    assert found.files == [tmp_path / "a.png"]
+    assert [path.name for path in found.hidden] == [
+        "._a.png",
+        ".git",
+        ".ipynb_checkpoints",
+        "__MACOSX",
+    ]
+    assert found.others == {".json": 2}
+
+
+def test_a_folder_with_a_hidden_name_may_be_searched(tmp_path):
+    (tmp_path / ".data").mkdir()
+    (tmp_path / ".data" / "a.png").touch()
+    assert len(search_files(tmp_path / ".data").files) == 1
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
+def test_the_size_as_it_is_viewed_is_that_of_the_image(tmp_path, suffix, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"a.{suffix}"
+    Image.new("RGB", (5, 3)).save(path, exif=exif)
+    assert viewed_size(path) == read_image(path).shape[:2]
+    assert viewed_size(path) == ((5, 3) if orientation > 4 else (3, 5))
+
+
+def test_the_size_of_an_array_is_its_own(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((3, 5, 3), np.uint8))
+    assert viewed_size(tmp_path / "a.npy") == (3, 5)
+
+
 @pytest.mark.parametrize("orientation", [0, 9, 255])
 def test_an_orientation_that_does_not_exist_turns_nothing(tmp_path, orientation):
     exif = Image.Exif()
@@ -174,3 +244,23 @@ def test_a_folder_that_is_not_there_is_told(tmp_path):
 def test_a_folder_is_no_image_file(tmp_path):
     with pytest.raises(DataError, match="it is a folder; only regular files"):
         read_image(tmp_path)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_label_is_turned_as_its_image_is(tmp_path, orientation):
+    stored = np.arange(6, dtype=np.uint8).reshape(2, 3) * 40
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(stored).save(tmp_path / "a.png", exif=exif)
+    assert orientation_of(tmp_path / "a.png") == orientation
+    image = read_image(tmp_path / "a.png", 1)[:, :, 0]
+    np.testing.assert_array_equal(turned(stored, orientation), image)
+
+
+def test_arrays_and_damaged_tags_are_upright(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((2, 2, 3), np.uint8))
+    assert orientation_of(tmp_path / "a.npy") == 1
+    exif = Image.Exif()
+    exif[0x0112] = 77
+    Image.new("L", (2, 2)).save(tmp_path / "a.png", exif=exif)
+    assert orientation_of(tmp_path / "a.png") == 1

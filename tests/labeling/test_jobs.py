@@ -87,6 +87,19 @@ def test_two_names_of_one_image_are_two_images(tmp_path, monkeypatch, link):
     assert [job.labels.name for job in jobs] == ["a.png", "b.png", "other.png"]
 
 
+def test_hidden_files_and_folders_are_left_out_and_counted_and_links_followed(tmp_path):
+    write_images(tmp_path, "in/a.png", "in/.ipynb_checkpoints/a.png", "in/__MACOSX/._a.png")
+    write_images(tmp_path, "in/._a.jpg", "far/b.png")
+    (tmp_path / "in" / "far").symlink_to(tmp_path / "far")
+    hidden: list[Path] = []
+    jobs = find_jobs([tmp_path / "in"], tmp_path / "out", hidden)
+    assert [job.labels.relative_to(tmp_path).as_posix() for job in jobs] == [
+        "out/a.png",
+        "out/far/b.png",
+    ]
+    assert [path.name for path in hidden] == ["._a.jpg", ".ipynb_checkpoints", "__MACOSX"]
+
+
 def test_one_name_given_in_several_ways_is_one_image(tmp_path, monkeypatch):
     write_images(tmp_path, "in/a.png")
     (tmp_path / "linked").symlink_to("in")

@@ -99,6 +99,20 @@ def test_logits_are_upsampled_as_asked(align_corners):
         assert torch.equal(model(images), expected)
 
 
+def test_the_embedding_comes_last_and_changes_nothing_else(tmp_path):
+    plain, model = small(), small(embedding_channels=4)
+    model.load_state_dict(plain.state_dict(), strict=False)
+    images = torch.randn(2, 3, 33, 47)
+    *logits, embedding = model(images, auxiliary=True, embedding=True)
+    assert all(map(torch.equal, logits, plain(images, auxiliary=True)))
+    assert torch.equal(model(images), plain(images))
+    assert torch.equal(model(images, embedding=True), plain(images))
+    assert embedding.shape[:2] == (2, 4)
+    model.save_pretrained(tmp_path)
+    loaded = CCNet.from_pretrained(tmp_path)
+    assert torch.equal(loaded(images, auxiliary=True, embedding=True)[-1], embedding)
+
+
 # Saving and loading
 
 

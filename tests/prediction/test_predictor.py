@@ -133,6 +133,7 @@ def test_the_network_is_prepared_and_follows_the_model(predictor, tiny_model):
     first = predictor.logits(images)
     folded = predictor.network.network
     assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+    assert not any(module.training for module in folded.modules())
     with torch.no_grad():
         tiny_model.backbone.conv1[0].weight *= 1.2
         expected = tiny_model(tiny_model.normalize(images))

@@ -20,7 +20,7 @@ from ccnet.classes import CITYSCAPES
 from ccnet.cli import main
 from ccnet.config import read_config
 from ccnet.published import read_published
-from ccnet.training.assembly import build_model
+from ccnet.training.network import build_model
 from tests.conftest import noise
 from tests.published.conftest import AUTHORS, MMSEG, PARITY, like
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from ccnet.datasets.check import check_dataset
+from ccnet.checking.check import check_dataset
 from ccnet.export.agreement import Agreement
 from ccnet.metrics import Scores
 from ccnet.metrics.comparison import compare_counts
@@ -54,11 +54,19 @@ def test_data_summary_tells_every_problem(root):
     for part in (
         "3 pairs, 2 usable; sizes 4×1 (2)",
         "images without a label: train/images/lonely.png",
-        "train/images/c.png: value 7 first at (x=0, y=0), 2 pixels: no class has it",
+        "train/labels/c.png: value 7 first at (x=0, y=0), 2 pixels: no class has it",
         "warning: no pixel of car",
         "not fit for training: images without a label: 1; labels with values out of range: 1",
     ):
         assert part in text
+
+
+def test_what_was_decided_is_noted(root):
+    (root / "dataset.yaml").write_text("classes: [background, thing]")
+    for name in "ab":
+        add_pair(root, name, [[0, 255]])
+    text = " ".join(shown(data_summary(check_dataset(root))).split())
+    assert "note: 255 is 'thing', since there are two classes" in text
 
 
 def test_long_lists_are_cut_in_the_text_only(root):

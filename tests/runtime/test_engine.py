@@ -8,11 +8,22 @@ import yaml
 
 from ccnet.config import LossConfig, OptimizerConfig
 from ccnet.runtime import engine
+from ccnet.saving.run_folder import RunFolder
 from ccnet.training.loop import train
-from ccnet.training.run_folder import RunFolder
 from tests.commands import TEN, assert_close, run_command, write_config
 
 OHEM = LossConfig(ohem_threshold=0.1, ohem_min_kept=500)  # too few below 0.1: processes must agree
+EVERYTHING = replace(
+    OHEM,
+    class_weights=[0.2, 1.0, 1.0, 1.0],
+    focal_gamma=1.0,
+    label_smoothing=0.1,
+    dice=1.0,
+    lovasz=0.5,
+    category_consistent=1.0,
+)
+# the category consistent loss has gradients ten times as large, and so have rounding errors
+ALL = {"loss": EVERYTHING, "optimizer": OptimizerConfig(lr=0.005)}
 
 
 @pytest.mark.slow
@@ -23,8 +34,17 @@ OHEM = LossConfig(ohem_threshold=0.1, ohem_min_kept=500)  # too few below 0.1: p
         ({"loss": OHEM}, {}),
         ({"loss": OHEM}, {"accumulate": 2}),
         ({}, {"strategy": "fsdp", "accumulate": 2}),
+        (ALL, {}),
+        (ALL, {"strategy": "fsdp", "accumulate": 2}),
     ],
-    ids=["cross-entropy", "ohem", "ohem in two parts", "fsdp in two parts"],
+    ids=[
+        "cross-entropy",
+        "ohem",
+        "ohem in two parts",
+        "fsdp in two parts",
+        "every loss",
+        "every loss, fsdp in two parts",
+    ],
 )
 def test_two_processes_learn_what_one_does(tmp_path, changes, machine):
     config = replace(TEN, **changes)

@@ -15,8 +15,8 @@ from PIL import Image
 from ccnet.cli import main
 from ccnet.config import DataConfig, LossConfig
 from ccnet.runtime import launch
+from ccnet.saving.run_folder import RunFolder
 from ccnet.training.loop import train
-from ccnet.training.run_folder import RunFolder
 from tests.commands import TEN, assert_close, run_command, start, weights, write_config
 
 SLURM = {"SLURM_JOB_ID": "12345", "SLURM_JOB_NAME": "train", "SLURM_NTASKS": "2"}

@@ -53,6 +53,9 @@ class Outer:
         (Literal["a", "b"], "b", "b"),
         (tuple[int, float], [1, 2], (1, 2.0)),
         (list[str], ["a"], ["a"]),
+        (list[float] | Literal["auto"] | None, ["1"], [1.0]),
+        (list[float] | Literal["auto"] | None, "auto", "auto"),
+        (list[float] | Literal["auto"] | None, None, None),
     ],
     ids=str,
 )
@@ -135,6 +138,8 @@ def test_text_of_flags_is_taken_as_it_is_where_text_is_wanted():
     assert from_text(str | None, "Null", "x") is None
     assert from_text(str, "{a: b}", "x") == "{a: b}"
     assert from_text(list[str], "[a, b]", "x") == ["a", "b"]
+    assert from_text(list[float] | Literal["auto"] | None, "[1, 2]", "x") == [1, 2]
+    assert from_text(list[float] | Literal["auto"] | None, "auto", "x") == "auto"
     assert from_text(Inner | None, "{share: 1}", "x") == {"share": 1}
     with pytest.raises(ValueError, match=r"--x.*aliases are not read"):
         from_text(list[str], "[&a b, *a]", "x")
@@ -144,3 +149,5 @@ def test_all_keys_are_listed_with_what_they_take():
     kinds = dict(flags_of(Outer))
     assert list(kinds) == ["name", "count", "weights", "inner", "inner.size", "inner.share"]
     assert wanted(kinds["count"]) == "a whole number from 1 to 10 or null"
+    weights = list[float] | Literal["auto"] | None
+    assert wanted(weights) == "a list in brackets, each item a number or auto or null"

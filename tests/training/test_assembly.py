@@ -10,24 +10,26 @@ import torch
 from torch import nn
 from torch.nn import BatchNorm2d
 
-from ccnet.config import OptimizerConfig
+from ccnet.config import ConsistencyConfig, DataConfig, LossConfig, OptimizerConfig
 from ccnet.datasets import Scenes
+from ccnet.datasets.transforms import RandomTransform
 from ccnet.demo import SCENES
+from ccnet.losses import SegmentationLoss
+from ccnet.losses.consistency import CategoryConsistency
 from ccnet.models.ccnet import CCNet
 from ccnet.training.assembly import (
     Recomputed,
-    build_model,
-    build_model_from,
-    build_model_of_save,
+    build_loss,
     build_moving_average,
     build_optimizer,
-    build_replica,
     build_scheduler,
     freeze,
-    inherited,
     recompute_parts,
     to_training_mode,
+    warn_of_ohem,
+    with_class_weights,
 )
+from ccnet.training.network import build_model
 
 CALLS: list[nn.Module] = []
 
@@ -62,13 +64,6 @@ def test_the_poly_schedule_is_the_paper_s():
     assert rates(OptimizerConfig(), 10) == pytest.approx(
         [1e-2 * (1 - step / 10) ** 0.9 for step in range(10)]
     )
-
-
-def test_a_start_from_other_classes_is_refused():
-    model = build_model(SCENES, Scenes())
-    model.classes = ("ground", "green", "red", "blue")
-    with pytest.raises(ValueError, match="class 1 of the model is 'green', of the data 'red'"):
-        build_model_from(model, SCENES, Scenes())
 
 
 def test_the_poly_schedule_warms_up_and_ends_where_it_is_told():
@@ -202,71 +197,73 @@ def test_a_recomputed_part_moves_and_learns_as_before():
     assert not model.backbone.conv1[1].weight.requires_grad
 
 
-def test_a_start_keeps_the_architecture_that_no_flag_gives(tmp_path):
-    model = replace(SCENES.model, backbone="resnet18", channels=8)
-    config = replace(SCENES, model=model)
-    rules = {"stem": "deep_32", "dilation": "uniform", "ceil_mode": True, "auxiliary_bias": True}
-    source = build_model(config, Scenes(), **rules)
-    started = build_model_from(source, config, Scenes())
-    assert started.arguments.items() >= rules.items()
-    torch.testing.assert_close(started.state_dict(), source.state_dict())
-    assert inherited(started) == inherited(source)
+CONSISTENT = replace(SCENES, loss=LossConfig(category_consistent=1.0))
 
 
-def test_a_start_keeps_the_refinement_of_the_model_unless_another_is_asked_for(caplog):
-    plain = replace(SCENES, model=replace(SCENES.model, channels=8))
-    refined = replace(plain, model=replace(plain.model, refinement=[2]))
-    source = build_model(refined, Scenes())
-    for config in (plain, refined):
-        started = build_model_from(source, config, Scenes())
-        assert started.arguments["refinement"] == [2]
-        torch.testing.assert_close(started.state_dict(), source.state_dict())
-    assert caplog.messages == []
-    unrefined = build_model(plain, Scenes())
-    started = build_model_from(unrefined, refined, Scenes())
-    assert started.arguments["refinement"] == [2]
-    assert caplog.messages == ["new: head.refinement, head.classifier"]
-    assert torch.equal(started.head.fusion[0].weight, unrefined.head.fusion[0].weight)
+def test_a_recomputed_head_gives_its_embedding_and_the_same_gradient():
+    plain = build_model(CONSISTENT, Scenes())
+    model = copy.deepcopy(plain)
+    recompute_parts(model, ["head"])
+    gradients = []
+    for network in (plain, model):
+        torch.manual_seed(0)
+        outputs = network(torch.randn(2, 3, 64, 64), auxiliary=True, embedding=True)
+        sum(x.square().sum() for x in outputs).backward()
+        gradients.append([p.grad for p in network.parameters()])
+    assert all(map(torch.equal, *gradients))
 
 
-def test_a_resumed_run_has_the_refinement_that_it_started_with():
-    config = replace(SCENES, model=replace(SCENES.model, channels=8))
-    model = build_model(config, Scenes(), refinement=[2])  # from a model that it started from
-    save = {"inherited": inherited(model), "model": model.state_dict()}
-    resumed = build_model_of_save(config, Scenes(), save)
-    torch.testing.assert_close(resumed.state_dict(), model.state_dict())
-    assert "refinement" not in inherited(build_model(config, Scenes()))
+def test_the_loss_is_that_of_the_configuration():
+    consistency = ConsistencyConfig(channels=4, distance=2.0)
+    config = replace(
+        SCENES,
+        loss=LossConfig(0.3, [1.0, 2.0], 0.6, 50, 2.0, 0.1, 0.7, 0.8, 0.9, consistency=consistency),
+    )
+    loss = build_loss(config)
+    assert loss.auxiliary_weight == 0.3
+    assert loss.class_weights.tolist() == [1, 2]
+    assert (loss.ohem_threshold, loss.ohem_min_kept) == (0.6, 50)
+    assert loss.cross_entropy == {"focal_gamma": 2.0, "label_smoothing": 0.1}
+    assert (loss.dice, loss.lovasz, loss.category_consistent) == (0.7, 0.8, 0.9)
+    assert loss.consistency == CategoryConsistency(distance=2.0)
+    assert build_loss(SCENES).consistency == CategoryConsistency()
+    assert vars(build_loss(SCENES)) | {"_buffers": 0} == vars(SegmentationLoss()) | {"_buffers": 0}
 
 
-@pytest.mark.parametrize("changes", [{"dilation": "contract"}, {"ceil_mode": False}])
-def test_a_start_from_a_model_of_another_function_is_refused(changes):
-    model = replace(SCENES.model, backbone="resnet18", channels=8)
-    source = build_model(replace(SCENES, model=model), Scenes(), dilation="uniform", ceil_mode=True)
-    config = replace(SCENES, model=replace(model, **changes))
-    with pytest.raises(ValueError, match=r"has (dilation uniform|ceil_mode True), the config"):
-        build_model_from(source, config, Scenes())
+def test_weights_to_be_measured_become_numbers_once(capsys):
+    config = replace(SCENES, loss=LossConfig(class_weights="auto"))
+    data = Scenes("train", num_images=8)
+    measured = with_class_weights(config, data, None)
+    weights = measured.loss.class_weights
+    assert isinstance(weights, list)
+    assert len(weights) == 4
+    assert replace(measured, loss=config.loss) == config
+    assert "class weights of 8 of 8 images" in capsys.readouterr().err
+    save = {"config": {"loss": {"class_weights": [1.0, 2.0, 3.0, 4.0]}}}
+    assert with_class_weights(config, data, save).loss.class_weights == [1, 2, 3, 4]
+    assert with_class_weights(measured, data, save) is measured
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("kept", "augment", "is_told"),
     [
-        ({"activation": "leaky_relu"}, "activation leaky_relu, the configuration relu; model.act"),
-        ({"in_channels": 5}, "takes 5 channels, data has 3"),
+        (8 * 32 * 40, RandomTransform((32, 40)), True),
+        (8 * 32 * 40 - 1, RandomTransform((32, 40)), False),
+        (8 * 64 * 64, None, True),  # the scenes are 64×64
+        (8 * 64 * 64 - 1, None, False),
+        (0.99, RandomTransform((32, 40)), False),
     ],
 )
-def test_a_start_from_another_network_is_refused(changes, words):
-    source = build_model(SCENES, Scenes(), **changes)
-    with pytest.raises(ValueError, match=words):
-        build_model_from(source, SCENES, Scenes())
-
-
-def test_a_replica_has_the_architecture_and_no_moving_average():
-    model = build_model(SCENES, Scenes(), mean=[0.0] * 3)
-    replica = build_replica(SCENES, Scenes(), model)
-    replica.load_state_dict(model.state_dict())
-    assert replica.arguments == model.arguments
-    with pytest.raises(ValueError, match="fsdp keeps no moving average; strategy=ddp does"):
-        build_replica(replace(SCENES, ema_decay=0.9), Scenes(), model)
+def test_ohem_that_keeps_every_pixel_is_told(kept, augment, is_told, capsys):
+    loss = LossConfig(ohem_threshold=0.7, ohem_min_kept=kept)
+    config = replace(SCENES, loss=loss, batch_size=8, data=DataConfig(augment=augment))
+    warn_of_ohem(config, Scenes())
+    said = capsys.readouterr().err
+    assert ("OHEM leaves none of them out; a share works" in said) == is_told
+    assert said.count("\n") == is_told
+    warn_of_ohem(replace(config, loss=LossConfig(ohem_min_kept=10**9)), Scenes())
+    assert capsys.readouterr().err == ""
 
 
 def test_a_moving_average_follows_the_weights():

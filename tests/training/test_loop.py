@@ -20,12 +20,11 @@ from safetensors.torch import load_file
 from ccnet.config import DataConfig, LossConfig, OptimizerConfig, TrainConfig, read_config
 from ccnet.datasets import DataError, Scenes
 from ccnet.demo import SCENES
-from ccnet.losses import SegmentationLoss
+from ccnet.losses import SegmentationLoss, segmentation
 from ccnet.models.ccnet import CCNet
-from ccnet.training import steps
-from ccnet.training.assembly import build_model
+from ccnet.saving.run_folder import RunFolder
 from ccnet.training.loop import train
-from ccnet.training.run_folder import RunFolder
+from ccnet.training.network import build_model
 from ccnet.training.samples import TrainingBatches
 
 pytestmark = pytest.mark.slow  # whole runs
@@ -73,8 +72,10 @@ def uninterrupted(tmp_path_factory) -> Path:
 
 def test_a_run_leaves_models_logs_and_what_made_it(uninterrupted):
     names = {path.name for path in uninterrupted.iterdir()}
-    folders = {"model", "last", "logs", "checkpoints"}
-    assert names == folders | {"log.csv", "config.yaml", "run.json", "run.lock"}
+    folders = {"model", "last", "logs", "checkpoints", "pictures"}
+    assert names == folders | {"log.csv", "config.yaml", "run.json", "data.json", "run.lock"}
+    pictures = sorted(path.name for path in (uninterrupted / "pictures").iterdir())
+    assert pictures == ["step-00000003.png", "step-00000006.png"]
     assert any((uninterrupted / "logs").glob("events.*"))
     with (uninterrupted / "log.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -158,7 +159,7 @@ def test_training_starts_from_given_weights(uninterrupted, tmp_path):
         if "running" not in name and "num_batches" not in name:
             assert torch.equal(started[name], value), name
     other = replace(still, model=replace(still.model, channels=24))
-    with pytest.raises(ValueError, match="do not fit the network"):
+    with pytest.raises(ValueError, match="has channels 16, the configuration 24"):
         train(other, tmp_path / "other", init=uninterrupted / "last")
 
 
@@ -207,10 +208,17 @@ def test_too_many_steps_left_out_in_a_row_stop_the_run(tmp_path):
     assert RunFolder(tmp_path / "run").load()["step"] == 0
 
 
-@pytest.mark.parametrize("ohem", [None, 0.1], ids=["all", "ohem"])
-def test_accumulation_is_exact(tmp_path, ohem):
+@pytest.mark.parametrize(
+    "loss",
+    [
+        LossConfig(),
+        LossConfig(ohem_threshold=0.1, ohem_min_kept=500),
+        LossConfig(dice=1.0, lovasz=0.5, category_consistent=1.0),
+    ],
+    ids=["cross-entropy", "ohem", "dice, lovasz and consistency"],
+)
+def test_accumulation_is_exact(tmp_path, loss):
     """Two and four parts of a batch learn what the whole batch does."""
-    loss = LossConfig(ohem_threshold=ohem, ohem_min_kept=500)
     model = replace(SMALL.model, dropout=0.0)
     sgd = OptimizerConfig(lr=0.05)
     config = replace(SMALL, loss=loss, model=model, optimizer=sgd, freeze_norms=True, batch_size=8)
@@ -226,14 +234,13 @@ def test_accumulation_is_exact(tmp_path, ohem):
 def test_ohem_over_parts_draws_the_same_dropout_twice(tmp_path, monkeypatch):
     """The pass that ranks the pixels sees the probabilities that the pass that learns sees."""
     seen = []
-    probability = steps.true_class_probability
+    probability = segmentation.true_class_probability
 
     def record(logits, labels):
         seen.append(probability(logits, labels))
         return seen[-1]
 
-    monkeypatch.setattr("ccnet.training.steps.true_class_probability", record)
-    monkeypatch.setattr("ccnet.losses.true_class_probability", record)
+    monkeypatch.setattr("ccnet.losses.segmentation.true_class_probability", record)
     loss = LossConfig(ohem_threshold=0.7, ohem_min_kept=500)
     model = replace(SMALL.model, dropout=0.5)
     one = replace(SMALL, loss=loss, model=model, steps=1, validate_every=1, accumulate=2)
@@ -280,7 +287,8 @@ def test_the_moving_average_is_what_is_validated_and_kept(tmp_path):
 
 
 @pytest.mark.unchecked  # torch traces the annotated code
-def test_a_compiled_network_takes_changing_sizes(tmp_path):
+@pytest.mark.parametrize("weight", [0.0, 1.0], ids=["plain", "with an embedding"])
+def test_a_compiled_network_takes_changing_sizes(tmp_path, weight):
     """Crops of three sizes in a run, and validation at a fourth; losses as without compilation."""
     sizes = count()
 
@@ -293,10 +301,23 @@ def test_a_compiled_network_takes_changing_sizes(tmp_path):
     for compiled in (False, True):
         run = tmp_path / str(compiled)
         sizes = count()
-        train(replace(SMALL, model=model, compile=compiled, log_every=1), run, transform=crop)
+        config = replace(SMALL, model=model, loss=LossConfig(category_consistent=weight))
+        train(replace(config, compile=compiled, log_every=1), run, transform=crop)
         with (run / "log.csv").open(newline="") as file:
             losses.append([float(row["loss"]) for row in csv.DictReader(file) if row["loss"]])
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+
+
+def test_a_run_with_every_loss_resumes_to_the_same_weights(tmp_path):
+    loss = LossConfig(class_weights="auto", dice=1.0, lovasz=0.5, category_consistent=1.0)
+    config = replace(SMALL, loss=loss, accumulate=2)
+    train(config, tmp_path / "whole")
+    with pytest.raises(DataError):
+        train(config, tmp_path / "run", transform=failing_at(17))
+    own = read_config(tmp_path / "run" / "config.yaml")
+    assert own.loss == read_config(tmp_path / "whole" / "config.yaml").loss
+    train(own, tmp_path / "run", resume=True)
+    assert_same_weights(tmp_path / "whole", tmp_path / "run")
 
 
 def test_a_run_that_lacked_memory_resumes(tmp_path, monkeypatch):

@@ -5,12 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ccnet.config import DataConfig
+from ccnet.config import DataConfig, LossConfig, read_config
 from ccnet.datasets import Scenes
 from ccnet.demo import SCENES
 from ccnet.models.ccnet import CCNet
-from ccnet.training.run import Run, evaluation_mode, set_up
-from ccnet.training.run_folder import RunFolder
+from ccnet.saving.run_folder import RunFolder
+from ccnet.training.run import Run, evaluation_mode
+from ccnet.training.start import set_up
 
 SMALL = replace(
     SCENES,
@@ -48,6 +49,29 @@ def modes(run: Run) -> dict[str, bool]:
         for model in ("model", "validated_model", "network")
         for name, module in getattr(run, model).named_modules()
     }
+
+
+def test_measured_class_weights_are_written_and_a_resumed_run_takes_them(
+    set_up_run, tmp_path, monkeypatch
+):
+    loss = LossConfig(class_weights="auto")
+    first = set_up_run(loss=loss)
+    weights = first.config.loss.class_weights
+    assert len(weights) == 4
+    first.save()
+    own = read_config(tmp_path / "run" / "config.yaml")
+    assert own.loss.class_weights == weights
+    monkeypatch.setattr("ccnet.training.assembly.measured_weights", pytest.fail)
+    for given in (own.loss, loss):  # torchrun starts a process again with the flags of the start
+        resumed = set_up_run(resume=True, loss=given)
+        assert resumed.config.loss.class_weights == weights
+        assert resumed.criterion.class_weights.tolist() == pytest.approx(weights)
+        resumed.save()
+
+
+def test_ohem_that_does_nothing_is_told_at_the_start(set_up_run, capsys):
+    set_up_run(loss=LossConfig(ohem_threshold=0.7, ohem_min_kept=100_000))
+    assert "ohem_min_kept is 100000, and a batch of 2 images of 64×64" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from torch import nn
 from torch.optim import SGD
 from torch.optim.lr_scheduler import LambdaLR
 
+from ccnet.losses import SegmentationLoss
 from ccnet.models.ccnet import CCNet
 from ccnet.training.steps import (
     MOST_SKIPPED_IN_A_ROW,
@@ -74,18 +75,17 @@ def test_a_step_is_read_in_parts_and_an_error_is_returned():
     assert isinstance(error, KeyError)
 
 
-def new_run(**config: object) -> SimpleNamespace:
+def new_run(**options: object) -> SimpleNamespace:
     """What a forward pass needs of a run."""
-    model = CCNet(2, "tiny", channels=8, kernel_size=1, auxiliary_channels=8, dropout=0.5)
+    sizes = {"channels": 8, "kernel_size": 1, "auxiliary_channels": 8, "dropout": 0.5}
+    model = CCNet(2, "tiny", **sizes, **options)
     return SimpleNamespace(
         model=model,
         network=model,
         layout=torch.channels_last,
-        config=SimpleNamespace(seed=3, **config),
+        config=SimpleNamespace(seed=3),
         state=SimpleNamespace(step=5),
-        criterion=SimpleNamespace(
-            ohem_threshold=0.7, divisors=lambda labels, probabilities: probabilities
-        ),
+        criterion=SegmentationLoss(ohem_threshold=0.7),
     )
 
 
@@ -96,9 +96,10 @@ def parts(number: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
 
 def test_a_forward_pass_repeats_and_depends_on_the_part_and_the_step():
     run, [(images, _)] = new_run(), parts(1)
-    first, again, other_part = (forward_part(run, images, index) for index in (0, 0, 1))
+    first, again, other_part = (forward_part(run, images, index)[0] for index in (0, 0, 1))
     run.state.step += 1
-    other_step = forward_part(run, images, 0)
+    other_step, embedding = forward_part(run, images, 0)
+    assert embedding is None
     assert len(first) == 2
     assert first[0].shape == (2, 2, 32, 32)
     assert all(map(torch.equal, first, again))
@@ -110,10 +111,25 @@ def test_one_part_needs_no_divisors_and_ohem_ranks_several_without_a_trace():
     run = new_run()
     assert divisors_of_step(run, parts(1)) is None
     before = [buffer.clone() for buffer in run.model.buffers()]
-    probabilities = divisors_of_step(run, parts(3))
-    assert [p.shape for p in probabilities] == [(2, 32, 32)] * 3
-    assert not any(p.requires_grad for p in probabilities)
+    divisors = divisors_of_step(run, parts(3))
+    assert divisors is not None
+    assert divisors.auxiliary == 3 * 2 * 32 * 32
+    assert divisors.threshold is not None
+    assert not divisors.threshold.requires_grad
     assert all(map(torch.equal, before, run.model.buffers()))
+
+
+def test_the_network_gives_its_embedding_to_a_loss_that_takes_it():
+    run, batches = new_run(embedding_channels=4), parts(3)
+    run.criterion = SegmentationLoss(category_consistent=1.0)
+    logits, embedding = forward_part(run, batches[0][0], 0)
+    assert [x.shape for x in logits] == [(2, 2, 32, 32)] * 2
+    assert embedding is not None
+    assert embedding.shape == (2, 4, 8, 8)
+    divisors = divisors_of_step(run, batches)
+    assert divisors is not None
+    assert divisors.means is not None
+    assert divisors.means.counts.tolist() == [[3 * 2 * 8 * 8], [0]]
 
 
 def test_buffers_are_restored_in_place():

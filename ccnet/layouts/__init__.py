@@ -1,0 +1,1 @@
+"""From a folder to pairs of image and label files: layouts, suffix rules, lists, splits."""
