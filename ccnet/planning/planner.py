@@ -60,7 +60,8 @@ def plan_run(
     choices = plan(facts, machine, flat)
     if "model.pretrained" not in flat:
         network: dict[str, Any] = flat | {choice.flag: choice.value for choice in choices}
-        choices = [choose_pretrained(network["model.backbone"], flat.get("model.stem")), *choices]
+        place = sum(choice.flag.startswith("model.") for choice in choices)  # they come first
+        choices.insert(place, choose_pretrained(network["model.backbone"], flat.get("model.stem")))
     for choice in choices:
         settings = merged(settings, nested(choice.flag, choice.value))
     config = build(TrainConfig, checked(TrainConfig, settings))
