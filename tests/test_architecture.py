@@ -22,7 +22,7 @@ FLOORS = {
     "cli": "flags commands runtime",
     "flags": "commands config runtime",
     "commands": "demo planning training saving report export polygons labeling config prediction "
-    "checking datasets layouts annotations models published metrics runtime",
+    "checking datasets annotations layouts models published metrics runtime",
     "demo": "training report labeling config prediction datasets metrics runtime",
     "planning": "training config prediction datasets models backbones runtime classes",
     "training": "tracking saving config prediction losses checking datasets models metrics weights "
@@ -38,9 +38,9 @@ FLOORS = {
     "prediction": "datasets inference models metrics images runtime",
     "losses": "datasets runtime classes",
     "checking": "datasets layouts images runtime classes",
-    "datasets": "layouts annotations images runtime classes",
-    "layouts": "images runtime",
+    "datasets": "annotations layouts images runtime classes",
     "annotations": "images runtime classes",
+    "layouts": "images runtime",
     "inference": "models backbones runtime",
     "models": "published backbones weights runtime ops",
     "published": "weights classes",

@@ -52,7 +52,7 @@ def test_import_says_what_it_decided_and_takes_flags(tmp_path: Path, capsys):
     printed = capsys.readouterr().out
     assert f"{path}: COCO JSON" in printed
     assert "pixels that nobody labeled are ignored (255), as asked for" in printed
-    assert "no split val; training needs one" in printed
+    assert "no split val; `ccnet train` divides the images" in printed
     dataset = FolderDataset(tmp_path / "out")
     assert dataset.classes == CLASSES[1:]
     np.testing.assert_array_equal(dataset[0][1], label_of("a") - np.uint8(1))

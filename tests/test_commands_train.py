@@ -12,6 +12,7 @@ from ccnet import CCNet
 from ccnet.commands.train import planned
 from ccnet.config import read_config
 from ccnet.datasets import Scenes
+from tests import annotated
 from tests.commands import status
 from tests.tracking.test_trackers import Recorder
 
@@ -170,6 +171,48 @@ def test_a_folder_alone_becomes_a_model_and_a_report(tmp_path, capsys):
     assert status("train", "--config", run / "config.yaml", "--run", again) == 0
     assert read_config(again / "config.yaml") == config
     assert weights_of(again) == weights_of(run)
+
+
+def labelme_without_splits(root: Path) -> Path:
+    for name in "abcd":
+        annotated.save_image(root / f"{name}.png")
+        annotated.write_json(root / f"{name}.json", annotated.labelme_content(name))
+    return root
+
+
+def black_and_white_masks(root: Path) -> Path:
+    """a.jpg with a_mask.png, which holds 0 and 255."""
+    for name in "abcd":
+        annotated.save_image(root / f"{name}.jpg")
+        mask = (annotated.label_of(name) > 0).astype("uint8") * 255
+        Image.fromarray(mask).save(root / f"{name}_mask.png")
+    (root / "dataset.yaml").write_text("classes: [soil, plant]\n")
+    return root
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("write", "said", "classes", "lists"),
+    [
+        (annotated.cvat_coco, "of the new class 0, 'background'", 3, False),
+        (labelme_without_splits, "divided by the hash of names, 20% val: train 3, val 1", 3, False),
+        (black_and_white_masks, "255 is 'plant'", 2, True),
+        (annotated.voc, "data: few pairs: 2", 3, True),
+    ],
+    ids=["coco", "labelme", "masks", "voc"],
+)
+def test_folders_of_any_layout_are_trained_on(tmp_path, capsys, write, said, classes, lists):
+    data, run = write(tmp_path / "data"), tmp_path / "run"
+    assert status("train", *SMALL, *TINY, "--data.root", data, "--run", run) == 0
+    assert said in capsys.readouterr().err
+    log = (run / "log.csv").read_text().splitlines()
+    assert log[-1].startswith("2,")
+    model = CCNet.from_pretrained(run)
+    assert len(model.classes) == classes
+    metrics = json.loads((run / "model" / "config.json").read_text())["metrics"]
+    assert 0 < metrics["miou"] < 1
+    assert (run / "lists" / "val.txt").exists() == lists
+    assert status("evaluate", run / "model", "--root", data, "--device=cpu") == 0
 
 
 def weights_of(run: Path) -> bytes:

@@ -1,8 +1,6 @@
 """Which annotations a folder holds."""
 
-import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +24,7 @@ from ccnet.annotations.masks import (
 from ccnet.annotations.source import SPLITS, Options, Source
 from ccnet.annotations.yolo import KIND as YOLO_KIND
 from ccnet.annotations.yolo import read_yolo
+from ccnet.images.reading import search_files
 from ccnet.runtime.files import DataError, cause_of, open_regular, read_yaml, require_folder
 
 Format = Literal["coco", "labelme", "yolo", "voc", "cvat", "metadata"]
@@ -54,7 +53,7 @@ def find_formats(source: Path) -> dict[Format, list[Path]]:
         return {} if kind is None else {kind: [source]}
     require_folder(source)
     found: dict[Format, list[Path]] = {}
-    for path in _json_files(source):
+    for path in search_files(source, (".json",)).files:
         kind = _kind_of_json(path)
         if kind is not None:
             found.setdefault(kind, []).append(path)
@@ -127,15 +126,6 @@ def open_source(
             )
         return read_yolo(source, files[0], options)
     return read_tables(source, files, options) if kind == "metadata" else read_voc(source, options)
-
-
-def _json_files(folder: Path) -> Iterator[Path]:
-    """The JSON files in a folder and below, sorted, without hidden ones."""
-    for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if name.lower().endswith(".json") and not name.startswith("."):
-                yield Path(parent, name)
 
 
 def _kind_of_json(path: Path) -> Format | None:

@@ -84,6 +84,12 @@ class Source:
     notes: list[str] = field(default_factory=list)
     """What was decided and what was passed over, one line each."""
 
+    @property
+    def is_drawn(self) -> bool:
+        """Whether the labels are shapes to draw, and no files of their own."""
+        samples = (sample for part in self.splits.values() for sample in part)
+        return any(isinstance(sample.label, Drawing) for sample in samples)
+
 
 @dataclass
 class PassedOver:

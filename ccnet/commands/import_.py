@@ -66,5 +66,5 @@ def import_(
     counts = ", ".join(f"{split} {len(part)}" for split, part in parts.items())
     print(f"{len(entries)} images ({counts}) in {printable(folder)}, {written} files written")
     if "val" not in parts:
-        print("There is no split val; training needs one.")
+        print("There is no split val; `ccnet train` divides the images by their names.")
     return 0

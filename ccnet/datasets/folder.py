@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
 
@@ -16,9 +17,9 @@ from ccnet.datasets.description import without_numbers
 from ccnet.datasets.labels import LabelForm, LabelMap
 from ccnet.datasets.pairs import DESCRIPTION, Orientation, PairedDataset, read_orientation
 from ccnet.images.reading import viewed_size
-from ccnet.layouts.files import Pairs, relative_name
-from ccnet.layouts.search import find_pairs
-from ccnet.layouts.splits import Division, divide
+from ccnet.layouts.files import Pairs, named
+from ccnet.layouts.search import find_pairs, refuse_groups, stored_split, unsplit
+from ccnet.layouts.splits import Division, counted, divide_files
 from ccnet.runtime.files import DataError, read_yaml, shown
 
 KEYS = ("classes", "names", "palette", "ignore", "mapping", "labels", "orientation")
@@ -31,14 +32,16 @@ class FolderDataset(PairedDataset):
     """Images and labels in a folder whose dataset.yaml says what the labels mean.
 
     The pairs that `<split>.txt` lists are read, or those of folders such as `<split>/images` +
-    `<split>/labels` (see `ccnet.layouts.search.find_pairs`). Without a dataset.yaml, annotations
-    are read as they are (see `ccnet.annotations`): COCO JSON, LabelMe JSON, YOLO segmentation,
-    Pascal VOC, CVAT's masks, Hugging Face metadata.
+    `<split>/labels` (see `ccnet.layouts.search.find_pairs`).
 
     The keys of `root/dataset.yaml` are the arguments of `LabelMap` and `orientation`; `names` is
     another word for `classes`. Those given here replace them, and with `classes` given the file
-    need not exist. What they leave open, the label files decide (`LabelMap.settled`). Annotations
-    that are label files take `palette`, `ignore`, `mapping` and `labels` as well; shapes do not.
+    need not exist. What they leave open, the label files decide (`LabelMap.settled`).
+
+    Without a dataset.yaml and `classes`, annotations are read as they are (see
+    `ccnet.annotations`): COCO JSON, LabelMe JSON, YOLO segmentation, Pascal VOC, CVAT's masks,
+    Hugging Face metadata. Those that are label files take `palette`, `ignore`, `mapping`, `labels`,
+    `orientation` and lists of pairs as well; shapes are drawn on the image as viewers show it.
 
     Args:
         root: Folder of the data set, or a COCO JSON file.
@@ -69,21 +72,24 @@ class FolderDataset(PairedDataset):
         source: Source | None = None,
     ):
         root = Path(root)
-        if source is None and classes is None and not os.path.lexists(root / DESCRIPTION):
-            source = open_source(root)
-        self.samples: tuple[Sample, ...] = ()
-        if source is not None:
-            root, described = source.root, dict(source.description)
-            files, self.samples = _annotated_pairs(source, split, strict, division)
-        else:
-            files = _find_pairs(root, split, division)
-            described = _read_description(root, required=classes is None)
         given: dict[str, Any] = {"classes": classes, "palette": palette, "ignore": ignore}
         given |= {"mapping": mapping, "labels": labels}
         given = {key: value for key, value in given.items() if value is not None}
-        self.is_drawn = any(isinstance(sample.label, Drawing) for sample in self.samples)
-        if given and self.is_drawn:
-            raise ValueError(f"{root}: {', '.join(given)} are of label files, not of shapes")
+        annotated = None if source is None else (source, _annotated_pairs(source, split, strict))
+        if source is None and classes is None and not os.path.lexists(root / DESCRIPTION):
+            annotated = _open_annotations(root, split, division, strict)
+        if annotated is None:
+            self.samples: tuple[Sample, ...] = ()
+            files = _find_pairs(root, split, division)
+            described = _read_description(root, required=classes is None)
+        else:
+            source, files = annotated
+            self.samples = tuple(source.splits.get(split, ()))
+            root, described = source.root, dict(source.description)
+        self.is_drawn = source is not None and source.is_drawn
+        if self.is_drawn and (given or orientation is not None):
+            names = [*given, *(["orientation"] if orientation is not None else [])]
+            raise ValueError(f"{root}: {', '.join(names)} are of label files, not of shapes")
         stored = described.pop("orientation", None)
         if isinstance(given.get("classes"), Mapping):
             described.pop("palette", None)
@@ -95,7 +101,9 @@ class FolderDataset(PairedDataset):
         except ValueError as error:
             place = root / DESCRIPTION if source is None else root
             raise DataError(f"{place}: {error}.", path=place) from error
-        if not self.is_drawn:
+        if self.is_drawn:
+            orientation = "exif"
+        else:
             label_map = label_map.settled([label for _, label in files.pairs])
         super().__init__(root, files, label_map, strict, orientation)
 
@@ -125,41 +133,92 @@ def _find_pairs(root: Path, split: str, division: Division | None) -> Pairs:
         raise
 
 
-def _annotated_pairs(
-    source: Source, split: str, strict: bool, division: Division | None
-) -> tuple[Pairs, tuple[Sample, ...]]:
-    """The files of a split of annotations, and their labels.
+def _open_annotations(
+    root: Path, split: str, division: Division | None, strict: bool
+) -> tuple[Source, Pairs] | None:
+    """The annotations in a folder and the files of a split; None if it holds no annotations.
+
+    Of annotations that are label files, lists of pairs count as in other folders.
+
+    Raises:
+        DataError: the annotations or their files cannot be used, or label files are there too.
+    """
+    source = open_source(root)
+    if source is None:
+        return None
+    if source.is_drawn and root.is_dir():
+        _refuse_masks(source)
+    if division is not None and division.val in source.splits:
+        refuse_groups(root, division)
+        division = None
+    names = [split] if division is None else [split, division.train]
+    is_listed = any(os.path.lexists(root / f"{name.removesuffix('.txt')}.txt") for name in names)
+    if not source.is_drawn and (is_listed or split.endswith(".txt")):
+        files = find_pairs(root, split, division=division)
+        return replace(source, splits={}), replace(files, notes=(*files.notes, *source.notes))
+    if division is not None:
+        source = _divided(source, division)
+    return source, _annotated_pairs(source, split, strict)
+
+
+def _refuse_masks(source: Source) -> None:
+    """Raises DataError if a folder of shapes also holds images with label files."""
+    root = source.root
+    images = {sample.image for part in source.splits.values() for sample in part}
+    searched = [stored_split(root, split, use_list=False) for split in source.splits]
+    for files in (*searched, unsplit(root)):
+        masks = [] if files is None else [label for _, label in files.pairs if label not in images]
+        if files is not None and masks:
+            first = next(sample for part in source.splits.values() for sample in part)
+            raise DataError(
+                f"{root}: it holds label files ({files.layout}, such as {masks[0]}) and "
+                f"{source.kind} (such as {first.label_path}). To use the label files, name their "
+                f"classes in {root / DESCRIPTION}; to use the annotations, write them as a folder "
+                f"of their own: `ccnet import {root} FOLDER`.",
+                path=root,
+            )
+
+
+def _divided(source: Source, division: Division) -> Source:
+    """The annotations with the images to train on divided. Raises DataError as `divide_files`."""
+    samples = source.splits.get(division.train)
+    if not samples:
+        return source
+    parts = divide_files(source.root, [sample.image for sample in samples], division)
+    splits = {name: [samples[index] for index in part] for name, part in parts.items()}
+    missing = dict.fromkeys(splits, source.missing.get(division.train, []))
+    return replace(
+        source,
+        splits=source.splits | splits,
+        missing=source.missing | missing,
+        notes=[counted(parts, division), *source.notes],
+    )
+
+
+def _annotated_pairs(source: Source, split: str, strict: bool) -> Pairs:
+    """The files of a split of annotations.
 
     Raises:
         DataError: there is no such split, or, if `strict`, files are missing.
     """
-    splits, notes = source.splits, tuple(source.notes)
-    missing = source.missing.get(split, [])
-    if division is not None and division.val not in splits and division.train in splits:
-        samples = splits[division.train]
-        parts = divide([sample.name for sample in samples], division)
-        splits = splits | {name: [samples[i] for i in parts[name]] for name in parts}
-        notes += (f"no split {division.val}: {division}",)
-        missing = missing or source.missing.get(division.train, [])
-    if split not in splits:
+    if split not in source.splits:
         raise DataError(
             f"{source.root}: its annotations ({source.kind}) have no split {split!r}, but "
-            f"{', '.join(splits)}. `ccnet import {source.root} FOLDER` writes them as "
+            f"{', '.join(source.splits)}. `ccnet import {source.root} FOLDER` writes them as "
             "images and labels, which may then be divided.",
             path=source.root,
         )
+    missing = source.missing.get(split, [])
     if missing and strict:
-        names = ", ".join(relative_name(path, source.root) for path in missing[:5])
         raise DataError(
             f"{source.root}: its annotations ({source.kind}) name {len(missing)} files that are "
-            f"not there: {names}{', ...' * bool(missing[5:])}. Restore them, or take them out of "
+            f"not there: {named(missing, source.root)}. Restore them, or take them out of "
             "the annotations; `ccnet check-data` lists all.",
             path=missing[0],
         )
-    samples = tuple(splits[split])
-    pairs = tuple((sample.image, sample.label_path) for sample in samples)
-    layout = f"{source.kind}, {split}"
-    return Pairs(layout, pairs, missing=tuple(missing), notes=notes), samples
+    pairs = tuple((sample.image, sample.label_path) for sample in source.splits[split])
+    notes = tuple(source.notes)
+    return Pairs(f"{source.kind}, {split}", pairs, missing=tuple(missing), notes=notes)
 
 
 def _read_description(root: Path, required: bool) -> dict[str, Any]:

@@ -133,7 +133,8 @@ def _size(array: np.ndarray) -> str:
 def write_lists(folder: Path, **data: object) -> None:
     """Write the pairs of data sets of label files, each as the list NAME.txt, which can be a split.
 
-    Names are relative to the root of the data set.
+    Names are relative to the root of the data set. Labels that are drawn from annotations have no
+    files to list.
     """
     for name, part in data.items():
         if isinstance(part, PairedDataset) and not part.is_drawn:

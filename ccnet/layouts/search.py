@@ -10,7 +10,7 @@ from pathlib import Path
 from ccnet.layouts.files import Pairs, relative_name
 from ccnet.layouts.lists import read_list
 from ccnet.layouts.pairing import pair_folders, pair_in_one_folder
-from ccnet.layouts.splits import Division, divide
+from ccnet.layouts.splits import Division, counted, divide_files
 from ccnet.runtime.files import DataError, cause_of, require_folder
 
 IMAGES = ("images", "imgs", "img", "image", "jpegimages", "leftimg8bit")
@@ -131,12 +131,7 @@ def divided(
     for name in (division.train, division.val):
         parts[name] = parts[name] or stored_split(root, name, layouts, use_list)
     if parts[division.val] is not None:
-        if division.group_by is not None:
-            raise DataError(
-                f"{root}: there is a split {division.val} already, so nothing is divided by "
-                "groups; leave the pattern out, or take that split away.",
-                path=root,
-            )
+        refuse_groups(root, division)
         return found
     if found is not None and split != division.train:
         return found
@@ -144,23 +139,28 @@ def divided(
     return None if whole is None else share(root, split, whole, division)
 
 
+def refuse_groups(root: Path, division: Division) -> None:
+    """Raises DataError for a division by groups where the images are divided already."""
+    if division.group_by is not None:
+        raise DataError(
+            f"{root}: there is a split {division.val} already, so nothing is divided by "
+            "groups; leave the pattern out, or take that split away.",
+            path=root,
+        )
+
+
 def share(root: Path, split: str, whole: Pairs, division: Division) -> Pairs:
     """The files of one split of a division; files without a partner belong to each.
 
-    Raises DataError as `divide`.
+    Raises DataError as `divide_files`.
     """
     if not whole.pairs:
         return whole
-    names = [relative_name(image, root) for image, _ in whole.pairs]
-    try:
-        indices = divide(names, division)
-    except DataError as error:
-        raise DataError(f"{root}: {error}.", path=root) from None
-    counts = ", ".join(f"{name} {len(part)}" for name, part in indices.items())
+    indices = divide_files(root, [image for image, _ in whole.pairs], division)
     return replace(
         whole,
         pairs=tuple(whole.pairs[index] for index in indices[split]),
-        notes=(f"{division}: {counts}", *whole.notes),
+        notes=(counted(indices, division), *whole.notes),
     )
 
 

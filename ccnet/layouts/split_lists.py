@@ -7,7 +7,7 @@ from pathlib import Path
 from ccnet.layouts.files import Pairs, composed, refuse_unmatched, relative_name
 from ccnet.layouts.lists import MARK, write_list
 from ccnet.layouts.search import stored_split, unsplit
-from ccnet.layouts.splits import Division, divide, group_of
+from ccnet.layouts.splits import Division, divide_files, group_of
 from ccnet.runtime.disk import remove
 from ccnet.runtime.files import DataError, open_regular, require_folder
 
@@ -54,7 +54,7 @@ def write_splits(root: Path, whole: Pairs, division: Division) -> dict[str, Coun
         What each split got.
 
     Raises:
-        DataError: a list is there that this did not write, or as `divide`.
+        DataError: a list is there that this did not write, or as `divide_files`.
     """
     for path in (root / f"{name}.txt" for name in NAMES):
         if os.path.lexists(path) and not is_own(path):
@@ -62,11 +62,8 @@ def write_splits(root: Path, whole: Pairs, division: Division) -> dict[str, Coun
                 f"{path}: it is there, and `ccnet split` did not write it; rename or remove it.",
                 path=path,
             )
-    names = [relative_name(image, root) for image, _ in whole.pairs]
-    try:
-        parts = divide(names, division)
-    except DataError as error:
-        raise DataError(f"{root}: {error}.", path=root) from None
+    images = [image for image, _ in whole.pairs]
+    parts = divide_files(root, images, division)
     counts = {}
     for split in NAMES:
         if split not in parts:
@@ -74,7 +71,10 @@ def write_splits(root: Path, whole: Pairs, division: Division) -> dict[str, Coun
             continue
         pairs = [whole.pairs[index] for index in parts[split]]
         write_list(root / f"{split}.txt", pairs, root, f"{MARK}: {division}")
-        groups = {group_of(composed(names[index]), division) for index in parts[split]}
+        groups = {
+            group_of(composed(relative_name(images[index], root)), division)
+            for index in parts[split]
+        }
         counts[split] = Count(len(pairs), len(groups))
     return counts
 

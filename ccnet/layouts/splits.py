@@ -2,10 +2,11 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from ccnet.layouts.files import composed
+from ccnet.layouts.files import composed, relative_name
 from ccnet.runtime.files import DataError, shown
 
 
@@ -83,6 +84,19 @@ def divide(names: Sequence[str], division: Division) -> dict[str, list[int]]:
     for index, key in enumerate(keys):
         found[split_of[key]].append(index)
     return found
+
+
+def divide_files(root: Path, images: Sequence[Path], division: Division) -> dict[str, list[int]]:
+    """`divide` by the paths of images, relative to the root, which the errors name."""
+    try:
+        return divide([relative_name(image, root) for image in images], division)
+    except DataError as error:
+        raise DataError(f"{root}: {error}.", path=root) from None
+
+
+def counted(parts: Mapping[str, Sequence[int]], division: Division) -> str:
+    """What a division did, in a line."""
+    return f"{division}: " + ", ".join(f"{name} {len(part)}" for name, part in parts.items())
 
 
 def split_at(place: float, division: Division) -> str:

@@ -8,13 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
+from ccnet.checking.check import check_dataset
 from ccnet.classes import IGNORE_INDEX
-from ccnet.datasets import open_dataset
+from ccnet.datasets import Division, open_dataset
 from ccnet.datasets.folder import EXAMPLE, FolderDataset
 from ccnet.datasets.labels import LabelMap
+from ccnet.datasets.pairs import write_lists
 from ccnet.datasets.unmapped import LabelValueError
+from ccnet.layouts.lists import write_list
 from ccnet.runtime.files import DataError
+from tests import annotated
 from tests.datasets.conftest import CLASSES, COLORS, IMAGE, LABEL, describe, save
 
 
@@ -192,3 +197,95 @@ def test_masks_of_0_and_255_are_two_classes(root: Path):
     assert dataset[0][1].tolist() == [[0, 1, 1, 0]] * 2
     assert "255 is 'thing'" in str(dataset.label_map.note)
     assert FolderDataset(root, ignore=255)[0][1].tolist() == [[0, 255, 255, 0]] * 2
+
+
+def labelme_folder(root: Path) -> Path:
+    for name in "abcd":
+        annotated.save_image(root / f"{name}.jpg")
+        annotated.write_json(root / f"{name}.json", annotated.labelme_content(name, ".jpg"))
+    return root
+
+
+def test_annotations_without_a_validation_split_are_divided_by_their_names(tmp_path):
+    root = labelme_folder(tmp_path)
+    names = {"train": ["b", "c", "d"], "val": ["a"]}
+    for split in names:
+        dataset = FolderDataset(root, split, division=Division())
+        names[split] = [Path(sample.name).stem for sample in dataset.samples]
+        assert [image.stem for image, _ in dataset.files.pairs] == names[split]
+        assert dataset.files.notes[0].endswith("20% val: train 3, val 1")
+        for index, name in enumerate(names[split]):
+            np.testing.assert_array_equal(dataset[index][1], annotated.label_of(name))
+    assert sorted(names["train"] + names["val"]) == list("abcd")
+    with pytest.raises(DataError, match="have no split 'val', but train"):
+        FolderDataset(root, "val")
+
+
+def test_annotations_are_divided_as_label_files_of_the_same_names_are(tmp_path):
+    root = labelme_folder(tmp_path)
+    drawn = FolderDataset(root, "val", division=Division(0.5))
+    for name in "abcd":
+        Image.fromarray(annotated.label_of(name)).save(root / f"{name}_mask.png")
+    (root / "dataset.yaml").write_text("classes: [background, leaf, root]\n")
+    stored = FolderDataset(root, "val", division=Division(0.5))
+    assert [image for image, _ in stored.files.pairs] == [image for image, _ in drawn.files.pairs]
+    np.testing.assert_array_equal(stored[0][1], drawn[0][1])
+
+
+def test_divided_annotations_take_no_groups(tmp_path):
+    root = annotated.cvat_coco(tmp_path)
+    assert len(FolderDataset(root, "val", division=Division())) == 2
+    with pytest.raises(DataError, match="there is a split val already"):
+        FolderDataset(root, "val", division=Division(group_by="(.)"))
+
+
+@pytest.mark.parametrize("place", ["{name}_mask.png", "{name}.png"])
+def test_label_files_beside_annotations_are_an_error_with_both_ways_out(tmp_path, place):
+    root = labelme_folder(tmp_path)
+    for name in "abcd":
+        Image.fromarray(annotated.label_of(name)).save(root / place.format(name=name))
+    mask = root / place.format(name="a")
+    with pytest.raises(DataError) as error:
+        FolderDataset(root, division=Division())
+    said = str(error.value)
+    assert f"{mask})" in said
+    assert f"LabelMe JSON (such as {root / 'a.json'})" in said
+    assert f"classes in {root / 'dataset.yaml'}" in said
+    assert f"`ccnet import {root} FOLDER`" in said
+    (root / "dataset.yaml").write_text("classes: [background, leaf, root]\n")
+    assert not FolderDataset(root, division=Division()).is_drawn
+
+
+@pytest.mark.parametrize("write", [annotated.voc, annotated.metadata])
+def test_lists_count_before_the_splits_of_annotations_that_are_label_files(tmp_path, write):
+    root = write(tmp_path)
+    other = FolderDataset(root, "val")
+    write_list(root / "train.txt", other.files.pairs, root, "# by hand")
+    listed = FolderDataset(root, "train", division=Division())
+    assert listed.files.layout == "train.txt"
+    assert [image for image, _ in listed.files.pairs] == [image for image, _ in other.files.pairs]
+    np.testing.assert_array_equal(listed[0][1], other[0][1])
+    assert len(FolderDataset(root, "train.txt")) == 2
+
+
+def test_shapes_lie_on_the_image_as_it_is_viewed_and_leave_no_turn_open(tmp_path):
+    root = labelme_folder(tmp_path)
+    turn = Image.Exif()
+    turn[0x0112] = 3
+    for name in "abcd":
+        with Image.open(root / f"{name}.jpg") as picture:
+            picture.save(root / f"{name}.jpg", exif=turn)
+    dataset = FolderDataset(root)
+    np.testing.assert_array_equal(dataset[0][1], annotated.label_of("a"))
+    report = check_dataset(dataset, compare_edges=True)
+    assert (report.num_usable, report.open_turns) == (4, [])
+    with pytest.raises(ValueError, match="orientation are of label files, not of shapes"):
+        FolderDataset(root, orientation="stored")
+
+
+def test_annotations_have_no_lists_of_label_files(tmp_path):
+    drawn = FolderDataset(labelme_folder(tmp_path / "data"))
+    stored = FolderDataset(annotated.voc(tmp_path / "voc"))
+    write_lists(tmp_path, train=drawn, val=stored)
+    assert not (tmp_path / "train.txt").exists()
+    assert len((tmp_path / "val.txt").read_text().splitlines()) == 3
