@@ -93,6 +93,10 @@ class ModelConfig:
     """The 3×3 convolution of the auxiliary head has a bias, as the authors'."""
     align_corners: bool = False
     """How logits are upsampled to the size of the image, as in PyTorch's interpolate."""
+    refinement: list[Annotated[int, Between(1, 32)]] | None = None
+    """Strides of finer maps of the backbone that refine the features before the classifier, from
+    coarse to fine, such as [4] or [4, 2]: for objects thinner than the output stride. Null, as in
+    the paper: none."""
     pretrained: str | None = None
     """Weights for the backbone: imagenet (also for a ResNet-50 or -101 with stem deep_32), or a
     .safetensors or .pth file or its URL."""

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ccnet import CCNet
-from ccnet.models.published_names import PREFIXES
+from ccnet.published.names import PREFIXES
 from ccnet.weights import pickles
 from tests.commands import run_python, status
 
@@ -127,7 +127,7 @@ from ccnet.cli import main
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 limit = {{"model.safetensors": 1 << 20, "conversion.csv": 50 << 20}}[{name!r}]
 if limit > 1 << 20:
-    from ccnet.models.published import Published
+    from ccnet.published import Published
     def fail(self, path):
         raise OSError(28, "No space left on device")
     Published.save_report = fail
@@ -150,7 +150,7 @@ KILLS = """
 import os, random, shutil, signal, sys, time
 from pathlib import Path
 from ccnet.commands.convert import convert
-import ccnet.models.ccnet, ccnet.models.published  # before the processes are forked
+import ccnet.models.ccnet, ccnet.published  # before the processes are forked
 
 file, root = map(Path, sys.argv[1:3])
 CHANGES = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link"}

@@ -10,11 +10,11 @@ from torch.nn.grad import conv2d_weight
 
 
 class DilatedDepthwiseConv2d(nn.Conv2d):
-    """A dilated depthwise 3×3 convolution without bias, with its own gradients on the CPU.
+    """A dilated depthwise convolution that keeps the size, with its own gradients on the CPU.
 
-    The stride is 1 and the padding is the dilation. The gradients of oneDNN are slow there, and its
-    weight gradient is wrong in bfloat16 with channels-last maps of about 32 pixels width and more
-    (seen with torch 2.13, oneDNN 3.12).
+    The stride is 1, and the kernel is a square with an odd side. The gradients of oneDNN are slow
+    there, and its weight gradient is wrong in bfloat16 with channels-last maps of about 32 pixels
+    width and more (seen with torch 2.13, oneDNN 3.12; kernels of 3×3 and 5×5).
 
     Raises:
         ValueError: the arguments of `nn.Conv2d` describe another convolution.
@@ -22,14 +22,10 @@ class DilatedDepthwiseConv2d(nn.Conv2d):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        dilation = self.dilation[0]
-        is_depthwise = self.groups == self.in_channels == self.out_channels
-        sides = (self.kernel_size, self.stride, self.padding, self.dilation)
-        expected = ((3, 3), (1, 1), (dilation, dilation), (dilation, dilation))
-        if not is_depthwise or sides != expected or self.bias is not None:
+        if not is_dilated_depthwise(self):
             raise ValueError(
-                "expected a depthwise 3×3 convolution without bias, of stride 1 and with padding "
-                f"equal to the dilation, got {self}"
+                "expected a dilated depthwise convolution of stride 1 with an odd kernel and zero "
+                f"padding that keeps the size, got {self}"
             )
 
     def forward(self, input: Tensor) -> Tensor:
@@ -38,7 +34,25 @@ class DilatedDepthwiseConv2d(nn.Conv2d):
             return super().forward(input)
         if input.ndim == 3:
             return self.forward(input.unsqueeze(0)).squeeze(0)
-        return dilated_depthwise(input, self.weight, self.dilation[0])
+        output = dilated_depthwise(input, self.weight, self.dilation[0])
+        return output if self.bias is None else output + self.bias[:, None, None].to(output.dtype)
+
+
+def is_dilated_depthwise(layer: nn.Conv2d) -> bool:
+    """Whether `DilatedDepthwiseConv2d` computes the same."""
+    side, dilation = layer.kernel_size[0], layer.dilation[0]
+    padding = dilation * (side // 2)
+    sides = (layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.padding_mode)
+    squares = ((side, side), (1, 1), (padding, padding), (dilation, dilation), "zeros")
+    is_depthwise = layer.groups == layer.in_channels == layer.out_channels
+    return is_depthwise and sides == squares and side % 2 == 1 and dilation > 1
+
+
+def use_own_gradients(network: nn.Module) -> None:
+    """Make PyTorch's dilated depthwise convolutions in a network ours, with their weights."""
+    for layer in network.modules():
+        if type(layer) is nn.Conv2d and is_dilated_depthwise(layer):
+            layer.__class__ = DilatedDepthwiseConv2d
 
 
 def dilated_depthwise(images: Tensor, weight: Tensor, dilation: int) -> Tensor:
@@ -56,7 +70,8 @@ class _DilatedDepthwise(torch.autograd.Function):
 
     @staticmethod
     def forward(images: Tensor, weight: Tensor, dilation: int) -> Tensor:
-        return F.conv2d(images, weight, None, 1, dilation, dilation, weight.shape[0])
+        padding = dilation * (weight.shape[-1] // 2)
+        return F.conv2d(images, weight, None, 1, padding, dilation, weight.shape[0])
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, int], output: Tensor) -> None:
@@ -76,7 +91,7 @@ class _DilatedDepthwise(torch.autograd.Function):
                 _interleaved(images, ctx.dilation),
                 list(weight.shape),
                 _interleaved(gradient, ctx.dilation),
-                padding=1,
+                padding=weight.shape[-1] // 2,
                 groups=weight.shape[0],
             )
         return for_images, for_weight, None

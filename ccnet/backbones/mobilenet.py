@@ -47,6 +47,7 @@ class MobileNetV2(Backbone):
             channels = width
         self.features = nn.Sequential(*features)
         self.out_channels = (16, 24, 32, 96, 320)
+        self.strides = tuple(min(stride, output_stride) for stride in (2, 4, 8, 16, 32))
         self.output_stride = output_stride
         initialize(self)
 

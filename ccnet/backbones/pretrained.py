@@ -30,6 +30,8 @@ IMAGENET = {  # the file name ends with the first eight digits of its SHA-256
 }
 # Classifiers of ImageNet, and MobileNetV2's last 1×1 convolution, which serves only its classifier
 CLASSIFIER_KEYS = ("fc.", "classifier.", "features.18.")
+TIMM_NETWORK = "network."
+"""Start of the keys of a network of timm."""
 
 
 def imagenet_url(name: str, stem: str = "plain") -> str:
@@ -102,7 +104,8 @@ def load_pretrained(backbone: Backbone, path: str | Path) -> None:
     convolution is adapted (`layers.adapt_input`). MIT's ResNets with a deep stem are recognized by
     their keys; they were trained on BGR images, so their first convolution is changed to RGB, and
     `backbone.mean` and `backbone.std` are set to theirs. For a network of timm the file is a
-    backbone that was saved by this package, since the names in timm's own files differ.
+    backbone that was saved by this package, or a file of timm's own where its names do not change
+    with the maps that are taken (EfficientNet, ResNet); what the maps do not need is left out.
 
     Args:
         backbone: the network to fill.
@@ -118,6 +121,11 @@ def load_pretrained(backbone: Backbone, path: str | Path) -> None:
     wanted = backbone.state_dict()
     state = read_weights(path).tensors
     state = _renamed(state, {key: key.removeprefix("backbone.") for key in state}, path)
+    is_timm = all(key.startswith(TIMM_NETWORK) for key in wanted)
+    is_timms_own = is_timm and not any(key.startswith(TIMM_NETWORK) for key in state)
+    if is_timms_own:
+        named = {TIMM_NETWORK + key: value for key, value in state.items()}
+        state = {key: value for key, value in named.items() if key in wanted}
     is_mit = "conv3.weight" in state and "stem.6.weight" in wanted
     if is_mit:
         state = _from_mit(state, path)
@@ -132,9 +140,7 @@ def load_pretrained(backbone: Backbone, path: str | Path) -> None:
     if len(shape) == 4 and shape[1] not in (0, in_channels):
         given[first] = adapt_input(given[first], in_channels)
     if problems := differences(given, wanted):
-        if all(key.startswith("network.") for key in wanted) and not any(
-            key.startswith("network.") for key in state
-        ):
+        if is_timms_own:
             problems += (
                 "; is it a file of timm's own, whose keys change with the maps that are taken? "
                 'Then give "imagenet", with which timm itself loads its weights'

@@ -29,7 +29,9 @@ STEMS = {"plain": (64,), "deep_32": (32, 32, 64), "deep_64": (64, 64, 128)}
 
 
 class ResNet(Backbone):
-    """A residual network (He et al. 2016), dilated; `forward` returns the maps of its four layers.
+    """A residual network (He et al. 2016), dilated.
+
+    `forward` returns the map of the stem, at stride 2, and those of the four layers.
 
     Args:
         depth: 18, 34, 50, 101 or 152.
@@ -87,19 +89,21 @@ class ResNet(Backbone):
                 blocks.append(block(channels, width, 1, (after, after)))
             layers.append(nn.Sequential(*blocks))
         self.layer1, self.layer2, self.layer3, self.layer4 = layers
-        self.out_channels = tuple(width * block.expansion for width in (64, 128, 256, 512))
+        of_layers = (width * block.expansion for width in (64, 128, 256, 512))
+        self.out_channels = (widths[-1], *of_layers)
+        self.strides = tuple(min(stride, output_stride) for stride in (2, 4, 8, 16, 32))
         self.output_stride = output_stride
         initialize(self)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         if self.stem is None:
-            features = self.relu(self.bn1(self.conv1(images)))
+            maps = [self.relu(self.bn1(self.conv1(images)))]
         else:
-            features = self.stem(images)
-        fine = self.layer1(self.maxpool(features))
-        second = self.layer2(fine)
-        third = self.layer3(second)
-        return [fine, second, third, self.layer4(third)]
+            maps = [self.stem(images)]
+        maps.append(self.layer1(self.maxpool(maps[0])))
+        for layer in (self.layer2, self.layer3, self.layer4):
+            maps.append(layer(maps[-1]))
+        return maps
 
 
 class _BasicBlock(nn.Module):

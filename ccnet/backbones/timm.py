@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ccnet.backbones.backbone import Backbone
+from ccnet.backbones.depthwise import use_own_gradients
 
 DEFAULT_STRIDE = 8
 LONGEST_NAME = 100
@@ -56,9 +57,10 @@ class Timm(Backbone):
             )
         options = {"features_only": True, "in_chans": in_channels, "pretrained": pretrained}
         self.network = _create(timm, name, output_stride, options)
+        use_own_gradients(self.network)
         maps: Any = self.network.feature_info
-        self.out_channels, strides = tuple(maps.channels()), maps.reduction()
-        self.output_stride = strides[-1]
+        self.out_channels, self.strides = tuple(maps.channels()), tuple(maps.reduction())
+        self.output_stride = self.strides[-1]
         if output_stride is not None and self.output_stride != output_stride:
             raise ValueError(
                 f"timm/{name} cannot give output_stride {output_stride}, only {self.output_stride}"

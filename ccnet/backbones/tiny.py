@@ -18,7 +18,7 @@ class Tiny(Backbone):
         if channels < 2:
             raise ValueError(f"channels is {channels}; at least 2 are needed")
         self.out_channels = (channels // 2, channels)
-        self.output_stride = 4
+        self.strides, self.output_stride = (2, 4), 4
         self.conv1 = conv_norm_activation(in_channels, channels // 2, 3, stride=2)
         self.conv2 = conv_norm_activation(channels // 2, channels, 3, stride=2)
         initialize(self)

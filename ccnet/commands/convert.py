@@ -36,7 +36,7 @@ def convert(
     """
     from ccnet.models.ccnet import CCNet
     from ccnet.models.hub import MODEL_FILES
-    from ccnet.models.published import read_published
+    from ccnet.published import read_published
     from ccnet.runtime.disk import repair_folder, write_folder
 
     if not folder.name:

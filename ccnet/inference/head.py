@@ -1,5 +1,7 @@
 """The head of CCNet with one convolution for all that reads the backbone's features."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -36,12 +38,17 @@ class JoinedHead(nn.Module):
         self.fusion.bias = None
         self.reduction_activation, self.fusion_activation = head.reduction[2], head.fusion[2]
         self.attention, self.smoothing = head.attention, head.smoothing
+        self.refinement = head.refinement
         self.dropout, self.classifier = head.dropout, head.classifier
 
-    def forward(self, features: Float[Tensor, "b x h w"]) -> Float[Tensor, "b classes h w"]:
+    def forward(
+        self, features: Float[Tensor, "b x h w"], finer: Sequence[Float[Tensor, "b _ _ _"]] = ()
+    ) -> Float[Tensor, "b classes _ _"]:
         reduced, fused = self.reduction_and_fusion(features).split(self.channels, 1)
         context = self.attention(self.reduction_activation(reduced))
         fused = self.fusion_activation(self.fusion(self.smoothing(context)) + fused)
+        if self.refinement is not None:
+            fused = self.refinement(fused, finer)
         return self.classifier(self.dropout(fused))
 
 

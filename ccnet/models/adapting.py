@@ -1,4 +1,4 @@
-"""A trained network for other classes or other channels: its arguments and its weights."""
+"""A trained network for other classes, channels or refinement: its arguments and its weights."""
 
 import logging
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from ccnet.models.arguments import in_turn
 
 LOG = logging.getLogger(__name__)
 
-ADAPTABLE = ("num_classes", "in_channels", "classes", "palette", "mean", "std")
+ADAPTABLE = ("num_classes", "in_channels", "classes", "palette", "mean", "std", "refinement")
 """The arguments of a network that may change while its weights are kept."""
 
 
@@ -33,28 +33,51 @@ def adapted_arguments(arguments: Mapping[str, Any], changes: Mapping[str, Any]) 
     return adapted | dict(changes)
 
 
-def adapted_weights(
-    trained: Mapping[str, Tensor], initial: Mapping[str, Tensor], in_channels: int
-) -> dict[str, Tensor]:
-    """Trained weights for a network whose own state dict is `initial`, with the same keys.
+def renewed_parts(arguments: Mapping[str, Any], adapted: Mapping[str, Any]) -> tuple[str, ...]:
+    """The parts of a network that start anew with adapted arguments: all that is refined."""
+    is_same = adapted.get("refinement") == arguments.get("refinement")
+    return () if is_same else ("head.refinement", "head.classifier")
 
-    Convolutions that are applied to the image are adapted to `in_channels` channels
-    (`ccnet.backbones.layers.adapt_input`); classifiers of another size keep their initial weights.
-    Both are logged. Raises ValueError for a convolution that cannot be adapted.
+
+def adapted_weights(
+    trained: Mapping[str, Tensor],
+    initial: Mapping[str, Tensor],
+    arguments: Mapping[str, Any],
+    adapted: Mapping[str, Any],
+) -> dict[str, Tensor]:
+    """Trained weights for a network whose own state dict is `initial`, with its keys.
+
+    Convolutions that are applied to the image are adapted to other channels
+    (`ccnet.backbones.layers.adapt_input`); classifiers of another size, and the refinement and its
+    classifier if it is another one, keep their initial weights. All of it is logged.
+
+    Args:
+        trained, initial: state dicts of the trained network and of the new one.
+        arguments, adapted: their arguments.
+
+    Raises:
+        ValueError: a convolution cannot be adapted.
     """
-    weights, renewed = dict(trained), []
+    weights, resized = dict(initial), []
+    in_channels, num_classes = adapted["in_channels"], adapted["num_classes"]
+    if renewed := renewed_parts(arguments, adapted):
+        LOG.warning("new: %s", ", ".join(renewed))
+    elif num_classes == arguments["num_classes"] and adapted["classes"] != arguments["classes"]:
+        LOG.warning("new names for %d classes, trained classifiers", num_classes)
     for key, value in trained.items():
+        if key.startswith(renewed):
+            continue
         if value.shape == initial[key].shape:
+            weights[key] = value
             continue
         if not key.startswith("backbone."):
-            weights[key] = initial[key]
-            renewed.append(key)
+            resized.append(key)
             continue
         weights[key] = adapt_input(value, in_channels)
         if weights[key].shape != initial[key].shape:
             raise ValueError(f"{key} cannot be made for {in_channels} channels")
         LOG.warning("%s: %d channels made from %d", key, in_channels, value.shape[1])
-    if renewed:
-        counts = (len(initial[renewed[0]]), len(trained[renewed[0]]))
-        LOG.warning("new for %d classes instead of %d: %s", *counts, ", ".join(renewed))
+    if resized:
+        counts = (len(initial[resized[0]]), len(trained[resized[0]]))
+        LOG.warning("new for %d classes instead of %d: %s", *counts, ", ".join(resized))
     return weights

@@ -1,19 +1,21 @@
 """The arguments of a network as config.json stores them, checked when the network is built."""
 
 import inspect
+import itertools
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeGuard
 
 from ccnet.backbones import BACKBONES, backbone_options
 from ccnet.models.head import CCNetHead
-from ccnet.runtime.files import shown
+from ccnet.runtime.files import read_json, shown
 
 HEAD_ARGUMENTS = tuple(
     name
     for name in inspect.signature(CCNetHead).parameters
-    if name not in ("in_channels", "num_classes")
+    if name not in ("in_channels", "num_classes", "finer_channels")
 )
 """What `CCNet` hands on to its head."""
 BACKBONE_ARGUMENTS = tuple(
@@ -44,16 +46,27 @@ because of one number in a file.
 """
 SWITCHES = ("shared", "auxiliary_bias", "align_corners", "ceil_mode")
 WORDS = ("backbone", "activation", "stem", "dilation")
-ADDED = ("embedding_channels",)
+ADDED = ("refinement", "embedding_channels")
 """Arguments since 0.1.0, stored only where they are not None: config.json and the fingerprint of a
 network without them stay as they were.
 """
 OPTIONAL = ("auxiliary_channels", *ADDED, *BACKBONE_ARGUMENTS)
 """Arguments that may be None."""
+MOST_STAGES = 4
+"""Of a refinement."""
 LONGEST_NAME = 200
 """Characters of the name of a class."""
 LARGEST_VALUE = 1e6
 """Of a mean or standard deviation, for images of 0 to 255; the least deviation is 1 / this."""
+
+
+def read_arguments(path: Path) -> dict[str, Any]:
+    """What a config.json holds, without `pretrained`: reading a model must not start a download."""
+    arguments = read_json(path)
+    if not isinstance(arguments, dict):
+        raise ValueError(f"{path.name} must be an object of JSON")
+    arguments.pop("pretrained", None)
+    return arguments
 
 
 def plain_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,6 +113,8 @@ def require_type(name: str, value: Any) -> Any:
         wanted, fits = '"fused", "reference" or null', value in (None, "fused", "reference")
     elif name in WORDS:
         wanted, fits = "a word", fits or isinstance(value, str)
+    elif name == "refinement":
+        wanted, fits = "strides from coarse to fine such as [4, 2], or null", is_refinement(value)
     elif name == "dropout":
         wanted, fits = "a number from 0 to 1", is_number(value) and 0 <= value <= 1
     else:
@@ -107,6 +122,18 @@ def require_type(name: str, value: Any) -> Any:
     if not fits:
         raise ValueError(f"{name} must be {wanted}, got {shown(value)}")
     return value
+
+
+def is_refinement(value: Any) -> bool:
+    """Whether a value of JSON is None or a list of strides, each finer than the one before it."""
+    if value is None:
+        return True
+    is_list = isinstance(value, list) and 1 <= len(value) <= MOST_STAGES
+    return (
+        is_list
+        and all(type(stride) is int and stride >= 1 for stride in value)
+        and all(finer < stride for stride, finer in itertools.pairwise(value))
+    )
 
 
 def is_number(value: Any) -> TypeGuard[float]:

@@ -1,6 +1,5 @@
 """CCNet: backbone → recurrent criss-cross attention → fusion → classifier (paper figure 2)."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, overload
@@ -23,18 +22,17 @@ from ccnet.models.arguments import (
     class_colors,
     class_names,
     plain_arguments,
+    read_arguments,
     to_plain,
 )
 from ccnet.models.card import TEMPLATE, fill_card, require_metrics
 from ccnet.models.head import CCNetHead, auxiliary_head
 from ccnet.models.hub import README, find_model_files
 from ccnet.models.normalization import normalize_images, per_channel
-from ccnet.models.published import Published, read_published
+from ccnet.models.refinement import finer_maps
+from ccnet.published import Published, read_published
 from ccnet.runtime.disk import write_whole
-from ccnet.runtime.files import read_json
 from ccnet.weights import build_with_weights, read_weights
-
-LOG = logging.getLogger(__name__)
 
 torch.fx.wrap("normalize_images")  # its checks of dtype and shape need real images
 
@@ -68,7 +66,10 @@ class CCNet(
         auxiliary_channels: width of the auxiliary head on the third stage; None for no such head.
         auxiliary_bias: whether its 3×3 convolution has a bias, as in the authors' network.
         embedding_channels: width of the layer for the category consistent loss; None for none.
-        align_corners: how logits are upsampled, as in `torch.nn.functional.interpolate`.
+        align_corners: how logits are upsampled, and features in the refinement, as in
+            `torch.nn.functional.interpolate`.
+        refinement: strides of finer maps of the backbone that refine the fused features, from
+            coarse to fine, such as [4, 2]: for thin objects. None, as in the paper: no refinement.
         in_channels: number of channels of the image, up to 1024; 3 are red, green and blue.
         pretrained: weights for the backbone, not stored: "imagenet", or a file or its URL.
         mean, std: mean and standard deviation of each channel of the image, for values of 0 to 255;
@@ -107,6 +108,7 @@ class CCNet(
         auxiliary_bias: bool = False,
         embedding_channels: int | None = None,
         align_corners: bool = False,
+        refinement: Sequence[int] | None = None,
         in_channels: int = 3,
         pretrained: str | Path | None = None,
         mean: Sequence[float] | None = None,
@@ -128,18 +130,16 @@ class CCNet(
             arguments["backbone"], pretrained=pretrained, in_channels=self.in_channels, **given
         )
         *_, third_width, width = self.backbone.out_channels
-        head = {name: arguments[name] for name in HEAD_ARGUMENTS if name in arguments}
+        self.finer_maps = finer_maps(self.backbone.strides, arguments.get("refinement"))
+        head: dict[str, Any] = {name: arguments.get(name) for name in HEAD_ARGUMENTS}
+        head["finer_channels"] = [self.backbone.out_channels[index] for index in self.finer_maps]
         self.head = CCNetHead(width, self.num_classes, **head)
         self.auxiliary_head = None
         if auxiliary_channels is not None:
-            self.auxiliary_head = auxiliary_head(
-                third_width,
-                self.num_classes,
-                arguments["auxiliary_channels"],
-                activation=arguments["activation"],
-                dropout=arguments["dropout"],
-                bias=arguments["auxiliary_bias"],
-            )
+            options = {name: arguments[name] for name in ("activation", "dropout")}
+            options["bias"] = arguments["auxiliary_bias"]
+            sizes = (third_width, self.num_classes, arguments["auxiliary_channels"])
+            self.auxiliary_head = auxiliary_head(*sizes, **options)
         for name, default in (("mean", self.backbone.mean), ("std", self.backbone.std)):
             arguments[name] = channel_values(name, arguments[name], default, self.in_channels)
         arguments |= {"classes": list(self.classes), "palette": to_plain("palette", self.palette)}
@@ -162,8 +162,11 @@ class CCNet(
 
         With `embedding` too, its last is (B, embedding_channels, h, w) at the size of the features.
         """
-        *_, third, features = self.backbone(images)
-        outputs = self.head(features, True) if auxiliary and embedding else [self.head(features)]
+        maps = self.backbone(images)
+        maps = [maps[index] for index in (-2, -1, *self.finer_maps)]  # the others are freed
+        third, features, *finer = maps
+        inputs, is_asked = [features, finer] if finer else [features], auxiliary and embedding
+        outputs = self.head(*inputs, embedding=True) if is_asked else [self.head(*inputs)]
         logits = [outputs[0]]
         if auxiliary and self.auxiliary_head is not None:
             logits.append(self.auxiliary_head(third))
@@ -260,7 +263,7 @@ class CCNet(
         """The CCNet authors' or mmsegmentation's network with its weights, in evaluation mode.
 
         Args:
-            path: the published file, or what `ccnet.models.published.read_published` made of it,
+            path: the published file, or what `ccnet.published.read_published` made of it,
                 which also reports what became of each key.
             recurrence, align_corners: as for `read_published`.
             changes: as for `adapted`, such as `num_classes=5`.
@@ -301,8 +304,8 @@ class CCNet(
             map_location: the device of the model.
             revision, cache_dir, force_download, local_files_only, token: as for
                 `huggingface_hub.hf_hub_download`.
-            changes: arguments that replace the saved ones. With `num_classes` or `in_channels`
-                the model is `adapted`.
+            changes: arguments that replace the saved ones. With `num_classes`, `in_channels` or
+                `refinement` the model is `adapted`.
 
         Raises:
             FileNotFoundError: there is no such model.
@@ -317,13 +320,10 @@ class CCNet(
             token=token,
         )
         adapted = {}
-        if changes.keys() & {"num_classes", "in_channels"}:
+        if changes.keys() & {"num_classes", "in_channels", "refinement"}:
             adapted = {name: changes.pop(name) for name in ADAPTABLE if name in changes}
         try:
-            arguments = read_json(config)
-            if not isinstance(arguments, dict):
-                raise ValueError(f"{config.name} must be an object of JSON")
-            arguments.pop("pretrained", None)  # a config.json must not start a download
+            arguments = read_arguments(config)
             state = read_weights(weights).tensors
             model = cls._with_weights(arguments | changes, state)
         except (ValueError, TypeError, RuntimeError) as error:  # also of another library's files
@@ -339,22 +339,20 @@ class CCNet(
         return build_with_weights(lambda: cls(**arguments), state, is_all_stored=is_ours)
 
     def adapted(self, **changes: Any) -> Self:
-        """This model for other classes or other channels, to be fine-tuned.
+        """This model for other classes, other channels or another refinement, to be fine-tuned.
 
         Without changes it is the model itself. What is new is logged.
 
         Args:
             changes: `num_classes` gives new classifiers where the number differs; `in_channels`
-                adapts the convolutions that are applied to the image; `classes`, `palette`, `mean`
-                and `std` may go with them. Other names for as many classes keep the trained
-                classifiers.
+                adapts the convolutions that are applied to the image; another `refinement` is new,
+                with its classifier; `classes`, `palette`, `mean` and `std` may go with them. Other
+                names for as many classes keep the trained classifiers.
         """
         if not changes:
             return self
         dtype = next(self.parameters()).dtype
         twin = type(self)(**adapted_arguments(self.arguments, changes)).to(self.device, dtype)
-        if twin.num_classes == self.num_classes and twin.classes != self.classes:
-            LOG.warning("new names for %d classes, trained classifiers", twin.num_classes)
-        weights = adapted_weights(self.state_dict(), twin.state_dict(), twin.in_channels)
-        twin.load_state_dict(weights)
+        states = self.state_dict(), twin.state_dict()
+        twin.load_state_dict(adapted_weights(*states, self.arguments, twin.arguments))
         return twin.train(self.training)

@@ -1,4 +1,6 @@
-"""The head of CCNet: recurrent attention, fusion, classifier; and the auxiliary head."""
+"""The head of CCNet: attention, fusion, refinement, classifier; and the auxiliary head."""
+
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -6,13 +8,15 @@ from torch import Tensor, nn
 
 from ccnet.backbones.layers import conv_norm_activation
 from ccnet.models.attention import RecurrentCrissCrossAttention
+from ccnet.models.refinement import Refinement
 
 
 class CCNetHead(nn.Module):
-    """From the features X of any encoder to class logits at their size (paper section 3.1).
+    """From the features X of any encoder to class logits (paper section 3.1).
 
     H = reduction(X); H'' = R passes of criss-cross attention on H; the classifier gets the fusion
-    of [X, smoothing(H'')].
+    of [X, smoothing(H'')], refined if asked for. The logits have the size of X; with a refinement,
+    which is not in the paper, they have the size of the finest map.
 
     Args:
         in_channels: number of channels of X, (B, in_channels, H, W).
@@ -28,6 +32,10 @@ class CCNetHead(nn.Module):
             "leaky_relu" (slope 0.01), mmsegmentation's "relu".
         dropout: probability with which a channel is dropped before the classifier.
         backend: the `backend` of `criss_cross_attention`.
+        refinement: strides of finer maps of the encoder that refine the fused features, from coarse
+            to fine, such as [4, 2]; see `ccnet.models.refinement.Refinement`. None: no refinement.
+        finer_channels: number of channels of each of these maps.
+        align_corners: how the refinement upsamples, as in `torch.nn.functional.interpolate`.
         embedding_channels: width of the 1×1 convolution of H'' that the category consistent loss
             is applied to; it only helps in training. None: there is none.
     """
@@ -45,6 +53,9 @@ class CCNetHead(nn.Module):
         activation: str = "relu",
         dropout: float = 0.1,
         backend: str | None = None,
+        refinement: Sequence[int] | None = None,
+        finer_channels: Sequence[int] = (),
+        align_corners: bool = False,
         embedding_channels: int | None = None,
     ) -> None:
         super().__init__()
@@ -60,19 +71,34 @@ class CCNetHead(nn.Module):
         self.fusion = conv_norm_activation(
             in_channels + channels, channels, kernel_size, activation
         )
+        self.refinement = None
+        if refinement is not None:
+            self.refinement = Refinement(
+                channels,
+                finer_channels,
+                refinement,
+                activation=activation,
+                align_corners=align_corners,
+            )
+        width = channels if self.refinement is None else self.refinement.out_channels
         self.dropout = nn.Dropout2d(dropout)
-        self.classifier = nn.Conv2d(channels, num_classes, 1)
+        self.classifier = nn.Conv2d(width, num_classes, 1)
         self.embedding = None
         if embedding_channels is not None:
             self.embedding = nn.Conv2d(channels, embedding_channels, 1)
 
     def forward(
-        self, features: Float[Tensor, "b x h w"], embedding: bool = False
-    ) -> Float[Tensor, "b classes h w"] | tuple[Float[Tensor, "b _ h w"], ...]:
-        """Logits; with `embedding` a tuple of the logits and the embedding."""
+        self,
+        features: Float[Tensor, "b x h w"],
+        finer: Sequence[Float[Tensor, "b _ _ _"]] = (),
+        embedding: bool = False,
+    ) -> Float[Tensor, "b classes _ _"] | tuple[Float[Tensor, "b _ _ _"], ...]:
+        """Logits; with `embedding` a tuple of the logits and the embedding, at the size of X."""
         reduced = self.reduction(features)  # X → H
         context = self.attention(reduced)  # H → H' → H''
         fused = self.fusion(torch.cat([features, self.smoothing(context)], dim=1))
+        if self.refinement is not None:
+            fused = self.refinement(fused, finer)
         logits = self.classifier(self.dropout(fused))
         return (logits, require_embedding(self.embedding)(context)) if embedding else logits
 

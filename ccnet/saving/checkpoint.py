@@ -119,7 +119,7 @@ def require_inherited(arguments: Mapping[str, Any], known: Mapping[str, Any]) ->
         ValueError: one is unknown, of another kind, or too large.
     """
     for name, value in arguments.items():
-        numbers = value if isinstance(value, list) and len(value) == 3 else [value]
+        numbers = value if isinstance(value, list) and len(value) <= 4 else [value]
         is_plain = all(part is None or isinstance(part, int | float | str) for part in numbers)
         if name not in known or not is_plain:
             raise ValueError(f"its model has the argument {shown(name)}: {shown(value)}")

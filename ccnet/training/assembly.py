@@ -90,8 +90,10 @@ def recompute_parts(model: CCNet, parts: Sequence[str]) -> None:
 class Recomputed(nn.Module):
     """Activation checkpointing of the forward pass of the class that follows in a subclass."""
 
-    def forward(self, features: Tensor, *options: bool) -> Tensor | tuple[Tensor, ...]:
-        return recompute(super().forward, features, *options)
+    def forward(
+        self, features: Tensor, *others: Any, **options: Any
+    ) -> Tensor | tuple[Tensor, ...]:
+        return recompute(super().forward, features, *others, **options)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         classes = type(self).__mro__

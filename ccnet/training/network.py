@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ccnet.config import ModelConfig, TrainConfig
 from ccnet.datasets import SegmentationDataset
+from ccnet.models.arguments import ADDED
 from ccnet.models.ccnet import CCNet
 from ccnet.runtime.files import printable
 from ccnet.saving.checkpoint import require_inherited, require_weights
@@ -16,11 +17,14 @@ from ccnet.training.assembly import freeze, recompute_parts
 from ccnet.weights import differences
 
 OPEN_FLAGS = ("stem", "dilation", "ceil_mode", "reduction", "shared", "auxiliary_bias")
+OPEN_FLAGS += ("refinement",)
 """Flags of which null or the default leaves a choice to the backbone or to a model."""
 EMBEDDING = "head.embedding."
 """The weights that belong to the loss of a run, and are not taken over from another model."""
-FREE_FLAGS = ("dropout", "recurrence", "output_stride", "align_corners")
-"""Flags that may differ from those of the model that a run starts from: its weights fit as well."""
+FREE_FLAGS = ("dropout", "recurrence", "output_stride", "align_corners", "refinement")
+"""Flags that may differ from those of the model that a run starts from: its weights fit as well,
+except those of its refinement and classifier, which are new with another refinement.
+"""
 
 
 def new_model(
@@ -86,7 +90,7 @@ def build_model_of_save(
     arguments = checkpoint["inherited"]
     with torch.device("meta"):
         model = build_model(config, data, pretrained=None)
-        require_inherited(arguments, inherited(model))
+        require_inherited(arguments, dict.fromkeys(ADDED) | inherited(model))
         model = build_model(config, data, pretrained=None, **arguments)
     require_weights(checkpoint["model"], model.state_dict())
     model = build_model(config, data, pretrained=None, **arguments)
@@ -118,13 +122,17 @@ def config_from(source: CCNet, config: TrainConfig) -> TrainConfig:
 def build_model_from(source: CCNet, config: TrainConfig, data: SegmentationDataset) -> CCNet:
     """A network with the weights of another model, whose architecture the configuration has.
 
-    Of the classifiers, the rows of classes that the model has too, by name, are kept.
+    Of the classifiers, the rows of classes that the model has too, by name, are kept. Another
+    refinement than the model's is new, with its classifier.
 
     Raises:
         ValueError: the model has another architecture, or not 3 channels.
     """
     if source.in_channels != 3:
         raise ValueError(f"the model to start from takes {source.in_channels} channels, data has 3")
+    refinement = config.model.refinement
+    if refinement is not None and refinement != source.arguments.get("refinement"):
+        source = source.adapted(refinement=refinement)
     model = build_model(config, data, pretrained=None, **inherited(source))
     weights = {k: v for k, v in source.state_dict().items() if not k.startswith(EMBEDDING)}
     weights |= {k: v for k, v in model.state_dict().items() if k.startswith(EMBEDDING)}
@@ -180,7 +188,10 @@ def describe_start(source: CCNet, config: TrainConfig, classes: Sequence[str]) -
     new = [name for name in classes if name not in kept]
     gone = [name for row, name in enumerate(source.classes) if row not in rows]
     known = "all of its classes" if not new and not gone else f"classes kept: {listed(kept)}"
-    words = [f"{model.backbone}, {model.channels} channels, recurrence {model.recurrence}", known]
+    words = [f"{model.backbone}, {model.channels} channels, recurrence {model.recurrence}"]
+    if model.refinement != source.arguments.get("refinement"):
+        return f"{words[0]}; new: refinement {model.refinement} and its classifier"
+    words += [known]
     words += [f"new: {listed(new)}"] * bool(new) + [f"left out: {listed(gone)}"] * bool(gone)
     return "; ".join(words)
 

@@ -1,5 +1,7 @@
 """The dilated depthwise convolution with its own gradients on the CPU."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,7 +10,7 @@ from torch.autograd import forward_ad
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vmap
 
 from ccnet.backbones import MobileNetV2
-from ccnet.backbones.depthwise import DilatedDepthwiseConv2d
+from ccnet.backbones.depthwise import DilatedDepthwiseConv2d, use_own_gradients
 
 
 def dilated_depthwise(dilation: int) -> nn.Conv2d:
@@ -62,6 +64,25 @@ def test_depthwise_gradients_are_right_in_bfloat16(under_autocast):
     got = torch.autograd.grad(output, (images, layer.weight), direction)
     for ours, true in zip(got, expected, strict=True):
         assert (ours.double() - true).norm() < 0.01 * true.norm()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize(("side", "dilation"), [(5, 2), (7, 4)])
+def test_other_networks_get_its_gradients_with_their_weights(side, dilation, dtype):
+    options = {"padding": dilation * (side // 2), "dilation": dilation, "groups": 48}
+    network = nn.Sequential(nn.Conv2d(48, 48, side, **options), nn.Conv2d(48, 4, 1))
+    before = network.state_dict()
+    exact = copy.deepcopy(network).double()
+    use_own_gradients(network)
+    assert [type(layer) for layer in network] == [DilatedDepthwiseConv2d, nn.Conv2d]
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+    images = torch.randn(1, 48, 36, 36).to(memory_format=torch.channels_last)
+    found = network.to(dtype)(images.to(dtype))
+    exact(images.double()).square().sum().backward()
+    found.square().sum().backward()
+    for ours, true in zip(network.parameters(), exact.parameters(), strict=True):
+        allowed = 0.02 if dtype == torch.bfloat16 else 1e-12
+        assert (ours.grad.double() - true.grad).norm() < allowed * true.grad.norm()
 
 
 def test_depthwise_convolution_can_be_frozen():
@@ -205,12 +226,20 @@ def test_an_image_without_a_batch_is_taken_as_a_convolution_takes_it():
 
 @pytest.mark.parametrize(
     "options",
-    [{"bias": True}, {"padding": 1}, {"stride": 2}, {"groups": 1}, {"kernel_size": 5}],
+    [
+        {"padding": 1},
+        {"stride": 2},
+        {"groups": 1},
+        {"kernel_size": 5},
+        {"kernel_size": 4, "padding": 4},
+        {"padding_mode": "reflect"},
+        {"dilation": 1, "padding": 1},
+    ],
     ids=str,
 )
 def test_another_convolution_is_refused(options):
     usual = {"kernel_size": 3, "padding": 2, "dilation": 2, "groups": 4, "bias": False}
-    with pytest.raises(ValueError, match="expected a depthwise 3×3 convolution without bias"):
+    with pytest.raises(ValueError, match="expected a dilated depthwise convolution of stride 1"):
         DilatedDepthwiseConv2d(4, 4, **(usual | options))
 
 

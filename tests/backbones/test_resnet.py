@@ -26,9 +26,10 @@ def test_stems_differ_only_in_the_stem(stem):
 def test_resnet_maps_have_their_strides_and_channels(depth, output_stride, dilation):
     backbone = ResNet(depth, output_stride=output_stride, dilation=dilation)
     maps = backbone(torch.empty(2, 3, 64, 128))
-    strides = [min(stride, output_stride) for stride in (4, 8, 16, 32)]
+    strides = [min(stride, output_stride) for stride in (2, 4, 8, 16, 32)]
     assert sides(maps) == [(64 // stride, 128 // stride) for stride in strides]
     assert [features.shape[1] for features in maps] == list(backbone.out_channels)
+    assert list(backbone.strides) == strides
     assert backbone.output_stride == output_stride
 
 

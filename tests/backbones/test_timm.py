@@ -27,6 +27,7 @@ pytestmark = pytest.mark.usefixtures("torchvision_operators")
         ("vit_tiny_patch16_224", None, 16, 16),
         ("vit_tiny_patch16_224", 16, 16, 16),
         ("efficientnet_b0", 16, 16, 2),
+        ("tf_efficientnet_lite0", None, 8, 2),
     ],
 )
 @pytest.mark.slow
@@ -38,6 +39,7 @@ def test_maps_have_their_channels_and_strides(name, asked, stride, first_map):
     with torch.no_grad():
         maps = backbone(torch.randn(1, 3, 64, 96))
     assert [features.shape[1] for features in maps] == list(backbone.out_channels)
+    assert [64 // features.shape[2] for features in maps] == list(backbone.strides)
     assert tuple(maps[0].shape[2:]) == (64 // first_map, 96 // first_map)
     assert tuple(maps[-1].shape[2:]) == (64 // stride, 96 // stride)
 
@@ -133,16 +135,36 @@ def test_a_network_without_imagenet_weights_is_told_so():
 
 
 @pytest.mark.slow
-def test_a_saved_backbone_is_read_and_a_file_of_timms_own_is_told(tmp_path):
+def test_a_saved_backbone_is_read_and_a_file_of_timms_own_where_the_names_agree(tmp_path):
     import timm
 
     source = create_backbone("timm/resnet18")
     save_file(source.state_dict(), tmp_path / "ours.safetensors")
     target = create_backbone("timm/resnet18", pretrained=tmp_path / "ours.safetensors")
     torch.testing.assert_close(target.state_dict(), source.state_dict())
-    save_file(timm.create_model("resnet18").state_dict(), tmp_path / "theirs.safetensors")
-    with pytest.raises(ValueError, match=r"theirs.*of timm's own.*give \"imagenet\""):
-        create_backbone("timm/resnet18", pretrained=tmp_path / "theirs.safetensors")
+    for name in ("tf_efficientnet_lite0", "resnet18", "convnext_atto"):
+        theirs = timm.create_model(name).state_dict()
+        save_file(theirs, tmp_path / f"{name}.safetensors")
+        if name == "convnext_atto":
+            with pytest.raises(ValueError, match=r"atto.*of timm's own.*give \"imagenet\""):
+                create_backbone(f"timm/{name}", pretrained=tmp_path / f"{name}.safetensors")
+            continue
+        read = create_backbone(f"timm/{name}", pretrained=tmp_path / f"{name}.safetensors")
+        own = read.state_dict()
+        assert all(torch.equal(own[key], theirs[key.removeprefix("network.")]) for key in own)
+    with pytest.raises(ValueError, match=r"does not fit Timm: .* missing"):
+        create_backbone("timm/resnet34", pretrained=tmp_path / "resnet18.safetensors")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "tf_efficientnet_lite2"])
+def test_efficientnet_lite_reads_its_weights_and_takes_its_normalization(shared_data, name):
+    file = shared_data / "weights" / f"{name}_imagenet.safetensors"
+    model = CCNet(3, f"timm/{name}", channels=8, pretrained=file)
+    assert model.mean.flatten().tolist() == model.std.flatten().tolist() == [127.5] * 3
+    assert model.backbone.strides == (2, 4, 8, 8, 8)
+    first = model.backbone.state_dict()[model.backbone.first_convolution]
+    assert first.abs().max() > 0.5  # trained, not initialized
 
 
 @pytest.mark.slow

@@ -16,11 +16,12 @@ from tests.conftest import with_statistics
 pytestmark = [pytest.mark.slow, pytest.mark.unchecked]
 
 
-@pytest.fixture(scope="module")
-def network() -> CCNet:
+@pytest.fixture(scope="module", params=[None, [4, 2]], ids=["plain", "refined"])
+def network(request) -> CCNet:
     """The authors' stem, pooling and upsampling, which shape propagation finds hardest."""
     torch.manual_seed(0)
     options = {"stem": "deep_64", "ceil_mode": True, "align_corners": True, "recurrence": 2}
+    options["refinement"] = request.param
     return with_statistics(CCNet(5, "resnet18", channels=32, auxiliary_channels=8, **options))
 
 
@@ -53,9 +54,11 @@ def test_jit_trace_takes_other_sizes(network, backend, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+@pytest.mark.parametrize("refinement", [None, [4, 2]])
 @pytest.mark.unchecked
-def test_compile_makes_one_graph_for_all_sizes():
-    network = with_statistics(CCNet(5, "resnet18", channels=32, auxiliary_channels=8))
+def test_compile_makes_one_graph_for_all_sizes(refinement):
+    options = {"channels": 32, "auxiliary_channels": 8, "refinement": refinement}
+    network = with_statistics(CCNet(5, "resnet18", **options))
     torch.compiler.reset()  # without ceil_mode, which torch compiles again for some sizes
     compiled = torch.compile(network, fullgraph=True, dynamic=True)
     with torch.compiler.set_stance("default"):

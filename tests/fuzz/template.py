@@ -99,7 +99,7 @@ def write_labels(folder: Path) -> None:
 def write_published(path: Path) -> None:
     """A CCNet on a ResNet-18 by mmsegmentation's names; `backbone.pth` is a tiny backbone alone."""
     from ccnet import CCNet
-    from ccnet.models.published_names import PREFIXES
+    from ccnet.published.names import PREFIXES
 
     model = CCNet(3, "resnet18", channels=16, auxiliary_channels=8, kernel_size=1)
     theirs_of = {ours: theirs for theirs, ours in PREFIXES["mmsegmentation"].items()}

@@ -48,10 +48,13 @@ def kinds(network: nn.Module, kind: type[nn.Module]) -> int:
     ("backbone", "align_corners"),
     [("resnet18", True), ("resnet50", False), ("mobilenet_v2", False)],
 )
+@pytest.mark.parametrize("refinement", [None, [4, 2]], ids=["plain", "refined"])
 @pytest.mark.parametrize("machine", ["x86_64", "arm64"])
-def test_logits_agree_to_rounding_and_labels_exactly(machine, backbone, align_corners, monkeypatch):
+def test_logits_agree_to_rounding_and_labels_exactly(
+    machine, refinement, backbone, align_corners, monkeypatch
+):
     monkeypatch.setattr(module.platform, "machine", lambda: machine)
-    model = calm(wide(backbone, align_corners=align_corners))
+    model = calm(wide(backbone, align_corners=align_corners, refinement=refinement))
     images = F.interpolate(torch.randn(2, 3, 12, 15), (269, 300), mode="bicubic")
     with torch.no_grad():  # so that every class is somewhere the most likely one
         model.head.classifier.bias -= model(images).mean((0, 2, 3))

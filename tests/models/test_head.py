@@ -30,13 +30,13 @@ def test_the_embedding_is_a_projection_of_the_attention_s_output():
     head, features = CCNetHead(12, 5, 8, embedding_channels=3).eval(), torch.randn(2, 12, 7, 10)
     seen = []
     head.attention.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
-    logits, embedding = head(features, True)
+    logits, embedding = head(features, embedding=True)
     assert torch.equal(logits, head(features))
     assert head.embedding is not None
     assert torch.equal(embedding, head.embedding(seen[0]))
     assert embedding.shape == (2, 3, 7, 10)
     with pytest.raises(ValueError, match="no embedding; CCNet\\(embedding_channels=16\\) has one"):
-        CCNetHead(12, 5, 8)(features, True)
+        CCNetHead(12, 5, 8)(features, embedding=True)
 
 
 def test_the_passes_share_their_weights_unless_told_otherwise():

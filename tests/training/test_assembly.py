@@ -200,8 +200,9 @@ def test_a_recomputed_part_moves_and_learns_as_before():
 CONSISTENT = replace(SCENES, loss=LossConfig(category_consistent=1.0))
 
 
-def test_a_recomputed_head_gives_its_embedding_and_the_same_gradient():
-    plain = build_model(CONSISTENT, Scenes())
+@pytest.mark.parametrize("refinement", [None, [2]])
+def test_a_recomputed_head_gives_its_embedding_and_the_same_gradient(refinement):
+    plain = build_model(CONSISTENT, Scenes(), refinement=refinement)
     model = copy.deepcopy(plain)
     recompute_parts(model, ["head"])
     gradients = []

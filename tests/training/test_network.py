@@ -12,6 +12,7 @@ from ccnet.models.ccnet import CCNet
 from ccnet.training.network import (
     build_model,
     build_model_from,
+    build_model_of_save,
     build_replica,
     classifier_weights,
     config_from,
@@ -21,6 +22,7 @@ from ccnet.training.network import (
 )
 
 CLASSIFIERS = ["head.classifier.weight", "head.classifier.bias"]
+CONSISTENT = replace(SCENES, loss=LossConfig(category_consistent=1.0))
 
 
 def started(source: CCNet, config: TrainConfig) -> CCNet:
@@ -52,6 +54,41 @@ def test_a_start_needs_no_flag_of_the_model():
     found = build_model_from(source, config, Scenes())
     assert found.arguments == source.arguments
     torch.testing.assert_close(found.state_dict(), source.state_dict())
+
+
+def test_a_start_keeps_the_refinement_of_the_model_unless_another_is_asked_for(caplog):
+    plain = replace(SCENES, model=replace(SCENES.model, channels=8))
+    refined = replace(plain, model=replace(plain.model, refinement=[2]))
+    source = build_model(refined, Scenes())
+    for config in (plain, refined, TrainConfig()):
+        found = started(source, config)
+        assert found.arguments["refinement"] == [2]
+        torch.testing.assert_close(found.state_dict(), source.state_dict())
+    assert caplog.messages == []
+    unrefined = build_model(plain, Scenes())
+    found = started(unrefined, refined)
+    assert found.arguments["refinement"] == [2]
+    assert caplog.messages == ["new: head.refinement, head.classifier"]
+    assert torch.equal(found.head.fusion[0].weight, unrefined.head.fusion[0].weight)
+    said = describe_start(unrefined, config_from(unrefined, refined), Scenes.classes)
+    assert said == "tiny, 8 channels, recurrence 2; new: refinement [2] and its classifier"
+
+
+def test_a_start_with_another_refinement_has_the_embedding_of_the_loss():
+    source = build_model(SCENES, Scenes())
+    refined = replace(CONSISTENT, model=replace(CONSISTENT.model, refinement=[2]))
+    found = started(source, refined)
+    outputs = found(torch.randn(1, 3, 40, 48), auxiliary=True, embedding=True)
+    assert [x.shape[1:] for x in outputs] == [(4, 40, 48), (16, 10, 12)]
+
+
+def test_a_resumed_run_has_the_refinement_that_it_started_with():
+    config = replace(SCENES, model=replace(SCENES.model, channels=8))
+    model = build_model(config, Scenes(), refinement=[2])  # from a model that it started from
+    save = {"inherited": inherited(model), "model": model.state_dict()}
+    resumed = build_model_of_save(config, Scenes(), save)
+    torch.testing.assert_close(resumed.state_dict(), model.state_dict())
+    assert "refinement" not in inherited(build_model(config, Scenes()))
 
 
 @pytest.mark.parametrize(
@@ -137,9 +174,6 @@ def test_a_replica_has_the_architecture_and_no_moving_average():
     assert replica.arguments == model.arguments
     with pytest.raises(ValueError, match="fsdp keeps no moving average; strategy=ddp does"):
         build_replica(replace(SCENES, ema_decay=0.9), Scenes(), model)
-
-
-CONSISTENT = replace(SCENES, loss=LossConfig(category_consistent=1.0))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.serialization import MAGIC_NUMBER, PROTOCOL_VERSION
 
-from ccnet.models.published import read_published
+from ccnet.published import read_published
 from ccnet.weights import read_weights
 from tests.weights.test_reading import save_old, save_zip, text
 

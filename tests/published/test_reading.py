@@ -16,24 +16,16 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ccnet import CCNet, Predictor
-from ccnet.classes import ADE20K, CITYSCAPES, VOC
+from ccnet.classes import CITYSCAPES
 from ccnet.cli import main
 from ccnet.config import read_config
-from ccnet.models.published import read_published
+from ccnet.published import read_published
 from ccnet.training.network import build_model
-from ccnet.weights import pickles
 from tests.conftest import noise
+from tests.published.conftest import AUTHORS, MMSEG, PARITY, like
 
-PARITY = Path(__file__).parent / "parity"
 CONFIGS = Path(__file__).parents[2] / "configs"
-AUTHORS, MMSEG = "official_resnet101", "mmseg_resnet50"
 RECORDED = {AUTHORS: "official_resnet101_r2_65x97_seed0", MMSEG: "mmseg_resnet50_65x97_seed0"}
-
-
-@pytest.fixture(autouse=True)
-def _any_expansion(monkeypatch):
-    """Files of `like` hold one number for each tensor, which is refused elsewhere."""
-    monkeypatch.setattr(pickles, "MAX_EXPANSION", math.inf)
 
 
 def entry(key: str, shape: list[int]) -> Tensor:
@@ -139,45 +131,6 @@ def test_a_published_file_is_converted_predicts_and_is_exported(files, case, tmp
     assert (exported[0] == labels).mean() > 0.999
 
 
-def like(case: str, changes: dict[str, list[int] | None] | None = None) -> dict[str, Tensor]:
-    """A state dict with the keys and shapes of a recorded network, next to nothing in a file."""
-    shapes = dict(json.loads((PARITY / f"{case}.keys.json").read_text())) | (changes or {})
-    return {key: torch.ones(()).expand(shape) for key, shape in shapes.items() if shape is not None}
-
-
-def mmseg(depth: int, num_classes: int) -> dict[str, Tensor]:
-    state = like(MMSEG)
-    for head, width in (("decode_head", 512), ("auxiliary_head", 256)):
-        state[f"{head}.conv_seg.weight"] = torch.ones(()).expand(num_classes, width, 1, 1)
-        state[f"{head}.conv_seg.bias"] = torch.ones(()).expand(num_classes)
-    for block in range(6, 23 if depth == 101 else 0):
-        for key in [key for key in state if key.startswith("backbone.layer3.5.")]:
-            state[key.replace("layer3.5.", f"layer3.{block}.")] = state[key]
-    return state
-
-
-@pytest.mark.parametrize(
-    ("num_classes", "classes"), [(19, CITYSCAPES), (150, ADE20K), (21, VOC), (7, None)]
-)
-@pytest.mark.parametrize("depth", [50, 101])
-@pytest.mark.slow
-def test_mmsegmentations_networks_are_told_by_their_shapes(tmp_path, depth, num_classes, classes):
-    state = mmseg(depth, num_classes)
-    torch.save({"state_dict": state}, tmp_path / "ccnet.pth")
-    published = read_published(tmp_path / "ccnet.pth")
-    made = published.architecture
-    assert (made["backbone"], made["stem"]) == (f"resnet{depth}", "deep_32")
-    assert (made["num_classes"], made["auxiliary_channels"]) == (num_classes, 256)
-    assert made["classes"] == (classes and tuple(classes))
-    assert made["palette"] == (classes and tuple(classes.values()))
-    with torch.device("meta"):
-        wanted = CCNet(**made).state_dict()
-    assert {key: value.shape for key, value in published.state.items()} == {
-        key: value.shape for key, value in wanted.items()
-    }
-    assert {change.source_key for change in published.changes} == set(state)
-
-
 def test_every_key_and_change_is_reported(tmp_path):
     state = like(AUTHORS)
     torch.save({f"module.{key}": value for key, value in state.items()}, tmp_path / "a.pth")
@@ -194,28 +147,6 @@ def test_every_key_and_change_is_reported(tmp_path):
     assert "1 × input channels BGR → RGB" in report
 
 
-def test_classes_that_only_their_number_tells_are_noted(tmp_path):
-    torch.save(like(MMSEG), tmp_path / "a.pth")
-    note = "classes: the file names none; its 19 are taken for road, sidewalk, ..."
-    assert note in read_published(tmp_path / "a.pth").describe()
-    meta = {"CLASSES": tuple(CITYSCAPES)}
-    torch.save({"state_dict": like(MMSEG), "meta": meta}, tmp_path / "named.pth")
-    assert "classes:" not in read_published(tmp_path / "named.pth").describe()
-
-
-@pytest.mark.parametrize(
-    ("case", "changes", "words"),
-    [
-        (MMSEG, {"decode_head.cca.gamma": [1]}, r"two keys are head\.attention\.passes\.0\.gamma"),
-        (AUTHORS, {"conv1.weight": [64, 4, 3, 3]}, r"conv1\.weight of shape \(64, 4, 3, 3\).*BGR"),
-    ],
-)
-def test_what_can_not_be_taken_over_whole_is_an_error(tmp_path, case, changes, words):
-    torch.save(like(case, changes), tmp_path / "other.pth")
-    with pytest.raises(ValueError, match=rf"other\.pth: {words}"):
-        read_published(tmp_path / "other.pth")
-
-
 @pytest.mark.slow
 def test_the_report_has_every_key_whatever_the_system_s_encoding(tmp_path):
     torch.save(like(AUTHORS), tmp_path / "a.pth")
@@ -224,106 +155,6 @@ def test_the_report_has_every_key_whatever_the_system_s_encoding(tmp_path):
     rows = list(csv.reader((tmp_path / "report.csv").read_bytes().decode().splitlines()))
     assert rows[1:] == [[c.source_key, c.key, c.change] for c in published.changes]
     assert any("→" in change for *_, change in rows)
-
-
-def test_no_pass_leaves_the_attention_out_and_says_so(tmp_path):
-    torch.save(like(AUTHORS), tmp_path / "a.pth")
-    published = read_published(tmp_path / "a.pth", recurrence=0)
-    assert not any("attention" in key for key in published.state)
-    left_out = [c for c in published.changes if not c.key]
-    assert len(left_out) == 7
-    assert all("head.cca." in c.source_key for c in left_out)
-    assert "7 left out" in published.describe()
-
-
-def test_the_authors_network_is_built_by_its_own_rules(tmp_path):
-    torch.save({"model": like(AUTHORS)}, tmp_path / "a.pth")
-    made = read_published(tmp_path / "a.pth").architecture
-    expected = {"dilation": "uniform", "ceil_mode": True, "activation": "leaky_relu"}
-    expected |= {"auxiliary_bias": True, "align_corners": True, "std": (1.0, 1.0, 1.0)}
-    assert made.items() >= expected.items()
-    assert made["mean"][0] == pytest.approx(122.67891434)  # red comes first
-
-
-@pytest.mark.slow
-def test_half_precision_is_widened(tmp_path):
-    state = {key: value.half() for key, value in like(MMSEG).items() if "num_b" not in key}
-    torch.save(state, tmp_path / "half.pth")
-    published = read_published(tmp_path / "half.pth")
-    dtypes = {value.dtype for value in published.state.values()}
-    assert dtypes == {torch.float32, torch.int64}
-    assert f"{len(state) - 1} × float16 → float32" in published.describe()
-
-
-@pytest.mark.parametrize(
-    ("name", "config", "asked", "expected"),
-    [
-        ("ccnet_r50-d8_512x1024_40k.pth", None, None, False),
-        ("ccnet_r50-d8_769x769_40k.pth", None, None, True),
-        ("ccnet_r50-d8_769x769_40k.pth", "dict(align_corners=False, dropout=0.1)", None, False),
-        ("ccnet.pth", "align_corners=True,\n  align_corners=True", None, True),
-        ("ccnet.pth", "align_corners=True, align_corners=False", None, False),
-        ("ccnet.pth", "align_corners=True", False, False),
-        ("ccnet.pth", None, True, True),
-    ],
-)
-@pytest.mark.slow
-def test_align_corners_follows_argument_configuration_and_name(
-    tmp_path, name, config, asked, expected
-):
-    meta = {} if config is None else {"config": config}
-    torch.save({"state_dict": like(MMSEG), "meta": meta}, tmp_path / name)
-    published = read_published(tmp_path / name, align_corners=asked)
-    assert published.architecture["align_corners"] is expected
-    assert f"align_corners={expected}" in published.describe()
-
-
-@pytest.mark.parametrize(
-    "meta",
-    [
-        {"CLASSES": list("abcdefg"), "PALETTE": [[i, 0, 0] for i in range(7)]},
-        {"dataset_meta": {"classes": tuple("abcdefg"), "palette": [(i, 0, 0) for i in range(7)]}},
-    ],
-    ids=["old", "new"],
-)
-def test_classes_that_the_file_names_come_along(tmp_path, meta):
-    torch.save({"state_dict": mmseg(50, 7), "meta": meta}, tmp_path / "own.pth")
-    made = read_published(tmp_path / "own.pth").architecture
-    assert made["classes"] == tuple("abcdefg")
-    assert [tuple(color) for color in made["palette"]] == [(i, 0, 0) for i in range(7)]
-
-
-@pytest.mark.parametrize(
-    ("keys", "words"),
-    [
-        (["head.reduction.0.weight"], "weights saved by this package"),
-        (["backbone.layer1.0.conv1.weight", "decode_head.psp_modules.0.1.conv.weight"], "PSPNet"),
-        (["backbone.stem.0.weight", "decode_head.conv_seg.weight"], "without criss-cross"),
-        (["backbone.layer1.0.conv1.weight", "classifier.4.weight"], "another network on a ResNet"),
-        (["conv1.weight", "layer1.0.conv1.weight", "fc.weight"], r"a backbone alone \(ResNet\)"),
-        (["backbone.layer1.0.conv1.weight", "roi_head.bbox.weight"], "detector"),
-        (["cls_token", "patch_embed.proj.weight"], "vision transformer"),
-        (["weight", "bias"], "it begins weight, bias"),
-    ],
-)
-def test_other_networks_are_called_by_name(tmp_path, keys, words):
-    torch.save(dict.fromkeys(keys, torch.zeros(1)), tmp_path / "other.pth")
-    with pytest.raises(ValueError, match=rf"other\.pth is no published CCNet.*{words}"):
-        read_published(tmp_path / "other.pth")
-
-
-@pytest.mark.parametrize("case", [AUTHORS, MMSEG])
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"extra.weight": [1]}, "keys of unknown use in a CCNet: extra.weight"),
-        ({"layer5.0.conv1.weight": [1]}, "keys of unknown use in a CCNet: layer5"),
-    ],
-)
-def test_keys_of_unknown_use_are_an_error(tmp_path, case, changes, words):
-    torch.save(like(case, changes), tmp_path / "more.pth")
-    with pytest.raises(ValueError, match=words):
-        read_published(tmp_path / "more.pth")
 
 
 @pytest.mark.parametrize(
@@ -398,14 +229,6 @@ def test_nan_in_a_published_file_is_told_with_the_key_of_the_file(tmp_path):
     torch.save(state, tmp_path / "odd.pth")
     with pytest.raises(ValueError, match=r"odd\.pth holds no usable weights: head\.cca\.gamma has"):
         read_published(tmp_path / "odd.pth")
-
-
-@pytest.mark.timeout(60)
-def test_one_long_text_many_times_is_searched_once(tmp_path):
-    text = "align_corners=True " + "x" * (1 << 20)
-    meta = dict.fromkeys(map(str, range(50_000)), text)
-    torch.save({"state_dict": like(MMSEG), "meta": meta}, tmp_path / "long.pth")
-    assert read_published(tmp_path / "long.pth").architecture["align_corners"] is True
 
 
 # The networks as configurations
