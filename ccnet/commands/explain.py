@@ -43,10 +43,10 @@ def explain(
     from ccnet.explanation import explain
     from ccnet.explanation.explaining import require_passes
     from ccnet.explanation.output import write_explanation
-    from ccnet.explanation.overlay import shown_image
     from ccnet.images.reading import read_image
     from ccnet.images.video import import_av
     from ccnet.prediction.predictor import Predictor
+    from ccnet.report.gallery import as_rgb
     from ccnet.runtime.progress import CountProgress
 
     if at is None:
@@ -69,7 +69,7 @@ def explain(
             raise ValueError(f"{image}: {error}") from error
         page = write_explanation(
             output,
-            shown_image(pixels),
+            as_rgb(pixels),
             explanation,
             facts={"model": str(model), "image": str(image), "protocol": str(predictor.protocol)},
             animation=animation,

@@ -8,10 +8,11 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, UInt8
+from matplotlib import colormaps
 from PIL import Image, ImageDraw, ImageFont
 
 from ccnet.explanation.explaining import Explanation
-from ccnet.explanation.overlay import luminance, scale_of, with_ring
+from ccnet.explanation.overlay import DOT, WEIGHTS, luminance, scale_of, with_ring
 from ccnet.explanation.panels import OPACITY, Picture
 from ccnet.images.video import Timing, VideoWriter
 from ccnet.runtime.disk import write_whole
@@ -24,7 +25,7 @@ SIDE = 520
 """Pixels of the longer side of a frame, without the text."""
 STRIP = 46
 """Pixels of the text's height."""
-NUM_COLORS = 96
+NUM_COLORS = 256
 RATE = Fraction(10)
 """Frames of a video in a second."""
 
@@ -87,7 +88,7 @@ class Canvas:
         self.point = (round((x - left + 0.5) * scale - 0.5), round((y - top + 0.5) * scale - 0.5))
         self.font = ImageFont.load_default(size=15)
 
-    def frame(self, colors: Float[np.ndarray, "h w 4"], text: tuple[str, ...]) -> Picture:
+    def frame(self, colors: Float[np.ndarray, "rows columns 4"], text: tuple[str, ...]) -> Picture:
         """The colors of all features, of which the last channel is the opacity, and text above."""
         shown = colors[self.cells]
         mixed = (1 - shown[..., 3:]) * self.gray + shown[..., 3:] * 255 * shown[..., :3]
@@ -107,8 +108,7 @@ def save_animation(path: Path, image: UInt8[np.ndarray, "h w 3"], explanation: E
     shown = list(frames(image, explanation))
     if path.suffix == ".gif":
         pictures = [Image.fromarray(picture) for picture, _ in shown]
-        # the last frame has all colors, and one palette for all frames keeps them from flickering
-        palette = pictures[-1].quantize(NUM_COLORS, dither=Image.Dither.NONE)
+        palette = common_palette([shown[place][0] for place in (0, 1 + STEPS, -1)])
         first, *others = (p.quantize(palette=palette, dither=Image.Dither.NONE) for p in pictures)
         durations = [round(1000 * seconds) for _, seconds in shown]
         buffer = io.BytesIO()
@@ -119,6 +119,18 @@ def save_animation(path: Path, image: UInt8[np.ndarray, "h w 3"], explanation: E
         write_whole(path, lambda file: write_video(file, shown))
     else:
         raise ValueError(f"{path}: an animation is written as .gif or .mp4")
+
+
+def common_palette(pictures: list[Picture]) -> Image.Image:
+    """One palette for all frames, which would flicker if each had its own.
+
+    Args:
+        pictures: frames with all grays, with the cross and with all colors between them.
+    """
+    width = pictures[0].shape[1]
+    scale = colormaps[WEIGHTS](np.linspace(0, 1, width), bytes=True)[:, :3]
+    bars = np.repeat(np.stack([scale, np.tile(np.uint8(DOT), (width, 1))]), 12, axis=0)
+    return Image.fromarray(np.concatenate([*pictures, bars])).quantize(NUM_COLORS)
 
 
 def write_video(path: Path, shown: list[tuple[Picture, float]]) -> None:

@@ -57,7 +57,7 @@ def write_explanation(
 
     Args:
         folder: made if it is missing.
-        image: the whole image as RGB, as `shown_image` gives it.
+        image: the whole image as RGB, as `ccnet.report.gallery.as_rgb` gives it.
         explanation: what `explain` found in it.
         facts: what was explained, such as {"model": ..., "image": ...}.
         animation: its format, or "none".

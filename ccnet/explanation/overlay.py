@@ -3,18 +3,18 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, UInt8, UInt16
 from matplotlib import colormaps
 from matplotlib.colors import FuncNorm, Normalize, PowerNorm
 
 from ccnet.explanation.grid import Grid, Pixel, even_grid
-from ccnet.prediction.batches import AnyImage, as_batch
+from ccnet.report.gallery import as_rgb
 
 WEIGHTS, SIGNED = "viridis", "PuOr_r"
 """Color maps of values from 0 up, and of both signs; both are made for the color-blind too."""
 DIM = 0.35
 """Brightness of the image where a map has nothing to show."""
-DOT = (214, 39, 125)
+DOT = (231, 41, 138)
 """The color of the explained pixel, a magenta that neither color map has."""
 
 
@@ -64,7 +64,7 @@ def signed_square(values: np.ndarray) -> np.ndarray:
 
 
 def overlay(
-    image: AnyImage,
+    image: UInt8[np.ndarray, "h w c"] | UInt16[np.ndarray, "h w c"],
     map: Float[np.ndarray, "_ _"],
     point: Pixel,
     *,
@@ -76,7 +76,7 @@ def overlay(
     """A map over its image in gray, with a ring at the explained pixel.
 
     Args:
-        image: as `explain` takes it; of more than three channels the first three are shown.
+        image: of any number of channels; of more than three the first three are shown.
         map: a map of an `Explanation`.
         point: (x, y) in the image.
         grid: of the explanation: where the map lies. None: evenly over the whole image.
@@ -88,7 +88,7 @@ def overlay(
     Returns:
         RGB at the size of the image.
     """
-    gray = luminance(shown_image(image))
+    gray = luminance(as_rgb(image))
     grid = even_grid(gray.shape[:2], map.shape) if grid is None else grid
     scale = scale_of(map, apart=grid.cell(point)) if scale is None else scale
     values = grid.on_image(map)
@@ -115,18 +115,3 @@ def with_ring(image: UInt8[np.ndarray, "h w 3"], point: Pixel) -> UInt8[np.ndarr
     image[distance <= 2 * line] = 255
     image[distance <= line] = DOT
     return image
-
-
-def shown_image(image: AnyImage) -> UInt8[np.ndarray, "h w 3"]:
-    """An image of any number of channels as RGB: gray repeated, of many channels the first three.
-
-    Two channels are shown as red and green.
-    """
-    channels = np.asarray(image).shape[-1] if isinstance(image, np.ndarray) else 3
-    pixels = as_batch(image, channels)[0].movedim(0, -1).numpy()
-    if pixels.dtype == np.uint16:
-        pixels = (pixels // 257).astype(np.uint8)
-    if pixels.shape[2] == 1:
-        return np.repeat(pixels, 3, axis=2)
-    absent = max(0, 3 - pixels.shape[2])
-    return np.ascontiguousarray(np.pad(pixels[..., :3], ((0, 0), (0, 0), (0, absent))))

@@ -16,11 +16,11 @@ from matplotlib.ticker import MaxNLocator
 
 from ccnet.explanation.explaining import Explanation
 from ccnet.explanation.grid import Pixel
-from ccnet.explanation.overlay import Scale, luminance
+from ccnet.explanation.overlay import DOT, Scale, luminance
 from ccnet.report.pictures import save
 
 Picture = UInt8[np.ndarray, "h w 3"]
-POINT, OTHER = "#e7298a", "#56b4e9"
+POINT, OTHER = "#" + bytes(DOT).hex(), "#56b4e9"
 """Colors of the explained pixel and of a second one."""
 OUTLINE = [patheffects.withStroke(linewidth=4, foreground="white")]
 PANEL = 4.0
@@ -141,10 +141,8 @@ def draw_color_bar(
 def draw_marks(axis: Axes, explanation: Explanation) -> None:
     """A ring around the explained pixel, and a square at the second one if there is one."""
     if explanation.to is not None:
-        axis.plot(
-            *explanation.to, "s", color=OTHER, markeredgecolor="black", markersize=9, zorder=4
-        )
-    draw_ring(axis, explanation.point)
+        draw_outline(axis, explanation.to, "s", OTHER)
+    draw_outline(axis, explanation.point, "o", POINT)
 
 
 def draw_image(axis: Axes, image: Picture) -> None:
@@ -158,17 +156,10 @@ def draw_image(axis: Axes, image: Picture) -> None:
         ticks.set_major_locator(MaxNLocator(5, integer=True))
 
 
-def draw_ring(axis: Axes, point: Pixel, color: str = POINT) -> None:
-    """A ring around a pixel, which leaves visible what is in it."""
-    axis.plot(
-        *point,
-        marker="o",
-        markersize=13,
-        markerfacecolor="none",
-        markeredgecolor=color,
-        markeredgewidth=2.2,
-        path_effects=OUTLINE,
-    )
+def draw_outline(axis: Axes, pixel: Pixel, marker: str, color: str) -> None:
+    """A ring or a square around a pixel, which leaves visible what is in it."""
+    look = {"markersize": 13, "markerfacecolor": "none", "markeredgewidth": 2.2, "zorder": 4}
+    axis.plot(*pixel, marker, markeredgecolor=color, path_effects=OUTLINE, **look)
 
 
 def percent(share: float) -> str:
