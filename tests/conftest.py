@@ -1,5 +1,6 @@
 """What several tests need: tensors as the operator takes them, random samples, a tiny model."""
 
+import gc
 import os
 import pickle
 import signal
@@ -8,6 +9,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+gc.disable()  # what is imported and collected stays; see pytest_collection_finish
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # more threads than cores only wait
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -51,6 +54,15 @@ from ccnet.runtime.processes import leaving_cleanly
 SHARED = Path(__file__).parents[2] / "shared"  # real images, with licenses of their own
 
 
+def pytest_configure():
+    gc.enable()
+
+
+def pytest_collection_finish():
+    """Modules and tests stay until the end: no collection has to look at them."""
+    gc.freeze()
+
+
 def pytest_addoption(parser):
     help = "where the tests of the operator run; all others stay on the CPU"
     parser.addoption("--device", default="cpu", choices=("cpu", "cuda"), help=help)
@@ -69,7 +81,10 @@ def device(request):
 
 @pytest.fixture(autouse=True)
 def _fixed_seed():
-    torch.manual_seed(0)
+    if torch.cuda.is_available():
+        torch.manual_seed(0)
+    else:  # without the stacks that manual_seed keeps for a GPU that never comes
+        torch.default_generator.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)

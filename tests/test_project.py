@@ -1,6 +1,8 @@
 """What surrounds the package: its metadata, entry points of torch.hub, and the files of GitHub."""
 
+import os
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -134,12 +136,48 @@ def test_what_a_workflow_calls_is_there_and_pinned(path):
         assert re.fullmatch(r" # v\d+\.\d+\.\d+", version), action
 
 
+def test_ci_runs_every_check_once_and_every_test():
+    commands = re.sub(r"#.*", "", (ROOT / ".ci/run").read_text())
+    called = [
+        name for line in re.findall(r"^make (.*)", commands, re.MULTILINE) for name in line.split()
+    ]
+    assert set(called) <= TARGETS
+    assert {"lint", "types", "test"} <= set(called)
+    assert not {"check", "fast"} & set(called)
+
+
 def test_only_the_job_that_publishes_may_and_it_builds_nothing():
     jobs = read(GITHUB / "workflows/release.yml")["jobs"]
     assert [name for name, job in jobs.items() if "permissions" in job] == ["publish"]
     assert jobs["publish"]["permissions"] == {"id-token": "write"}
     assert not [step for step in jobs["publish"]["steps"] if "run" in step]
     assert jobs["publish"]["steps"][-1]["with"]["attestations"] is True
+
+
+def test_a_release_needs_the_tag_of_its_version_and_an_address(tmp_path):
+    (command,) = [
+        step["run"]
+        for step in steps_of(GITHUB / "workflows/release.yml")
+        if "TAG" in step.get("env", {})
+    ]
+
+    def passes(tag: str) -> bool:
+        environment = {**os.environ, "TAG": tag}
+        shell = ["bash", "-e", "-c", command]
+        return (
+            subprocess.run(shell, cwd=tmp_path, env=environment, capture_output=True).returncode
+            == 0
+        )
+
+    tag = f"v{PROJECT['project']['version']}"
+    for name in ("pyproject.toml", "CITATION.cff", "ccnet/models/card.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        text = (ROOT / name).read_text()
+        (tmp_path / name).write_text(text.replace("github.example", "github.com"))
+    assert passes(tag)
+    assert not passes("v9.9.9")
+    (tmp_path / "CITATION.cff").write_text("repository-code: https://github.example/a/b")
+    assert not passes(tag)
 
 
 @pytest.mark.parametrize("path", sorted(GITHUB.glob("ISSUE_TEMPLATE/*.yml")), ids=lambda p: p.stem)
