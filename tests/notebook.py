@@ -73,9 +73,12 @@ def plain(output: Any) -> Any:
 
 
 def with_few_colors(png: str) -> str:
-    picture = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
-    content = io.BytesIO()
-    picture.quantize(64, dither=Image.Dither.NONE).save(content, "png", optimize=True)
+    picture, content = Image.open(io.BytesIO(base64.b64decode(png))), io.BytesIO()
+    if picture.mode == "P":  # it has few already
+        return png
+    picture.convert("RGB").quantize(64, dither=Image.Dither.NONE).save(
+        content, "png", optimize=True
+    )
     return base64.b64encode(content.getvalue()).decode()
 
 

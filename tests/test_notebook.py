@@ -74,7 +74,9 @@ def test_what_varies_is_taken_out():
     output.execution_count, output.metadata = 7, {"time": "now"}
     cell = nbformat.v4.new_code_cell("3", execution_count=7, outputs=[*bar, output])
     cell.metadata = {"execution": {"iopub.execute_input": "2026-01-01"}}
-    notebook = nbformat.v4.new_notebook(cells=[cell], metadata={"language_info": {"version": "3"}})
+    notebook = nbformat.v4.new_notebook(
+        cells=[cell], metadata={"language_info": {"name": "python", "version": "3"}}
+    )
     (found,) = stripped(notebook).cells
     assert found.execution_count is None is found.outputs[1].execution_count
     assert found.metadata == found.outputs[1].metadata == {}

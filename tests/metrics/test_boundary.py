@@ -34,7 +34,7 @@ def distance_to(labels: np.ndarray, y: int, x: int, *, edge: bool) -> float:
     if edge:
         found = min(y + 1, x + 1, height - y, width - x)
     others = np.argwhere((labels != labels[y, x]) & (labels != 255))
-    return np.abs(others - (y, x)).max(1).min(initial=found)
+    return np.abs(others - (y, x)).max(1).astype(float).min(initial=found)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
