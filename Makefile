@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # without compiled modules every test that starts a process would compile them anew
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test fuzz check types fast format package clean
+.PHONY: help demo test notebook fuzz check lint types fast format package clean
 
 help:     ## this list
 	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -18,13 +18,18 @@ demo: .venv/installed     ## train, evaluate and predict on embedded scenes, abo
 test: .venv/dev     ## every test
 	$(BIN)/python -m pytest -n 2
 
+notebook: .venv/dev     ## run examples/own_data.ipynb and write its outputs into it
+	$(BIN)/python -m tests.notebook
+
 fuzz: .venv/dev     ## 1,500 bad inputs to every command, and a table of what they got
 	$(BIN)/python -m tests.fuzz --jobs 2 --output benchmarks/results/fuzz.csv
 
-check: .venv/dev     ## format, lint, types and the fast tests, under a minute
+check: lint     ## format, lint, types and the fast tests, about a minute
+	$(MAKE) --no-print-directory --jobs 2 types fast
+
+lint: .venv/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(MAKE) --no-print-directory --jobs 2 types fast
 
 types: .venv/dev
 	$(BIN)/basedpyright

@@ -2,10 +2,13 @@
 
 import ast
 import inspect
+import itertools
 import subprocess
 import sys
 from dataclasses import fields
+from functools import cache
 from graphlib import TopologicalSorter
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,8 @@ import pytest
 from ccnet import CCNet
 from ccnet.config import ModelConfig
 from ccnet.models.arguments import BACKBONE_ARGUMENTS
+from tests.conftest import CHECKED, UNCHECKED
+from tests.shapes import mentions_an_array
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "ccnet"
@@ -70,6 +75,7 @@ def module_name(path: Path) -> str:
 MODULES = {module_name(path): path for path in FILES}
 
 
+@cache
 def imported(path: Path) -> set[str]:
     """Modules of the package that a file imports, at the top or inside functions."""
     names = set()
@@ -207,3 +213,17 @@ def test_model_flags_are_the_model_s_arguments():
     of_loss = {"embedding_channels"}  # loss.consistency.channels
     no_flag = of_data | of_loss | {"backend", "backbone_options"}
     assert {field.name for field in fields(ModelConfig)} == defaults.keys() - no_flag
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name not in CHECKED])
+def test_files_that_are_not_enforced_have_no_annotations_of_arrays(name):
+    path = MODULES[name]
+    if path.stem in UNCHECKED:
+        return
+    module = import_module(name)
+    own = [kind for kind in vars(module).values() if getattr(kind, "__module__", None) == name]
+    members = [vars(kind).values() for kind in own if isinstance(kind, type)]
+    for item in (*own, *itertools.chain(*members)):
+        inner = inspect.unwrap(getattr(item, "fget", None) or getattr(item, "__func__", item))
+        hints = getattr(inner, "__annotations__", {}) or {}
+        assert not any(map(mentions_an_array, hints.values())), f"{name}.{inner}"

@@ -25,7 +25,7 @@ from ccnet.models.arguments import (
     read_arguments,
     to_plain,
 )
-from ccnet.models.card import TEMPLATE, fill_card, require_metrics
+from ccnet.models.card import LINKS, TEMPLATE, fill_card, require_metrics
 from ccnet.models.head import CCNetHead, auxiliary_head
 from ccnet.models.hub import README, find_model_files
 from ccnet.models.normalization import normalize_images, per_channel
@@ -44,6 +44,7 @@ class CCNet(
     pipeline_tag="image-segmentation",
     license="mit",
     tags=["semantic-segmentation", "criss-cross-attention"],
+    **LINKS,
 ):
     """The network of *CCNet: Criss-Cross Attention for Semantic Segmentation*.
 
@@ -248,7 +249,7 @@ class CCNet(
 
     def generate_model_card(self, **content: Any) -> ModelCard:
         """README.md of a saved model; `content` replaces values of `card.TEMPLATE`."""
-        own = fill_card(self._hub_mixin_info.model_card_data, self.arguments)
+        own = fill_card(self._hub_mixin_info, self.arguments)
         return ModelCard.from_template(template_str=TEMPLATE, **{**own, **content})
 
     @classmethod

@@ -168,6 +168,7 @@ def test_the_cost_is_bounded(size, stride_4, both):
     assert both < 0.2 * plain
 
 
+@pytest.mark.slow
 def test_a_line_of_two_pixels_is_learned():
     """At stride 4 and without refinement the same network cannot tell where the line is."""
 

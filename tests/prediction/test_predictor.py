@@ -110,7 +110,8 @@ def test_many_threads_predict_as_one_does(monkeypatch):
     model = new_tiny_model().train()
     before = copy.deepcopy(model.state_dict())
     images = [Scenes()[index][0][: 40 + index % 3] for index in range(32)]
-    serial = [Predictor(copy.deepcopy(model), device="cpu").predict(image) for image in images]
+    alone = Predictor(copy.deepcopy(model), device="cpu")
+    serial = [alone.predict(image) for image in images]
     predictor = Predictor(model, device="cpu")
     prepared = []
 

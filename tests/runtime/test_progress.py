@@ -1,6 +1,25 @@
 """Bars: what the first process shows, and that the others show nothing."""
 
+import io
+
+from rich.console import Console
+
 from ccnet.runtime import progress
+
+
+def test_a_terminal_shows_a_bar_before_the_number_is_known(monkeypatch):
+    shown = io.StringIO()
+    terminal = Console(file=shown, force_terminal=True, width=80)
+    monkeypatch.setattr(progress, "Console", lambda stderr: terminal)
+    with progress.counting("predicting") as count:
+        assert count is not None
+        count.bar.refresh()
+        assert "0/?" in shown.getvalue()
+        with count.part("large.tif"):
+            count(1, 2)
+            count.bar.refresh()
+    assert "1/2" in shown.getvalue()
+    assert "large.tif" in shown.getvalue()
 
 
 def test_one_process_counts_its_images(capsys):

@@ -170,6 +170,7 @@ def test_a_start_from_a_model_writes_its_architecture(start, tmp_path, capsys):
     source = start(replace(SCENES, steps=2, batch_size=2, model=model, pictures=0))
     with torch.no_grad():
         source.model.head.classifier.bias.fill_(3.0)
+    source.validation_data = Scenes("val", num_images=3)
     source.validate()
     plain = TrainConfig(steps=2, batch_size=2, num_workers=0, device="cpu", pictures=0)
     run = start(plain, "fine", init=source.folder.best_model)
