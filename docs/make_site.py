@@ -90,7 +90,7 @@ def docstring_warnings(names: list[str]) -> list[str]:
     """What Griffe finds wrong with docstrings, such as arguments that a function does not have."""
     import griffe
 
-    package = griffe.load("ccnet", search_paths=[ROOT], docstring_parser="google")
+    package = griffe.load("ccnet", search_paths=[ROOT], try_relative_path=False)
     records: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: records.append(record.getMessage())
