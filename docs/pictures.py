@@ -15,6 +15,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
+from ccnet import Predictor
+from ccnet.datasets import Scenes
+from ccnet.demo import pixel_far_from_beacon
+from ccnet.explanation import explain, scale_of
 from ccnet.report.pictures import save
 
 DOCS = Path(__file__).resolve().parent
@@ -40,6 +44,7 @@ def main() -> None:
     for name, figure in {
         "how-cross": cross(),
         "how-corners": corners(),
+        "how-passes": passes(Predictor(options.model, device="cpu")),
         "how-cost": cost(),
         "how-axes": axes_of_products(),
         "how-merge": merge(),
@@ -121,6 +126,52 @@ def arrow(start: tuple[int, int], end: tuple[int, int]) -> FancyArrowPatch:
     return FancyArrowPatch(*ends, shrinkA=20, shrinkB=16, **style)
 
 
+def passes(predictor: Predictor) -> Figure:
+    """Where a pixel of a test scene looks, and its ways to the colored square, by the model."""
+    image, point, square = scene()
+    found = explain(predictor, image, point, to=square)
+    titles = (
+        "the marked pixel\nand the colored square",
+        "one pass: where the pixel looks\nalong its row and its column",
+        "two passes: what it draws on\nthrough the others",
+        "its two ways to the square,\nwith the weight of each step",
+    )
+    figure, found_panels = panels(titles, 12.6, 3.55)
+    for axis, map in zip(found_panels, (None, found.reach[0], found.reach[-1], None), strict=True):
+        picture = image
+        if map is not None:
+            colors = scale_of(map).rgb(found.grid.on_image(map))
+            picture = (0.3 * image.mean(axis=2, keepdims=True) + 0.7 * colors).astype(np.uint8)
+        axis.imshow(picture, interpolation="nearest")
+        dot = {"color": "white", "markeredgecolor": "black", "markersize": 10}
+        axis.plot(*point, "o", **dot)
+    for line in (found_panels[1].axhline(point[1]), found_panels[1].axvline(point[0])):
+        line.set(color="white", alpha=0.25, linewidth=13, zorder=1.5)
+    for route in found.routes:
+        ends = [found.grid.center(cell) for cell in (route.source, route.corner, found.cell)]
+        for start, end, weight in zip(ends, ends[1:], (route.first, route.second), strict=False):
+            style = {"arrowstyle": "-|>", "mutation_scale": 16, "linewidth": 2.5, "color": ORANGE}
+            found_panels[3].add_patch(FancyArrowPatch(start, end, shrinkA=2, shrinkB=5, **style))
+            middle = ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2)
+            box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+            found_panels[3].text(*middle, f"{weight:.2f}", ha="center", va="center", bbox=box)
+    return figure
+
+
+def scene() -> tuple[np.ndarray, tuple[int, int], tuple[int, int]]:
+    """The first test scene in which a far pixel and the square are not at the edge; both as (x, y)."""
+    scenes = Scenes("test")
+    for index in range(len(scenes)):
+        image, label = scenes[index]
+        point = pixel_far_from_beacon(image, label)
+        colorful = np.ptp(image.astype(int), axis=2)
+        y, x = np.argwhere(colorful > colorful.max() / 2).mean(axis=0).round().astype(int)
+        square = (int(x), int(y))
+        if all(10 < place < size - 10 for place, size in zip(point + square, (64,) * 4, strict=True)):
+            return image, point, square
+    raise LookupError("no such scene")
+
+
 def cost() -> Figure:
     """The number of weights by formula, and the measured time of a forward pass."""
     figure = Figure(figsize=(9.6, 4), layout="constrained")
@@ -142,7 +193,7 @@ def cost() -> Figure:
         axis.minorticks_off()
         axis.grid(visible=True, alpha=0.3)
         axis.legend(fontsize=8, loc="upper left")
-        axis.set_ylim(top=axis.get_ylim()[1] * 30)
+        axis.set_ylim(top=axis.get_ylim()[1] * 10)
     return figure
 
 
