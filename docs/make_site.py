@@ -22,12 +22,20 @@ ROOT = Path(__file__).resolve().parents[1]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 DOCUMENTED = re.compile(r"^::: (ccnet[\w.]*)$", re.MULTILINE)
 # tags and attributes by which a page loads something at once, without a click
-LOADING = {("script", "src"), ("img", "src"), ("iframe", "src"), ("source", "src"), ("link", "href")}
+LOADING = {
+    ("script", "src"),
+    ("img", "src"),
+    ("iframe", "src"),
+    ("source", "src"),
+    ("link", "href"),
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--output", type=Path, default=ROOT / "site", help="replaced if it is there")
+    parser.add_argument(
+        "--output", type=Path, default=ROOT / "site", help="replaced if it is there"
+    )
     output = parser.parse_args().output
     if output.exists() and not (output / "search.json").is_file():
         sys.exit(f"{output}: not a site that this program made; name another --output")
@@ -62,7 +70,9 @@ def build(folder: Path) -> Path:
     result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     said = result.stdout + result.stderr
     if result.returncode != 0 or re.search(r"\bwarning\b", said, re.IGNORECASE):
-        sys.exit(f"{said}\nthe site could not be built; pip install -e '.[docs]' brings what it needs")
+        sys.exit(
+            f"{said}\nthe site could not be built; pip install -e '.[docs]' brings what it needs"
+        )
     return folder / "site"
 
 

@@ -80,7 +80,7 @@ def cross() -> Figure:
         f"criss-cross: u sees its row and column, {height + width - 1} pixels\n"
         f"{number} · {height + width - 1} = {number * (height + width - 1)} weights for the map",
     )
-    figure, (left, right) = panels(titles, 9.2, 4.4)
+    figure, (left, right) = panels(titles, 9.2, 4.05)
     for axis in (left, right):
         colors = np.full((height, width), PALE if axis is right else ORANGE, dtype=object)
         if axis is right:
@@ -97,7 +97,7 @@ def corners() -> Figure:
         "pass 1: the corners gather from θ,\nu cannot see it",
         "pass 2: u gathers from the corners,\nwhich now know θ",
     )
-    figure, found = panels(titles, 9.2, 4.4)
+    figure, found = panels(titles, 9.2, 4.05)
     theta, u = (1, 1), (7, 5)
     ways = [(theta[0], u[1]), (u[0], theta[1])]
     for step, axis in enumerate(found):
@@ -131,12 +131,12 @@ def passes(predictor: Predictor) -> Figure:
     image, point, square = scene()
     found = explain(predictor, image, point, to=square)
     titles = (
-        "the marked pixel\nand the colored square",
-        "one pass: where the pixel looks\nalong its row and its column",
-        "two passes: what it draws on\nthrough the others",
-        "its two ways to the square,\nwith the weight of each step",
+        "the marked pixel and\nthe colored square",
+        "one pass: where it looks\nin its row and column",
+        "two passes: what it\ndraws on through others",
+        "its two ways, with the\nweight of each step",
     )
-    figure, found_panels = panels(titles, 12.6, 3.55)
+    figure, found_panels = panels(titles, 10.2, 3.2)
     for axis, map in zip(found_panels, (None, found.reach[0], found.reach[-1], None), strict=True):
         picture = image
         if map is not None:
@@ -167,7 +167,9 @@ def scene() -> tuple[np.ndarray, tuple[int, int], tuple[int, int]]:
         colorful = np.ptp(image.astype(int), axis=2)
         y, x = np.argwhere(colorful > colorful.max() / 2).mean(axis=0).round().astype(int)
         square = (int(x), int(y))
-        if all(10 < place < size - 10 for place, size in zip(point + square, (64,) * 4, strict=True)):
+        if all(
+            10 < place < size - 10 for place, size in zip(point + square, (64,) * 4, strict=True)
+        ):
             return image, point, square
     raise LookupError("no such scene")
 
@@ -219,7 +221,7 @@ Slices = tuple[np.ndarray, np.ndarray]
 
 def axes_of_products() -> Figure:
     """Queries and keys as stacks of matrices, one for each line of pixels; their products."""
-    figure = Figure(figsize=(12.4, 6.8), layout="constrained")
+    figure = Figure(figsize=(10.2, 6.2), layout="constrained")
     rows = figure.subplots(2, 4)
     draw_products(rows[0], "column", along=2, sides=("H", "W"))
     draw_products(rows[1], "row", along=1, sides=("W", "H"))
