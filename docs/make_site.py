@@ -136,7 +136,7 @@ class Page(HTMLParser):
 
 
 def broken_links(site: Path) -> list[str]:
-    """Links and anchors of a built site that lead nowhere, and what would be loaded from elsewhere."""
+    """Links of a built site that lead nowhere, and what it would load from other hosts."""
     parsed = {path: Page(path.read_text()) for path in sorted(site.rglob("*.html"))}
     problems = []
     for path, page in parsed.items():

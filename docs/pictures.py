@@ -159,7 +159,7 @@ def passes(predictor: Predictor) -> Figure:
 
 
 def scene() -> tuple[np.ndarray, tuple[int, int], tuple[int, int]]:
-    """The first test scene in which a far pixel and the square are not at the edge; both as (x, y)."""
+    """The first test scene whose far pixel and square are not at the edge; both as (x, y)."""
     scenes = Scenes("test")
     for index in range(len(scenes)):
         image, label = scenes[index]
@@ -200,17 +200,18 @@ def cost() -> Figure:
 
 
 def measured(form: str) -> dict[int, float]:
-    """Milliseconds of the newest forward pass of the operator in float32, by the side of the map."""
+    """Milliseconds of the newest forward pass of the operator, by the side of the map."""
     found: dict[int, float] = {}
     with (RESULTS / "attention.csv").open(newline="") as file:
         for row in csv.DictReader(file):
             batch, channels, *sides = row["shape"].split("x")
             wanted = ("operator", "float32", form, "forward", "timed", "")
             given = ("level", "dtype", "form", "passes", "status", "triton")
-            is_square = len(sides) == 2 and sides[0] == sides[1]
-            if tuple(row[key] for key in given) == wanted and is_square:
-                if (batch, channels) == ("1", "512") and sides[0] != "96":  # 97 is there too
-                    found[int(sides[0])] = float(row["milliseconds"])
+            # 96 is there too, beside 97
+            is_drawn = sides in ([side, side] for side in ("48", "97", "192", "384"))
+            is_wanted = tuple(row[key] for key in given) == wanted
+            if is_wanted and is_drawn and (batch, channels) == ("1", "512"):
+                found[int(sides[0])] = float(row["milliseconds"])
     return found
 
 
@@ -244,7 +245,7 @@ def draw_products(row: Sequence[Axes], line: str, along: int, sides: tuple[str, 
     stack(row[1], query, title, depth, (length, "C'"))
     title = f"key, each {line} a matrix\n({depth}, C', {length})"
     stack(row[2], key, title, depth, ("C'", length))
-    title = f"torch.bmm: scores of the {line}s\n({depth}, {length}, {length})"
+    title = f"torch.bmm: their scores\n({depth}, {length}, {length})"
     stack(row[3], scores_of(line), title, depth, (length, length))
     for axis, sign in zip(row[1:], "→@=", strict=True):
         axis.text(-0.16, 0.45, sign, fontsize=20, transform=axis.transAxes)

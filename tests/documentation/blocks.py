@@ -11,7 +11,8 @@ PAGES = sorted(
 )
 PROGRAMS = ("ccnet", "make", "pip", "python", "srun", "torchrun", "uv")
 BLOCK = re.compile(
-    r"^```(?P<language>\w*)\n(?P<fenced>.*?)^```$|(?:(?<=\n\n)|(?<=\A))(?P<indented>(?: {4,}\S[^\n]*\n(?:\n(?= {4}))?)+)",
+    r"^```(?P<language>\w*)\n(?P<fenced>.*?)^```$"
+    r"|(?<=\n\n)(?P<indented>(?: {4,}\S[^\n]*\n(?:\n(?= {4}))?)+)",
     re.MULTILINE | re.DOTALL,
 )
 """A fenced block, or lines that are indented by four blanks or more after an empty line."""

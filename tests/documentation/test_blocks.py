@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import re
 import shlex
 import shutil
@@ -30,10 +31,12 @@ from tests.images.test_windows import random_pixels, write_tiff
 from tests.published.conftest import mmseg
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-SMALL = """--model.backbone tiny --model.channels 16 --model.kernel_size 1 --model.pretrained null
+SMALL = shlex.split("""
+--model.backbone tiny --model.channels 16 --model.kernel_size 1 --model.pretrained null
 --model.auxiliary_channels null --steps 2 --validate_every 2 --batch_size 2 --num_workers 0
---precision float32 --device cpu --pictures 0""".split()
-"""Given after the flags of a command that trains, so that it takes seconds and downloads nothing."""
+--precision float32 --device cpu --pictures 0
+""")
+"""Added to the flags of a command that trains, so that it takes seconds and downloads nothing."""
 NOT_RUN = {
     r"--devices [2-9]|torchrun|srun|fsdp": "several devices; tests/runtime runs two processes",
     r"CAMVID|CITYSCAPES": "a data set with a license of its own",
@@ -101,7 +104,7 @@ def require_installable(words: list[str], command: str) -> None:
     for extras in re.findall(r"criss-cross\[([\w,-]+)\]|'?\.\[([\w,-]+)\]", command):
         for extra in "".join(extras).split(","):
             assert extra in project["optional-dependencies"], command
-    for flag, value in zip(words, words[1:], strict=False):
+    for flag, value in itertools.pairwise(words):
         assert flag not in ("-c", "-r", "--constraint") or (ROOT / value).is_file(), command
 
 

@@ -1,4 +1,4 @@
-"""The site: built without a warning, every link leads somewhere, nothing is asked of other hosts."""
+"""The site: built without a warning, no broken link, nothing is asked of other hosts."""
 
 import functools
 import http.server
