@@ -27,7 +27,6 @@ from tests.commands import TRAIN, status, write_scenes
 from tests.conftest import new_tiny_model
 from tests.documentation.blocks import PAGES, ROOT, Block, blocks_of, commands_of
 from tests.images.test_video import write_video
-from tests.images.test_windows import random_pixels, write_tiff
 from tests.published.conftest import mmseg
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -148,7 +147,7 @@ def workshop(tmp_path_factory) -> Path:
     for images in ("IMAGES", "photos", "runs/demo/images"):
         save_image(root / images / "test-000000.png", (64, 64))
     Image.fromarray(np.tile(image, (2, 2, 1))).save(root / "photo.jpg")
-    write_tiff(root / "map.tif", random_pixels())
+    Image.fromarray(np.tile(image, (2, 3, 1))).save(root / "map.tif")
     write_video(root / "clip.mp4", num_frames=3)
     for run in ("demo", "mine", "old", "new", "one", "two"):
         new_tiny_model().save_pretrained(root / "runs" / run / "model")
