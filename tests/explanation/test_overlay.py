@@ -5,7 +5,7 @@ import pytest
 
 from ccnet.explanation import overlay, scale_of
 from ccnet.explanation.grid import Axis, Grid, even_grid
-from ccnet.explanation.overlay import DOT, SIGNED, WEIGHTS, shown_image
+from ccnet.explanation.overlay import DOT, SIGNED, WEIGHTS, luminance, shown_image
 from tests.conftest import noise
 
 IMAGE, _ = noise(40, 72)
@@ -36,10 +36,11 @@ def test_the_ring_is_around_the_point():
     assert (x, y) == pytest.approx((50, 21), abs=0.5)
 
 
-def test_without_opacity_the_image_is_left():
+def test_without_opacity_the_image_is_left_in_gray():
     shown = overlay(IMAGE, map_with((0, 0)), (50, 21), opacity=0.0)
     outside = ~shown_ring(shown)
-    np.testing.assert_array_equal(shown[outside], IMAGE[outside])
+    np.testing.assert_array_equal(shown[outside], luminance(IMAGE)[outside])
+    assert (np.ptp(shown[outside], axis=1) == 0).all()
 
 
 def test_what_the_network_does_not_see_is_dim_and_gray():
