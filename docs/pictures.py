@@ -17,15 +17,15 @@ from matplotlib.patches import FancyArrowPatch, Rectangle
 
 from ccnet import Predictor
 from ccnet.datasets import Scenes
-from ccnet.demo import pixel_far_from_beacon
+from ccnet.demo import beacon_in, pixel_far_from_beacon
 from ccnet.explanation import explain, scale_of
+from ccnet.explanation.diagrams import corners_figure, cross_figure, recurrence_figure
 from ccnet.report.pictures import save
 
 DOCS = Path(__file__).resolve().parent
 RESULTS = DOCS.parent / "benchmarks" / "results"
 # told apart by the color-blind (Okabe and Ito)
-ORANGE, BLUE, GREEN, RED, PURPLE = "#e69f00", "#0072b2", "#009e73", "#d55e00", "#cc79a7"
-PALE, DARK = "#f2f2f2", "#333333"
+ORANGE, BLUE, GREEN, PURPLE, DARK = "#e69f00", "#0072b2", "#009e73", "#cc79a7", "#333333"
 LINES = (ORANGE, BLUE, GREEN, PURPLE)  # one color for each line of pixels
 FORMS = {
     "non-local": ("non-local: scaled_dot_product_attention", DARK, "s"),
@@ -42,8 +42,9 @@ def main() -> None:
     if not options.model.is_dir():
         sys.exit(f"{options.model}: no model folder; make demo trains it")
     for name, figure in {
-        "how-cross": cross(),
-        "how-corners": corners(),
+        "how-cross": cross_figure(),
+        "how-recurrence": recurrence_figure(),
+        "how-corners": corners_figure(),
         "how-passes": passes(Predictor(options.model, device="cpu")),
         "how-cost": cost(),
         "how-axes": axes_of_products(),
@@ -61,69 +62,6 @@ def panels(titles: Sequence[str], width: float, height: float) -> tuple[Figure, 
         axis.set_axis_off()
         axis.set_aspect("equal")
     return figure, found
-
-
-def grid(axis: Axes, colors: np.ndarray) -> None:
-    """Cells of the colors (rows, columns), with row 0 at the top."""
-    rows, columns = colors.shape
-    for y, x in np.ndindex(rows, columns):
-        axis.add_patch(Rectangle((x, y), 1, 1, facecolor=colors[y, x], edgecolor="white"))
-    axis.set(xlim=(-0.1, columns + 0.1), ylim=(rows + 0.1, -0.1))
-
-
-def cross() -> Figure:
-    """What one pixel u sees: all H·W pixels, or the H + W − 1 of its row and its column."""
-    height, width, (x, y) = 7, 9, (6, 4)
-    number = height * width
-    titles = (
-        f"non-local: u sees all {number} pixels\n{number}² = {number**2} weights for the map",
-        f"criss-cross: u sees its row and column, {height + width - 1} pixels\n"
-        f"{number} · {height + width - 1} = {number * (height + width - 1)} weights for the map",
-    )
-    figure, (left, right) = panels(titles, 9.2, 4.05)
-    for axis in (left, right):
-        colors = np.full((height, width), PALE if axis is right else ORANGE, dtype=object)
-        if axis is right:
-            colors[y, :] = colors[:, x] = ORANGE
-        colors[y, x] = BLUE
-        grid(axis, colors)
-        axis.text(x + 0.5, y + 0.5, "u", color="white", ha="center", va="center", fontsize=13)
-    return figure
-
-
-def corners() -> Figure:
-    """The paper's figure 4: how the information of θ reaches u in two passes."""
-    titles = (
-        "pass 1: the corners gather from θ,\nu cannot see it",
-        "pass 2: u gathers from the corners,\nwhich now know θ",
-    )
-    figure, found = panels(titles, 9.2, 4.05)
-    theta, u = (1, 1), (7, 5)
-    ways = [(theta[0], u[1]), (u[0], theta[1])]
-    for step, axis in enumerate(found):
-        colors = np.full((7, 9), PALE, dtype=object)
-        if step == 1:
-            colors[u[1], :] = colors[:, u[0]] = "#fdeac2"
-        grid(axis, colors)
-        for place, name, color in (
-            (theta, "θ", RED),
-            (u, "u", BLUE),
-            *((way, "", ORANGE) for way in ways),
-        ):
-            axis.add_patch(Rectangle(place, 1, 1, facecolor=color, edgecolor="white"))
-            middle = (place[0] + 0.5, place[1] + 0.5)
-            axis.text(*middle, name, color="white", ha="center", va="center", fontsize=13)
-        for way in ways:
-            start, end = (theta, way) if step == 0 else (way, u)
-            axis.add_patch(arrow(start, end))
-    return figure
-
-
-def arrow(start: tuple[int, int], end: tuple[int, int]) -> FancyArrowPatch:
-    """Between the centers of two cells."""
-    ends = [(x + 0.5, y + 0.5) for x, y in (start, end)]
-    style = {"arrowstyle": "-|>", "mutation_scale": 18, "linewidth": 2.2, "color": DARK}
-    return FancyArrowPatch(*ends, shrinkA=20, shrinkB=16, **style)
 
 
 def passes(predictor: Predictor) -> Figure:
@@ -163,10 +101,7 @@ def scene() -> tuple[np.ndarray, tuple[int, int], tuple[int, int]]:
     scenes = Scenes("test")
     for index in range(len(scenes)):
         image, label = scenes[index]
-        point = pixel_far_from_beacon(image, label)
-        colorful = np.ptp(image.astype(int), axis=2)
-        y, x = np.argwhere(colorful > colorful.max() / 2).mean(axis=0).round().astype(int)
-        square = (int(x), int(y))
+        point, square = pixel_far_from_beacon(image, label), beacon_in(image)
         if all(
             10 < place < size - 10 for place, size in zip(point + square, (64,) * 4, strict=True)
         ):
