@@ -4,6 +4,7 @@ import argparse
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin
 
@@ -45,8 +46,10 @@ def parse(arguments: Sequence[str]) -> tuple[str, dict[str, Any]]:
     Raises:
         ValueError: a flag is unknown, its value is wrong, or a file of flags is.
     """
-    parser, words = build_parser(), normalized(arguments)
-    if (first := next((word for word in words if not word.startswith("-")), None)) not in COMMANDS:
+    words = normalized(arguments)
+    first = next((word for word in words if not word.startswith("-")), None)
+    parser = build_parser(first)
+    if first not in COMMANDS:
         require_help(parser, words, first)
     words, rest = parser.parse_known_args(words)
     name: str = words.command
@@ -204,8 +207,8 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
         return f"--{action.dest}, --{negative(action.dest)}"
 
 
-def build_parser() -> Parser:
-    """The parser of `ccnet`, with a subcommand for each of `COMMANDS`."""
+def build_parser(chosen: str | None) -> Parser:
+    """The parser of `ccnet`, with a subcommand for each of `COMMANDS`; the chosen one has flags."""
     parser = Parser("ccnet", "ccnet COMMAND [flags]", DESCRIPTION, formatter_class=HelpFormatter)
     parser.add_argument("--version", action="version", version=f"ccnet {__version__}")
     commands = parser.add_subparsers(
@@ -229,7 +232,8 @@ def build_parser() -> Parser:
             argument_default=argparse.SUPPRESS,
         )
         command.set_defaults(given=[], print_config=False)
-        add_flags_of_function(command, name, function)
+        if name == chosen:
+            add_flags_of_function(command, name, function)
     return parser
 
 
@@ -272,7 +276,7 @@ def add_flags_of_function(parser: Parser, name: str, function: Callable[..., int
 
 def add_flags_of_dataclass(parser: Parser, kind: Any, owner: str = "") -> None:
     """A group of flags for a dataclass, and one for each dataclass in it."""
-    text = docstring_parser.parse_from_object(kind)
+    text = docstring_of(kind)
     help_of = {item.arg_name: item.description or "" for item in text.params}
     group = parser.add_argument_group((text.short_description or owner).rstrip("."))
     if owner:
@@ -289,6 +293,12 @@ def add_flags_of_dataclass(parser: Parser, kind: Any, owner: str = "") -> None:
     for item in inner:
         name = f"{owner}{'.' * bool(owner)}{item.name}"
         add_flags_of_dataclass(parser, plain(kinds[item.name]), name)
+
+
+@cache
+def docstring_of(kind: type) -> docstring_parser.Docstring:
+    """Of a dataclass with its fields, whose texts are only in its source."""
+    return docstring_parser.parse_from_object(kind)
 
 
 def add_flag(group: Any, name: str, kind: Any, default: Any, text: str) -> None:

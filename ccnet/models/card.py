@@ -4,9 +4,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
+from huggingface_hub.hub_mixin import MixinInfo
 
 from ccnet.models.arguments import is_number
 from ccnet.runtime.files import shown
+
+LINKS = {
+    "repo_url": "https://github.example/ccnet/criss-cross",
+    "docs_url": "https://github.example/ccnet/criss-cross/tree/main/docs",
+    "paper_url": "https://arxiv.org/abs/1811.11721",
+}
+"""As in pyproject.toml, which says what the address of the repository stands for."""
 
 # A Jinja template for huggingface_hub; it does not depend on the machine or the date
 TEMPLATE = """\
@@ -17,8 +25,8 @@ TEMPLATE = """\
 # CCNet with {{ backbone }}
 
 Semantic segmentation with criss-cross attention
-([paper](https://arxiv.org/abs/1811.11721)): {{ classes | length }} classes,
-{{ recurrence }} passes of attention.
+([paper]({{ paper_url }}), [code]({{ repo_url }}), [documentation]({{ docs_url }})):
+{{ classes | length }} classes, {{ recurrence }} passes of attention.
 
 ```python
 from ccnet import Predictor
@@ -73,15 +81,15 @@ def require_metrics(metrics: Any, classes: Sequence[str]) -> dict[str, Any]:
     return dict(metrics)
 
 
-def fill_card(data: ModelCardData, config: Mapping[str, Any]) -> dict[str, Any]:
+def fill_card(info: MixinInfo, config: Mapping[str, Any]) -> dict[str, Any]:
     """The values for `TEMPLATE`.
 
     Args:
-        data: metadata that all cards share; it is not changed.
+        info: metadata and links that all cards share; it is not changed.
         config: the arguments of the network, with the metrics under "metrics".
     """
     metrics = config.get("metrics")
-    content = ModelCardData(**data.to_dict())
+    content = ModelCardData(**info.model_card_data.to_dict())
     measured_on = ""
     if metrics is not None:
         parts = [f"{metrics[key]}" for key in ("dataset", "split") if metrics.get(key) is not None]
@@ -97,6 +105,7 @@ def fill_card(data: ModelCardData, config: Mapping[str, Any]) -> dict[str, Any]:
         "classes": config["classes"],
         "metrics": metrics,
         "measured_on": measured_on,
+        **{name: getattr(info, name) for name in LINKS},
     }
 
 

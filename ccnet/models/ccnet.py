@@ -25,7 +25,7 @@ from ccnet.models.arguments import (
     read_arguments,
     to_plain,
 )
-from ccnet.models.card import TEMPLATE, fill_card, require_metrics
+from ccnet.models.card import LINKS, TEMPLATE, fill_card, require_metrics
 from ccnet.models.head import CCNetHead, auxiliary_head
 from ccnet.models.hub import README, find_model_files
 from ccnet.models.normalization import normalize_images, per_channel
@@ -44,6 +44,7 @@ class CCNet(
     pipeline_tag="image-segmentation",
     license="mit",
     tags=["semantic-segmentation", "criss-cross-attention"],
+    **LINKS,
 ):
     """The network of *CCNet: Criss-Cross Attention for Semantic Segmentation*.
 
@@ -246,7 +247,7 @@ class CCNet(
 
     def generate_model_card(self, **content: Any) -> ModelCard:
         """README.md of a saved model; `content` replaces values of `card.TEMPLATE`."""
-        own = fill_card(self._hub_mixin_info.model_card_data, self.arguments)
+        own = fill_card(self._hub_mixin_info, self.arguments)
         return ModelCard.from_template(template_str=TEMPLATE, **{**own, **content})
 
     @classmethod
@@ -261,8 +262,7 @@ class CCNet(
         """The CCNet authors' or mmsegmentation's network with its weights, in evaluation mode.
 
         Args:
-            path: the published file, or what `ccnet.published.read_published` made of it,
-                which also reports what became of each key.
+            path: the published file, or what `ccnet.published.read_published` made of it.
             recurrence: R, which the weights do not tell, since all passes share them.
             align_corners: of the upsampling. None: decided by the source and the file's name.
             changes: as for `adapted`, such as `num_classes=5`.

@@ -99,12 +99,14 @@ def require_known(command: str) -> None:
 
 def require_installable(words: list[str], command: str) -> None:
     """Extras and files that pip or uv is given exist."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    content = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    project, groups = content["project"], content["dependency-groups"]
     for extras in re.findall(r"criss-cross\[([\w,-]+)\]|'?\.\[([\w,-]+)\]", command):
         for extra in "".join(extras).split(","):
             assert extra in project["optional-dependencies"], command
     for flag, value in itertools.pairwise(words):
         assert flag not in ("-c", "-r", "--constraint") or (ROOT / value).is_file(), command
+        assert flag != "--group" or value in groups, command
 
 
 def test_a_wrong_block_is_found(tmp_path):
@@ -119,6 +121,8 @@ def test_a_wrong_block_is_found(tmp_path):
         require_known("ccnet train --such-flag 3")
     with pytest.raises(AssertionError):
         require_known("pip install 'criss-cross[nothing]'")
+    with pytest.raises(AssertionError):
+        require_known("uv sync --group nothing")
     with pytest.raises(AssertionError):
         require_known("make nothing")
     with pytest.raises(FileNotFoundError):

@@ -7,6 +7,7 @@ from huggingface_hub import HfApi, ModelCard
 
 from ccnet import CCNet
 from ccnet.datasets import Scenes
+from ccnet.models.card import LINKS
 from tests.conftest import new_tiny_model
 
 METRICS = {
@@ -75,6 +76,19 @@ def test_a_card_without_scores_says_so(tmp_path):
     assert all(name in card.text for name in Scenes.classes)
     assert card.data.eval_results is None
     assert "{" not in card.text
+
+
+def test_a_card_leads_to_the_paper_the_code_and_the_documentation(tmp_path):
+    class Own(CCNet, repo_url="https://example.org/own"):
+        pass
+
+    for kind, repository in ((CCNet, LINKS["repo_url"]), (Own, "https://example.org/own")):
+        folder = tmp_path / kind.__name__
+        kind(3, "tiny", channels=8).save_pretrained(folder)
+        text = (folder / "README.md").read_text()
+        links = LINKS | {"repo_url": repository}
+        names = {"paper_url": "paper", "repo_url": "code", "docs_url": "documentation"}
+        assert all(f"[{names[key]}]({url})" in text for key, url in links.items())
 
 
 def test_one_model_s_scores_are_in_no_other_s_card(tmp_path):

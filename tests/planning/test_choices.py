@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from ccnet.config import TrainConfig
+from ccnet.planning import choices
 from ccnet.planning.choices import plan
 from ccnet.planning.facts import DataFacts
 from ccnet.planning.machine import Machine
+from ccnet.planning.memory import bytes_per_image
 from ccnet.planning.planner import flattened
 
 CAMVID = DataFacts(
@@ -23,6 +25,21 @@ CAMVID = DataFacts(
 )
 PROCESSOR = Machine(torch.device("cpu"), "float32", 16 << 30, 4)
 GPU = Machine(torch.device("cuda"), "bfloat16", 80 << 30, 16)
+
+
+COUNTED: dict[str, int] = {}
+
+
+@pytest.fixture(autouse=True)
+def _memory_is_counted_once(monkeypatch):
+    """The plans below are of few networks and crops; `test_memory.py` tests the count itself."""
+
+    def counted(*arguments):
+        if (key := repr(arguments)) not in COUNTED:
+            COUNTED[key] = bytes_per_image(*arguments)
+        return COUNTED[key]
+
+    monkeypatch.setattr(choices, "bytes_per_image", counted)
 
 
 def chosen(facts=CAMVID, machine=PROCESSOR, **given):
