@@ -167,7 +167,7 @@ def workshop(tmp_path_factory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.unchecked  # torch traces networks here
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)  # a compiler runs for one page
 @each_page
 def test_blocks_run_in_their_order(page, workshop, tmp_path, monkeypatch):
     """Python and commands run as a reader would run them, and print what the page shows."""
