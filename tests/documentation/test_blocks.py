@@ -144,7 +144,7 @@ def workshop(tmp_path_factory) -> Path:
     write_scenes(root / "FOLDER")
     image, _ = Scenes()[0]
     (root / "configs").mkdir()
-    (root / "configs" / "folder.yaml").write_text(TRAIN)
+    (root / "configs" / "folder.yaml").write_text(TRAIN + "num_workers: 0\n")
     write_json(root / "EXPORT/annotations/instances_default.json", coco_content(ANNOTATED))
     for name in ANNOTATED:
         save_image(root / "EXPORT/images" / f"{name}.png")
