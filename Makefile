@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # without compiled modules every test that starts a process would compile them anew
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test notebook fuzz check lint types fast format package clean
+.PHONY: help demo docs pictures test notebook fuzz check lint types fast format package clean
 
 help:     ## this list
 	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -14,6 +14,12 @@ help:     ## this list
 demo: .venv/installed     ## train, evaluate and predict on embedded scenes, about a minute
 	rm -rf runs/demo
 	$(BIN)/ccnet demo --run runs/demo
+
+docs: .venv/docs     ## the site, into site/; every warning and every broken link is an error
+	$(BIN)/python docs/make_site.py
+
+pictures: .venv/installed     ## the pictures of docs/how-it-works.md, from the model of the demo
+	$(BIN)/python docs/pictures.py
 
 test: .venv/dev     ## every test
 	$(BIN)/python -m pytest -n 2
@@ -46,12 +52,16 @@ package: .venv/dev     ## the source archive and the wheel, into dist/
 	$(BIN)/python -m build --no-isolation --outdir dist
 
 clean:     ## remove the environment, runs and packages
-	rm -rf .venv runs dist build *.egg-info
+	rm -rf .venv runs dist build site *.egg-info
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(PIP) setuptools
 	$(PIP) --no-build-isolation --editable .
+	touch $@
+
+.venv/docs: .venv/installed
+	$(PIP) --no-build-isolation --editable '.[docs]'
 	touch $@
 
 .venv/dev: .venv/installed

@@ -54,7 +54,7 @@ def test_prose_is_american_and_has_no_contractions(path):
 def test_every_guide_begins_with_what_it_is_for_and_a_command(path):
     before, _, _ = path.read_text().partition("\n## ")
     _, purpose, *_ = before.split("\n\n")
-    assert purpose.startswith("This page")
+    assert purpose.startswith("本页" if path.stem.endswith(".zh") else "This page")
     assert re.search(r"^(    \w|```python)", before, re.MULTILINE)
 
 

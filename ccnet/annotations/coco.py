@@ -59,6 +59,8 @@ def read_coco(source: Path, files: list[Path], options: Options) -> Source:
         DataError: a file cannot be used; the message names it and the place in it.
     """
     root = source if source.is_dir() else source.parent
+    if source.is_file() and root.name == "annotations":  # as COCO and CVAT lay it out
+        root = root.parent
     passed = PassedOver()
     splits = _splits(files, root, passed)
     contents = {split: _read_file(path) for split, path in splits.items()}

@@ -46,7 +46,11 @@ class FolderDataset(PairedDataset):
     Args:
         root: Folder of the data set, or a COCO JSON file.
         split: Part of the data set, such as "train" or "val".
-        classes, palette, ignore, mapping, labels: As in `LabelMap`.
+        classes: As in `LabelMap`, like the next four.
+        palette: One color per class.
+        ignore: Label values that do not count.
+        mapping: From label values to classes.
+        labels: The form of the label files: index, palette or rgb.
         orientation: As in `PairedDataset`.
         strict: Raise DataError for files without a partner, instead of leaving them out.
         division: How to divide images that have no split val. None: not at all.

@@ -96,10 +96,13 @@ class RecurrentCrissCrossAttention(nn.Module):
     With two passes every pixel is reached from every pixel of a map.
 
     Args:
-        channels, reduction, dims, backend: as for `CrissCrossAttention`.
+        channels: the number C of channels of the input and of the output.
         recurrence: the number of passes, R ≥ 0. With 0 the module is the identity and has no
             parameters.
+        reduction: how many times fewer channels query and key have.
+        dims: the number of spatial axes, 1, 2 or 3.
         shared: whether all passes share one set of weights, as in the paper.
+        backend: the form of the operator, as for `criss_cross_attention`.
         recompute: save only the input for the backward pass, which then runs all passes again.
             At (1, 512, 97, 97) in float32 this saves 18 MiB instead of 61 MiB per pass, and
             gives the same gradient.

@@ -67,21 +67,19 @@ class CCNet(
         auxiliary_channels: width of the auxiliary head on the third stage; None for no such head.
         auxiliary_bias: whether its 3×3 convolution has a bias, as in the authors' network.
         embedding_channels: width of the layer for the category consistent loss; None for none.
-        align_corners: how logits are upsampled, and features in the refinement, as in
-            `torch.nn.functional.interpolate`.
+        align_corners: as in `torch.nn.functional.interpolate`, which upsamples the logits.
         refinement: strides of finer maps of the backbone that refine the fused features, from
             coarse to fine, such as [4, 2]: for thin objects. None, as in the paper: no refinement.
         in_channels: number of channels of the image, up to 1024; 3 are red, green and blue.
         pretrained: weights for the backbone, not stored: "imagenet", or a file or its URL.
-        mean, std: mean and standard deviation of each channel of the image, for values of 0 to 255;
-            at most 10⁶, and std at least 10⁻⁶. None: those with which the backbone's weights were
-            trained, repeated as needed.
+        mean: of each channel of the image, for values of 0 to 255, up to 10⁶. None: those with
+            which the backbone's weights were trained, repeated as needed.
+        std: standard deviation of each channel, at least 10⁻⁶. None: as for the mean.
         classes: one name per class; None numbers them.
         palette: one RGB color per class.
         metrics: scores for the model card, as `metrics` below.
         backbone_options: keyword arguments of the backbone's class, such as `output_stride` (8 in
-            the paper), and for a ResNet `stem`, `dilation` and `ceil_mode`; see
-            `ccnet.backbones.ResNet`. None stands for the backbone's default.
+            the paper); see `ccnet.backbones.ResNet`. None stands for the backbone's default.
 
     Attributes:
         arguments: what this network was built from, as config.json stores it. A subclass with
@@ -264,9 +262,9 @@ class CCNet(
         """The CCNet authors' or mmsegmentation's network with its weights, in evaluation mode.
 
         Args:
-            path: the published file, or what `ccnet.published.read_published` made of it,
-                which also reports what became of each key.
-            recurrence, align_corners: as for `read_published`.
+            path: the published file, or what `ccnet.published.read_published` made of it.
+            recurrence: R, which the weights do not tell, since all passes share them.
+            align_corners: of the upsampling. None: decided by the source and the file's name.
             changes: as for `adapted`, such as `num_classes=5`.
 
         Raises:
@@ -303,8 +301,11 @@ class CCNet(
             pretrained_model_name_or_path: the folder of a model, that of a training run, or an id
                 on the hub, such as owner/name.
             map_location: the device of the model.
-            revision, cache_dir, force_download, local_files_only, token: as for
-                `huggingface_hub.hf_hub_download`.
+            revision: branch, tag or commit on the hub, as for `huggingface_hub.hf_hub_download`.
+            cache_dir: where downloaded files are kept.
+            force_download: download even if the files are there.
+            local_files_only: download nothing.
+            token: for private models.
             changes: arguments that replace the saved ones. With `num_classes`, `in_channels` or
                 `refinement` the model is `adapted`.
 

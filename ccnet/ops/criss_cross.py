@@ -49,7 +49,8 @@ def criss_cross_attention(
     form for `backend=None`, since ONNX has no operator for the fused form.
 
     Args:
-        query, key: (B, D, *spatial) in float64, float32, bfloat16 or float16.
+        query: (B, D, *spatial) in float64, float32, bfloat16 or float16.
+        key: of the shape, dtype and device of the query.
         value: (B, C, *spatial) of the same dtype and device.
         backend: "fused" or "reference" runs that form or raises an error. None takes the fused form
             where `fused_available(device, dtype)`, and the reference form elsewhere and for D > 128

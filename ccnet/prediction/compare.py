@@ -27,7 +27,8 @@ def compare(
     Each of N processes evaluates every N-th image; all return the same.
 
     Args:
-        a, b: predict the images; their classes must be those of the data set.
+        a: the first model; its classes must be those of the data set.
+        b: the second model, from whose mIoU that of the first is subtracted.
         dataset: images and labels.
         num_workers: number of processes that read images ahead.
         progress: called as `progress(done, total)` after each image, of A's and then of B's.

@@ -82,6 +82,16 @@ def test_images_of_the_split_are_found_before_others_of_the_same_name(tmp_path: 
     assert any("JSON files beside instances_*.json, passed over: 2" in n for n in source.notes)
 
 
+@pytest.mark.parametrize("folder", ["images", "annotations"])
+def test_a_file_in_annotations_finds_images_beside_that_folder_too(tmp_path: Path, folder: str):
+    path = write_json(tmp_path / "annotations/instances_default.json", coco_content("ab"))
+    for name in "ab":
+        save_image(tmp_path / folder / f"{name}.png")
+    source = open_source(path)
+    assert source is not None
+    assert len(source.splits["train"]) == 2
+
+
 def test_what_is_passed_over_is_counted_and_named(tmp_path: Path):
     content = coco_content("ab")
     first = content["annotations"][0]
