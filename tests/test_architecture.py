@@ -29,6 +29,7 @@ FLOORS = {
     "runtime classes",
     "tracking": "saving report config prediction datasets metrics runtime",
     "saving": "config datasets models weights runtime",
+    "explanation": "prediction models ops",
     "report": "export prediction checking datasets layouts models metrics images runtime classes "
     "ops",
     "export": "prediction inference models images runtime",

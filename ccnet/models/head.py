@@ -96,11 +96,20 @@ class CCNetHead(nn.Module):
         """Logits; with `embedding` a tuple of the logits and the embedding, at the size of X."""
         reduced = self.reduction(features)  # X → H
         context = self.attention(reduced)  # H → H' → H''
+        logits = self.classify(features, context, finer)
+        return (logits, require_embedding(self.embedding)(context)) if embedding else logits
+
+    def classify(
+        self,
+        features: Float[Tensor, "b x h w"],
+        context: Float[Tensor, "b c h w"],
+        finer: Sequence[Float[Tensor, "b _ _ _"]] = (),
+    ) -> Float[Tensor, "b classes _ _"]:
+        """Logits of X and H''."""
         fused = self.fusion(torch.cat([features, self.smoothing(context)], dim=1))
         if self.refinement is not None:
             fused = self.refinement(fused, finer)
-        logits = self.classifier(self.dropout(fused))
-        return (logits, require_embedding(self.embedding)(context)) if embedding else logits
+        return self.classifier(self.dropout(fused))
 
 
 def require_embedding(embedding: nn.Module | None) -> nn.Module:

@@ -84,6 +84,43 @@ def criss_cross_attention(
     return out.movedim(-1, 1)
 
 
+def attention_weights(
+    query: Float[Tensor, "b d *spatial"], key: Float[Tensor, "b d *spatial"]
+) -> Float[Tensor, "b positions *spatial"]:
+    """The weights A_{i,u} with which every pixel u attends to its row and column (paper, figure 3).
+
+    With two spatial axes the result is (B, H+W−1, H, W), and the weights of a pixel sum to 1. Its
+    first H−1 entries are the other pixels of the column of u, from top to bottom, and the next W
+    are the pixels of the row of u, from left to right, u itself among them. With any number of axes
+    the positions on each axis follow each other in the order of the axes, and u itself is only
+    among those on the last one.
+
+    This tensor takes O(N·(H+W)) memory for N pixels, which `criss_cross_attention` never does; it
+    is for small maps. The functions of `ccnet.explanation` follow the weights of one pixel without
+    it. Weights are computed in the dtype of `query`, by the reference form.
+
+    Raises:
+        ValueError: as for `criss_cross_attention`.
+    """
+    validate(query, key, key)
+    from ccnet.ops import reference
+
+    *others, last = reference.attention_weights(query.movedim(1, -1), key.movedim(1, -1))
+    parts = [without_itself(weights, axis) for axis, weights in enumerate(others, start=1)]
+    return torch.cat([*parts, last], dim=-1).movedim(-1, 1)
+
+
+def without_itself(weights: Tensor, axis: int) -> Tensor:
+    """Weights (B, *spatial, L) along an axis of length L → (B, *spatial, L−1) of the others."""
+    length = weights.shape[-1]
+    positions = torch.arange(length - 1, device=weights.device)
+    own = torch.arange(length, device=weights.device)[:, None]
+    index = positions + (positions >= own)  # [L, L−1], for each place on the axis the others
+    shape = [1] * weights.ndim
+    shape[axis], shape[-1] = length, length - 1
+    return weights.gather(-1, index.view(shape).expand(*weights.shape[:-1], length - 1))
+
+
 def autocast_to(dtype: torch.dtype, tensor: Tensor) -> Tensor:
     """Autocast leaves float64 and integers as they are."""
     is_cast = tensor.is_floating_point() and tensor.dtype != torch.float64

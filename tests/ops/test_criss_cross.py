@@ -1,12 +1,13 @@
 """The public function: dtypes, strides, autocast, compilation, export, protocols, errors."""
 
+import itertools
 import subprocess
 import sys
 
 import pytest
 import torch
 
-from ccnet.ops import criss_cross_attention, fused_available
+from ccnet.ops import attention_weights, criss_cross_attention, fused_available
 from tests.conftest import attention_inputs
 
 pytestmark = pytest.mark.usefixtures("device")
@@ -250,3 +251,35 @@ def test_what_is_no_tensor_is_named():
     query, key, value = (x.detach().numpy() for x in attention_inputs(3, 3))
     with pytest.raises(TypeError, match="must be tensors, got ndarray"):
         criss_cross_attention(query, key, value)
+
+
+@pytest.mark.parametrize("spatial", [(5,), (4, 7), (1, 6), (6, 1), (1, 1), (2, 3, 4)], ids=str)
+def test_weights_of_the_cross_are_those_that_the_operator_applies(spatial):
+    """Against the operator's derivative by the value, in the documented order of positions."""
+    query, key, _ = attention_inputs(*spatial, dtype=torch.float64, batch=1)
+    weights = attention_weights(query, key)
+    assert weights.shape == (1, sum(spatial) - len(spatial) + 1, *spatial)
+    torch.testing.assert_close(weights.sum(1), torch.ones(1, *spatial, dtype=torch.float64))
+    value = torch.zeros(1, 1, *spatial, dtype=torch.float64, requires_grad=True)
+    out = criss_cross_attention(query, key, value)[0, 0]
+    for u in itertools.product(*map(range, spatial)):
+        (row,) = torch.autograd.grad(out[u], value, retain_graph=True)
+        positions = [
+            (*u[:axis], place, *u[axis + 1 :])
+            for axis, length in enumerate(spatial)
+            for place in range(length)
+            if place != u[axis] or axis == len(spatial) - 1
+        ]
+        expected = torch.stack([row[0, 0][position] for position in positions])
+        torch.testing.assert_close(weights[0, :, *u], expected)
+
+
+def test_weights_can_be_differentiated():
+    query, key, _ = attention_inputs(2, 3, dtype=torch.float64, batch=1)
+    assert torch.autograd.gradcheck(attention_weights, (query, key))
+
+
+@pytest.mark.unchecked
+def test_weights_of_inputs_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="query and key must have the same shape"):
+        attention_weights(torch.zeros(1, 2, 3, 4), torch.zeros(1, 2, 4, 3))
