@@ -1,5 +1,6 @@
 """The server of the page: it answers at once, and ends with Ctrl-C or if a model cannot be loaded."""
 
+import asyncio
 import io
 import socket
 from collections.abc import Sequence
@@ -37,35 +38,37 @@ def new_guard(
     report: Path | None = None,
     host: str = "127.0.0.1",
 ) -> Guard:
-    """The whole application: the page behind its guard. `bench.storage` has to be of this process.
+    """The whole application: the page behind its guard.
 
     Raises:
         DataError: an example cannot be read.
     """
-    storage = bench.storage
-    kept = [path for example in examples for path in kept_example(storage, example)]
-    page = build_page(bench, kept, has_report=report is not None)
-    page.state_session_capacity = MAX_SESSIONS
-    page.has_launched = True  # only then Gradio refuses files that nobody uploaded
+    kept = [path for example in examples for path in kept_example(bench.storage, example)]
     max_upload = BYTES_PER_PIXEL * bench.max_pixels
-    application = gr.mount_gradio_app(
-        fastapi.FastAPI(openapi_url=None, docs_url=None, redoc_url=None),
-        page,
-        path="/",
-        footer_links=["api"],
-        run_history=False,
-        show_error=False,
-        max_file_size=max_upload,
-        ssr_mode=False,
-        enable_monitoring=False,
-        pwa=False,
-        mcp_server=False,
-        theme=THEME,
-        css=CSS,
-    )
+
+    async def build() -> fastapi.FastAPI:
+        page = build_page(bench, kept, has_report=report is not None)
+        page.state_session_capacity = MAX_SESSIONS
+        page.has_launched = True  # only then Gradio refuses files that nobody uploaded
+        return gr.mount_gradio_app(
+            fastapi.FastAPI(openapi_url=None, docs_url=None, redoc_url=None),
+            page,
+            path="/",
+            footer_links=["api"],
+            run_history=False,
+            show_error=False,
+            max_file_size=max_upload,
+            ssr_mode=False,
+            enable_monitoring=False,
+            pwa=False,
+            mcp_server=False,
+            theme=THEME,
+            css=CSS,
+        )
+
     return Guard(
-        application,
-        storage,
+        asyncio.run(build()),  # outside of a loop Gradio makes some, and never closes them
+        bench.storage,
         max_upload=max_upload + 100_000,  # the frame of a form
         report=report,
         is_local=host in LOCAL,

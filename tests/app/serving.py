@@ -1,6 +1,7 @@
 """The page for tests: models, image files, and a server in this process."""
 
 import io
+import json
 import socket
 import threading
 import time
@@ -90,3 +91,27 @@ def wait_until(condition, seconds: float = 30) -> None:
 def is_open(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def upload(client, content: bytes, name: str = "scene.png"):
+    """The server's answer to an uploaded file, to an HTTP client of it."""
+    return client.post("/gradio_api/upload", files={"files": (name, content)})
+
+
+def file_data(path: str) -> dict:
+    """An uploaded file as Gradio's clients name it."""
+    return {"path": path, "meta": {"_type": "gradio.FileData"}}
+
+
+def call(client, endpoint: str, *values) -> tuple[str, object]:
+    """What an endpoint answers over plain HTTP: complete or error, and the data."""
+    answer = client.post(f"/gradio_api/call/{endpoint}", json={"data": list(values)})
+    if answer.status_code != 200:
+        return f"status {answer.status_code}", answer.text
+    text = client.get(f"/gradio_api/call/{endpoint}/{answer.json()['event_id']}").text
+    events = dict(
+        (event.split("\n")[0].removeprefix("event: "), event.split("data: ", 1)[1].strip())
+        for event in text.strip().split("\n\n")
+    )
+    kind = "complete" if "complete" in events else "error"
+    return kind, json.loads(events[kind])
