@@ -60,14 +60,15 @@ class Storage:
 def temporary_storage(max_bytes: int = MAX_BYTES) -> Iterator[Storage]:
     """A storage whose folder is removed at the end, with Gradio's environment set for it.
 
-    Gradio reads from these variables where it stores uploads and whether it reports its use to
-    its makers, when it is imported and later.
+    Gradio reads from these variables where it stores uploads, whether it reports its use to its
+    makers, and after how many requests it makes statistics; when it is imported and later.
     """
     folder = Path(tempfile.mkdtemp(prefix="ccnet-app-")).resolve()
     variables = {
         "GRADIO_TEMP_DIR": str(folder),
         "GRADIO_EXAMPLES_CACHE": str(folder / EXAMPLES),
         "GRADIO_ANALYTICS_ENABLED": "False",
+        "GRADIO_ANALYTICS_CACHE_FREQUENCY": str(10**9),
     }
     before = {key: os.environ.get(key) for key in variables}
     os.environ.update(variables)
