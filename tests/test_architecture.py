@@ -21,8 +21,9 @@ FLOORS = {
     "__main__": "cli runtime",
     "cli": "flags commands runtime",
     "flags": "commands config runtime",
-    "commands": "demo planning training saving report export polygons labeling config prediction "
-    "checking datasets annotations layouts models published metrics runtime",
+    "commands": "app demo planning training saving report export polygons labeling config "
+    "prediction checking datasets annotations layouts models published metrics images runtime",
+    "app": "explanation report polygons labeling prediction datasets images runtime",
     "demo": "training report labeling config prediction datasets metrics runtime",
     "planning": "training config prediction datasets models backbones runtime classes",
     "training": "tracking saving config prediction losses checking datasets models metrics weights "

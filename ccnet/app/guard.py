@@ -55,7 +55,7 @@ HEADERS = [
 ]
 
 
-class TooLarge(Exception):
+class TooLargeError(Exception):
     """A request has more bytes than its address takes."""
 
 
@@ -144,9 +144,7 @@ class Guard:
         finally:
             self.num_uploads -= 1
 
-    async def pass_on(
-        self, scope: Message, receive: Receive, send: Send, max_bytes: int
-    ) -> None:
+    async def pass_on(self, scope: Message, receive: Receive, send: Send, max_bytes: int) -> None:
         """Let Gradio answer a request of at most so many bytes; 413 for a larger one."""
         headers = dict(scope["headers"])
         too_large = f"the request is larger than {max_bytes // 1000} kB"
@@ -160,7 +158,7 @@ class Guard:
             message = await receive()
             num_bytes += len(message.get("body", b""))
             if num_bytes > max_bytes:
-                raise TooLarge
+                raise TooLargeError
             return message
 
         async def noted_send(message: Message) -> None:
@@ -173,7 +171,7 @@ class Guard:
 
         try:
             await self.inner(scope, bounded_receive, noted_send)
-        except TooLarge:
+        except TooLargeError:
             if not is_answered:
                 await answer(send, 413, too_large)
 

@@ -1,5 +1,7 @@
 """The same functions over HTTP, for Gradio's clients: `/segment` and `/explain`."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import gradio as gr
@@ -7,13 +9,12 @@ import gradio as gr
 from ccnet.app.handlers import EXPECTED
 from ccnet.app.loading import AS_VALIDATED
 from ccnet.app.maps import pixel_maps, require_inside
-from ccnet.app.upload import Upload
 from ccnet.app.workbench import Workbench, top_classes
 
 
 def add_interface(
     bench: Workbench,
-    upload: Upload,
+    upload: gr.File,
     protocol: gr.Dropdown,
     opacity: gr.Slider,
     x: gr.Number,
@@ -29,9 +30,7 @@ def add_interface(
             files = bench.downloads(chosen, image, found, opacity / 100)
         return bench.facts(chosen, found), list(map(str, files))
 
-    def explain(
-        image: str, model: str, protocol: str, x: float, y: float
-    ) -> tuple[Any, list[str]]:
+    def explain(image: str, model: str, protocol: str, x: float, y: float) -> tuple[Any, list[str]]:
         """Class and probabilities of a pixel; its maps of pass 1 to R as JPEG files."""
         with clear_errors():
             chosen, point = bench.model_named(model or ""), (int(x), int(y))
@@ -52,16 +51,18 @@ def add_interface(
         files = gr.File(label="files", file_count="multiple")
         trigger = gr.Button()
     one: Any = {"concurrency_id": "computing", "concurrency_limit": 1}
-    trigger.click(segment, [upload, model, protocol, opacity], [facts, files], api_name="segment", **one)
-    trigger.click(explain, [upload, model, protocol, x, y], [facts, files], api_name="explain", **one)
+    trigger.click(
+        segment, [upload, model, protocol, opacity], [facts, files], api_name="segment", **one
+    )
+    trigger.click(
+        explain, [upload, model, protocol, x, y], [facts, files], api_name="explain", **one
+    )
 
 
-class clear_errors:
-    """Expected errors reach the client with their message, and none of their traceback."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, EXPECTED):
-            raise gr.Error(str(error), print_exception=False) from error
+@contextmanager
+def clear_errors() -> Iterator[None]:
+    """Expected errors reach the client with their message, and without a traceback here."""
+    try:
+        yield
+    except EXPECTED as error:
+        raise gr.Error(str(error), print_exception=False) from error

@@ -37,7 +37,7 @@ def pixel_panel(
     color = dict(zip(model.predictor.classes, model.palette, strict=True))
     table = "".join(table_row(name, share, color[name]) for name, share in rows)
     head = (
-        f'<h3>Pixel ({x}, {y}): {html.escape(rows[0][0])}</h3><table><caption>Probability of the '
+        f"<h3>Pixel ({x}, {y}): {html.escape(rows[0][0])}</h3><table><caption>Probability of the "
         f"most likely classes</caption><tbody>{table}</tbody></table>"
     )
     maps = pixel_maps(model, found, protocol, point)

@@ -11,7 +11,7 @@ from ccnet.app.handlers import CHOOSE, Handlers
 from ccnet.app.interface import add_interface
 from ccnet.app.loading import AS_VALIDATED, protocols_of
 from ccnet.app.pictures import notice
-from ccnet.app.upload import Upload
+from ccnet.app.upload import new_upload
 from ccnet.app.workbench import Workbench
 
 MAX_WAITING = 20
@@ -37,7 +37,7 @@ def build_page(
         status = gr.HTML(notice("Loading ..."), elem_id="status", padding=False)
         with gr.Row():
             with gr.Column(scale=1, min_width=280):
-                upload = Upload(label="Image file", elem_id="upload", height=130)
+                upload = new_upload(label="Image file", elem_id="upload", height=130)
                 if examples:
                     add_examples(examples, upload)
                 protocol = gr.Dropdown(
@@ -65,7 +65,9 @@ def build_page(
                 )
             with gr.Column(scale=4, min_width=320):
                 panels = add_panels(bench)
-        connect(handlers, page, status, (upload, protocol, opacity), (x, y), look, make, files, panels)
+        connect(
+            handlers, page, status, (upload, protocol, opacity), (x, y), look, make, files, panels
+        )
         add_interface(bench, upload, protocol, opacity, x, y)
     return page.queue(max_size=MAX_WAITING, default_concurrency_limit=1, api_open=False)
 
@@ -88,15 +90,13 @@ def add_panels(bench: Workbench) -> list[tuple[gr.Image, gr.HTML, gr.HTML]]:
                         scale=3,
                     )
                     with gr.Column(scale=2, min_width=240):
-                        table = gr.HTML(
-                            notice(CHOOSE), elem_id=f"shares-{number}", padding=False
-                        )
+                        table = gr.HTML(notice(CHOOSE), elem_id=f"shares-{number}", padding=False)
                 pixel = gr.HTML("", elem_id=f"pixel-{number}", padding=False)
                 panels.append((picture, table, pixel))
     return panels
 
 
-def add_examples(examples: Sequence[Path], upload: Upload) -> None:
+def add_examples(examples: Sequence[Path], upload: gr.File) -> None:
     """Pictures to choose from; each second path is the thumbnail of the one before."""
     images, thumbnails = list(map(str, examples[::2])), list(map(str, examples[1::2]))
     gallery = gr.Gallery(
@@ -121,7 +121,7 @@ def connect(
     handlers: Handlers,
     page: gr.Blocks,
     status: gr.HTML,
-    fields: tuple[Upload, gr.Dropdown, gr.Slider],
+    fields: tuple[gr.File, gr.Dropdown, gr.Slider],
     pixel: tuple[gr.Number, gr.Number],
     look: gr.Button,
     make: gr.Button,
@@ -146,7 +146,12 @@ def connect(
     for event in (upload.change, protocol.change):
         event(handlers.show, list(fields), [*every, files], **one)
     opacity.release(
-        handlers.recolor, list(fields), pictures, show_progress="hidden", trigger_mode="always_last", **one
+        handlers.recolor,
+        list(fields),
+        pictures,
+        show_progress="hidden",
+        trigger_mode="always_last",
+        **one,
     )
     for picture in pictures:
         picture.select(

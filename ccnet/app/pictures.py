@@ -40,7 +40,9 @@ def scale_of(height: int, width: int) -> Scale:
     longest = max(height, width)
     if longest > LONGEST_SHOWN:
         factor = LONGEST_SHOWN / longest
-        return Scale((height, width), (max(1, round(height * factor)), max(1, round(width * factor))))
+        return Scale(
+            (height, width), (max(1, round(height * factor)), max(1, round(width * factor)))
+        )
     times = max(1, round(SHORTEST_SHOWN / longest))
     return Scale((height, width), (height * times, width * times))
 
@@ -73,17 +75,13 @@ def jpeg(picture: UInt8[np.ndarray, "h w 3"]) -> bytes:
     return file.getvalue()
 
 
-def share_table(
-    found: Segmentation, classes: Sequence[str], palette: Palette, title: str
-) -> str:
+def share_table(found: Segmentation, classes: Sequence[str], palette: Palette, title: str) -> str:
     """The legend with the share of the pixels of each class, as an HTML table."""
     shares = found.shares(len(classes))
     order = sorted(range(len(classes)), key=lambda index: (-shares[index], index))
     present = [index for index in order if shares[index] > 0]
     absent = [classes[index] for index in order if shares[index] == 0]
-    rows = "".join(
-        table_row(classes[index], shares[index], palette[index]) for index in present
-    )
+    rows = "".join(table_row(classes[index], shares[index], palette[index]) for index in present)
     height, width = found.labels.shape
     rest = ""
     if absent:

@@ -139,4 +139,3 @@ class Results:
             while self.kept and self.num_bytes > self.max_bytes:
                 self.kept.popitem(last=False)
         return result
-

@@ -1,4 +1,4 @@
-"""The server of the page: it answers at once, and ends with Ctrl-C or if a model cannot be loaded."""
+"""The server of the page: it answers at once, and ends with a signal or a model's error."""
 
 import asyncio
 import io

@@ -9,6 +9,8 @@ from pathlib import Path
 
 MAX_BYTES = 1_000_000_000
 """Of the files that are kept; the oldest are removed first."""
+MAX_FILES = 2000
+"""That are kept; Gradio leaves an empty one for each request."""
 EXAMPLES = "examples"
 """The subfolder of the example images, which stay."""
 
@@ -44,12 +46,13 @@ class Storage:
                     facts = Path(parent, name).stat()
                     found.append((facts.st_mtime, facts.st_size, Path(parent, name)))
         size = sum(size for _, size, _ in found)
-        if size <= self.max_bytes:
+        if size <= self.max_bytes and len(found) <= MAX_FILES:
             return
-        for _, own, path in sorted(found):
+        for number, (_, own, path) in enumerate(sorted(found), start=1):
             path.unlink(missing_ok=True)
             size -= own
-            if size <= self.max_bytes // 2:  # so that not every request has to remove some
+            # half of each, so that not every request has to remove some
+            if size <= self.max_bytes // 2 and len(found) - number <= MAX_FILES // 2:
                 break
         for folder in reversed(folders):
             with suppress(OSError):  # it holds files

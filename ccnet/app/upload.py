@@ -1,26 +1,32 @@
 """The field for an image file, which takes only what was uploaded to the page."""
 
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
 
-class Upload(gr.File):
-    """Gradio's field for a file, without its fetching of addresses for its clients."""
+def new_upload(**options: Any) -> gr.File:
+    """Gradio's field for a file, without its fetching of addresses for its clients.
 
-    is_template = True  # Gradio takes the field's own program for the browser
+    It is no class of its own, since Gradio writes a file beside the module of each new one.
 
-    async def async_move_resource_to_block_cache(
-        self, url_or_file_path: str | Path | None
-    ) -> str | None:
-        """The path itself, if it is that of a file in the page's storage; else raises gr.Error."""
+    Args:
+        options: as for `gradio.File`.
+    """
+    field = gr.File(**options)
+
+    async def take(url_or_file_path: str | Path | None) -> str | None:
         if url_or_file_path is None:
             return None
         try:
             path = Path(url_or_file_path).resolve()
-            is_own = path.is_relative_to(self.GRADIO_CACHE) and path.is_file()
+            is_own = path.is_relative_to(field.GRADIO_CACHE) and path.is_file()
         except (OSError, ValueError):  # a name that is too long or has a NUL character
             is_own = False
         if not is_own:
             raise gr.Error("the page keeps no such file; upload it", print_exception=False)
         return str(path)
+
+    field.async_move_resource_to_block_cache = take
+    return field

@@ -94,9 +94,7 @@ def scale_of_result(found: Segmentation) -> Scale:
     return scale_of(*found.labels.shape)
 
 
-def top_classes(
-    model: PageModel, found: Segmentation, x: int, y: int
-) -> list[tuple[str, float]]:
+def top_classes(model: PageModel, found: Segmentation, x: int, y: int) -> list[tuple[str, float]]:
     """The most likely classes of a pixel with their probabilities, the first one its label."""
     classes = model.predictor.classes
     return [

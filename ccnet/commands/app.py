@@ -55,8 +55,8 @@ def app(
     chosen = [] if examples is None else list(image_files(examples))[:12]
     if report is not None and not (report / "report.html").is_file():
         raise DataError(
-            f"{report}: there is no report.html in it; `ccnet evaluate MODEL --root FOLDER --report "
-            f"{report}` makes one.",
+            f"{report}: there is no report.html in it; "
+            f"`ccnet evaluate MODEL --root FOLDER --report {report}` makes one.",
             path=report,
         )
     with temporary_storage() as storage:

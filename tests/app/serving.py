@@ -109,9 +109,9 @@ def call(client, endpoint: str, *values) -> tuple[str, object]:
     if answer.status_code != 200:
         return f"status {answer.status_code}", answer.text
     text = client.get(f"/gradio_api/call/{endpoint}/{answer.json()['event_id']}").text
-    events = dict(
-        (event.split("\n")[0].removeprefix("event: "), event.split("data: ", 1)[1].strip())
+    events = {
+        event.split("\n")[0].removeprefix("event: "): event.split("data: ", 1)[1].strip()
         for event in text.strip().split("\n\n")
-    )
+    }
     kind = "complete" if "complete" in events else "error"
     return kind, json.loads(events[kind])

@@ -51,7 +51,12 @@ def bomb(width: int = 30_000, height: int = 30_000) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
 
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(bytes(10**6))) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + head
+        + chunk(b"IDAT", zlib.compress(bytes(10**6)))
+        + chunk(b"IEND", b"")
+    )
 
 
 def test_the_page_names_no_other_host_for_the_browser(client):
@@ -64,7 +69,12 @@ def test_the_page_names_no_other_host_for_the_browser(client):
 
 
 def test_files_of_the_machine_are_not_served(client, running):
-    names = ["/etc/passwd", "../../../../etc/passwd", "%2e%2e%2f%2e%2e%2fetc%2fpasswd", "pyproject.toml"]
+    names = [
+        "/etc/passwd",
+        "../../../../etc/passwd",
+        "%2e%2e%2f%2e%2e%2fetc%2fpasswd",
+        "pyproject.toml",
+    ]
     names += [f"{running.storage.folder}/../../etc/passwd", "/proc/self/environ", "C:/a", ""]
     for name in names:
         for route in ("/gradio_api/file=", "/file=", "/gradio_api/file/", "/static/", "/assets/"):
@@ -107,9 +117,13 @@ def test_hostile_files_are_refused_with_the_cause(client, running, name, content
     assert cause in message["error"]
     assert str(running.storage.folder) not in message["error"]
     served = client.get(f"/gradio_api/file={path}")
-    assert served.headers["content-disposition"].startswith("attachment") or not served.content or (
-        name.endswith((".png", ".jpg"))  # which no browser takes for a page: nosniff
-        and served.headers["x-content-type-options"] == "nosniff"
+    assert (
+        served.headers["content-disposition"].startswith("attachment")
+        or not served.content
+        or (
+            name.endswith((".png", ".jpg"))  # which no browser takes for a page: nosniff
+            and served.headers["x-content-type-options"] == "nosniff"
+        )
     )
 
 
@@ -177,8 +191,8 @@ def test_a_model_that_cannot_be_loaded_ends_the_server(tmp_path):
     from ccnet.app.storage import temporary_storage
 
     options = {"host": "127.0.0.1", "port": 0, "device": "cpu", "precision": "float32"}
+    models = [PageModel(str(tmp_path / "none"))]
     with temporary_storage() as storage, pytest.raises(FileNotFoundError, match="no model folder"):
-        models = [PageModel(str(tmp_path / "none"))]
         serve(models, storage, examples=(), report=None, **options)
 
 

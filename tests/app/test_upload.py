@@ -10,12 +10,12 @@ gradio = pytest.importorskip("gradio", reason="gradio is not installed (the extr
 
 
 def test_only_what_was_uploaded_is_taken(tmp_path):
-    from ccnet.app.upload import Upload
+    from ccnet.app.upload import new_upload
 
     foreign = tmp_path / "foreign.png"
     foreign.write_bytes(b"1")
     with temporary_storage() as storage:
-        field = Upload(label="Image")
+        field = new_upload(label="Image")
         own = storage.new_folder() / "own.png"
         own.write_bytes(b"1")
         link = storage.folder / "link.png"
@@ -27,9 +27,3 @@ def test_only_what_was_uploaded_is_taken(tmp_path):
         for name in names:
             with pytest.raises(gradio.Error, match="the page keeps no such file"):
                 asyncio.run(field.async_move_resource_to_block_cache(name))
-
-
-def test_it_looks_as_gradio_s_own_field():
-    from ccnet.app.upload import Upload
-
-    assert Upload().get_block_name() == "file"

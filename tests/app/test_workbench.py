@@ -34,9 +34,7 @@ def test_the_files_are_the_labels_the_overlay_and_the_polygons(bench, scene):
     expected = overlay(found.image, found.labels, model.palette, 0.5)
     np.testing.assert_array_equal(np.asarray(Image.open(covered)), expected)
     content = json.loads(polygons.read_text())
-    assert content["images"] == [
-        {"id": 1, "file_name": "scene.png", "width": 64, "height": 64}
-    ]
+    assert content["images"] == [{"id": 1, "file_name": "scene.png", "width": 64, "height": 64}]
     assert [category["name"] for category in content["categories"]] == list(model.predictor.classes)
     regions = find_regions(found.labels, tolerance=1.0, min_area=16)
     assert len(content["annotations"]) == len(regions)
@@ -46,7 +44,9 @@ def test_the_files_are_the_labels_the_overlay_and_the_polygons(bench, scene):
 def test_messages_name_the_file_and_not_where_it_is(bench, tmp_path):
     path = tmp_path / "letter.jpg"
     path.write_bytes(b"%!PS-Adobe")
-    with pytest.raises(DataError, match=r"^letter.jpg: cannot be read .* PostScript; save it as JP"):
+    with pytest.raises(
+        DataError, match=r"^letter.jpg: cannot be read .* PostScript; save it as JP"
+    ):
         bench.segmentation(bench.models[0], path)
     with pytest.raises(DataError, match=r"^gone.jpg: the page keeps this file no longer"):
         bench.segmentation(bench.models[0], tmp_path / "gone.jpg")
