@@ -17,8 +17,8 @@ from matplotlib.patches import Patch
 
 from ccnet import Predictor
 from ccnet.datasets import Scenes
+from ccnet.explanation import explain
 from ccnet.images.colors import IGNORED_COLOR, colorize
-from ccnet.report.attention import attention_maps
 from ccnet.report.pictures import save
 
 PICTURE = Path(__file__).parents[1] / "docs" / "scenes.png"
@@ -98,7 +98,7 @@ def draw_attention(row: Sequence[Axes], predictor: Predictor, scenes: Scenes, in
     pixel = farthest_shape_pixel(label, beacon)
     row[0].axhline(pixel[1], color="white", alpha=0.2, linewidth=12)
     row[0].axvline(pixel[0], color="white", alpha=0.2, linewidth=12)
-    for axis, weights in zip(row, attention_maps(predictor, image, pixel), strict=True):
+    for axis, weights in zip(row, explain(predictor, image, pixel).reach, strict=True):
         axis.imshow(image.mean(axis=2), cmap="gray", vmin=0, vmax=400, interpolation="nearest")
         glow = np.empty((*weights.shape, 4))
         glow[..., :3] = GLOW

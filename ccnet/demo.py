@@ -8,13 +8,15 @@ import numpy as np
 
 from ccnet.config import DataConfig, LossConfig, ModelConfig, OptimizerConfig, TrainConfig
 from ccnet.datasets import Scenes
+from ccnet.explanation import explain
+from ccnet.explanation.panels import save_figure
+from ccnet.explanation.pictures import reach_figure
 from ccnet.labeling.files import predict_files
 from ccnet.labeling.jobs import Products, find_jobs
 from ccnet.labeling.stamp import encode_plain_png
 from ccnet.metrics import Scores
 from ccnet.prediction.evaluate import evaluate
 from ccnet.prediction.predictor import Predictor
-from ccnet.report.attention import attention_maps, save_attention
 from ccnet.report.curves import save_curves
 from ccnet.report.pictures import save_comparison
 from ccnet.runtime.disk import write_json, write_whole
@@ -68,12 +70,11 @@ def demo(run: Path, seed: int = 0) -> Scores:
         held_out.classes,
         held_out.palette,
     )
-    pixels = [pixel_far_from_beacon(image, label) for image, label in samples]
-    rows = [
-        (image, pixel, attention_maps(predictor, image, pixel))
-        for (image, _), pixel in zip(samples, pixels, strict=True)
-    ]
-    save_attention(run / "attention.png", rows)
+    rows = []
+    for image, label in samples:
+        beacon, pixel = beacon_in(image), pixel_far_from_beacon(image, label)
+        rows.append((image, explain(predictor, image, pixel, to=beacon)))
+    save_figure(reach_figure(*rows), run / "attention.png")
     save_curves(run / "curves.png", run / "log.csv")
     return scores
 
@@ -87,15 +88,20 @@ def first_of_each_color(scenes: Scenes) -> list[int]:
     return sorted(first.values())
 
 
+def beacon_in(image: np.ndarray) -> tuple[int, int]:
+    """(x, y) of the middle of the one colored square of a scene."""
+    colorfulness = np.ptp(image.astype(int), axis=2)
+    y, x = np.argwhere(colorfulness > colorfulness.max() / 2).mean(axis=0).round()
+    return int(x), int(y)
+
+
 def pixel_far_from_beacon(image: np.ndarray, label: np.ndarray) -> tuple[int, int]:
     """(x, y) of the shape pixel that is farthest from both the row and the column of the beacon.
 
     One pass of criss-cross attention cannot reach the beacon from there; two passes can.
     """
-    colorfulness = np.ptp(image.astype(int), axis=2)
-    beacon = np.unravel_index(colorfulness.argmax(), label.shape)
     shapes = np.argwhere((label > 0) & (label != Scenes.ignore_index))
-    y, x = shapes[np.abs(shapes - beacon).min(axis=1).argmax()]
+    y, x = shapes[np.abs(shapes - beacon_in(image)[::-1]).min(axis=1).argmax()]
     return int(x), int(y)
 
 
@@ -107,7 +113,8 @@ mIoU {scores["miou"]:.4f} on {len(Scenes("test"))} held-out scenes (metrics.json
 
 In {run}:
   held_out.png     held-out images beside their labels and the predictions
-  attention.png    where a pixel looks in one pass of attention and in two
+  attention.png    where a pixel (ring) looks in one pass of attention and in two; the square
+                   marks the colored beacon, which it has to find
   curves.png       training loss and validation mIoU; log.csv has the figures
   model/           the trained network: config.json and model.safetensors
   images/          the held-out images that were predicted
@@ -116,6 +123,7 @@ In {run}:
 Try next:
   ccnet predict {run}/model {run}/images --output runs/labels --overlay
   ccnet evaluate {run}/model --data scenes --split val
+  ccnet explain {run}/model {run}/images/{Scenes("test").name(0)}.png --at 20,20 --to 50,50
 
 With your own images in FOLDER:
   ccnet check-data FOLDER

@@ -21,18 +21,17 @@ FLOORS = {
     "__main__": "cli runtime",
     "cli": "flags commands runtime",
     "flags": "commands config runtime",
-    "commands": "app demo planning training saving report export polygons labeling config "
-    "prediction checking datasets annotations layouts models published metrics images runtime",
+    "commands": "app demo planning training saving explanation report export polygons labeling "
+    "config prediction checking datasets annotations layouts models published metrics images runtime",
     "app": "explanation report polygons labeling prediction datasets images runtime",
-    "demo": "training report labeling config prediction datasets metrics runtime",
+    "demo": "training explanation report labeling config prediction datasets metrics runtime",
     "planning": "training config prediction datasets models backbones runtime classes",
     "training": "tracking saving config prediction losses checking datasets models metrics weights "
     "runtime classes",
     "tracking": "saving report config prediction datasets metrics runtime",
     "saving": "config datasets models weights runtime",
-    "explanation": "prediction models ops",
-    "report": "export prediction checking datasets layouts models metrics images runtime classes "
-    "ops",
+    "explanation": "report prediction models images runtime ops",
+    "report": "export checking datasets layouts metrics images runtime classes",
     "export": "prediction inference models images runtime",
     "polygons": "labeling images runtime classes",
     "labeling": "prediction models images runtime classes",

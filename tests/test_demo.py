@@ -44,7 +44,7 @@ def test_the_report_has_the_score_and_its_data(report):
 def test_what_the_report_says_to_try_are_commands(report, monkeypatch):
     monkeypatch.chdir(ROOT)
     commands = re.findall(r"^  (ccnet .*)$", report, re.MULTILINE)
-    assert len(commands) == 5
+    assert len(commands) == 6
     for command in commands:
         parse(shlex.split(command)[1:])
 

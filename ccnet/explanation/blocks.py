@@ -1,19 +1,9 @@
 """How strongly each feature acts on one, by the values too: norms of blocks of the Jacobian.
 
-With the attention weights held fixed, R passes are affine in the features H. Pass r computes
-h ↦ h + γ_r (A_r ⊗ W_r) h + constant, where W_r is the C×C weight of the value convolution. The
-block of the product Π(I + γ_r A_r ⊗ W_r) between a source pixel i and the pixel u is C×C. Expanded,
-the product is a sum over the subsets of the passes, and a subset r_1 > … > r_n adds
-
-    γ_{r_1}…γ_{r_n} (A_{r_1}…A_{r_n})_{u,i} · W_{r_1}…W_{r_n},
-
-a number per source pixel times one matrix. Subsets with the same matrix are one term: with shared
-weights there are only the powers I, W, …, W^R, so R + 1 maps of numbers instead of N·C² entries.
-The maps t_k follow backward from u as in `ccnet.explanation.rows`, all in one call per pass.
-
-With the matrices M_k as the columns of a (C², K) matrix and its QR decomposition Q·T, the block of
-i is Q T t(i), and its Frobenius norm is ‖T t(i)‖. This is exact. The square root of tᵀ G t with the
-Gram matrix G = TᵀT of all ⟨M_j, M_k⟩ is the same number with half the digits.
+With the attention weights held fixed, R passes are affine in the features. The block between a
+source pixel and the pixel u is C×C: a sum of products of value matrices, each times a number for
+the source pixel. With shared weights these are the powers I, W, …, W^R, so the norms of all blocks
+follow from R + 1 maps of numbers. DESIGN.md ("Explanations") has the derivation.
 """
 
 from collections.abc import Sequence

@@ -58,6 +58,8 @@ class Explanation:
     class_index: int
     """The most likely class at the point."""
     class_name: str
+    class_names: tuple[str, ...]
+    """Of all classes, in the order of `probabilities`."""
     probabilities: Float[np.ndarray, " classes"]
     """Of all classes at the point, in the view that is explained."""
     gamma: tuple[float, ...]
@@ -137,6 +139,7 @@ def explain(
             grid=grid,
             class_index=(index := int(scores.argmax())),
             class_name=model.classes[index],
+            class_names=model.classes,
             probabilities=scores.float().softmax(0).cpu().numpy(),
             gamma=tuple(attention.gamma for attention in frozen),
             reach=tuple(row.numpy() for row in reach(frozen, cell)),

@@ -3,18 +3,18 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, UInt8, UInt16
 from matplotlib import colormaps
-from matplotlib.colors import Normalize, PowerNorm, SymLogNorm
+from matplotlib.colors import FuncNorm, Normalize, PowerNorm
 
 from ccnet.explanation.grid import Grid, Pixel, even_grid
-from ccnet.prediction.batches import AnyImage, as_batch
+from ccnet.report.gallery import as_rgb
 
-WEIGHTS, SIGNED = "cividis", "PuOr_r"
+WEIGHTS, SIGNED = "viridis", "PuOr_r"
 """Color maps of values from 0 up, and of both signs; both are made for the color-blind too."""
 DIM = 0.35
 """Brightness of the image where a map has nothing to show."""
-DOT = (214, 39, 125)
+DOT = (231, 41, 138)
 """The color of the explained pixel, a magenta that neither color map has."""
 
 
@@ -50,43 +50,58 @@ def scale_of(values: Float[np.ndarray, "_ _"], *, apart: tuple[int, int] | None 
     magnitude = np.abs(values[considered])
     largest = max(float(magnitude.max(initial=0)), 1e-12)
     if (values[considered] < 0).any():
-        norm = SymLogNorm(linthresh=largest / 20, vmin=-largest, vmax=largest, clip=True)
+        norm = FuncNorm((signed_root, signed_square), -largest, largest, clip=True)
         return Scale(norm, SIGNED)
     return Scale(PowerNorm(0.5, vmin=0, vmax=largest, clip=True), WEIGHTS)
 
 
+def signed_root(values: np.ndarray) -> np.ndarray:
+    return np.sign(values) * np.sqrt(np.abs(values))
+
+
+def signed_square(values: np.ndarray) -> np.ndarray:
+    return np.sign(values) * np.square(values)
+
+
 def overlay(
-    image: AnyImage,
+    image: UInt8[np.ndarray, "h w c"] | UInt16[np.ndarray, "h w c"],
     map: Float[np.ndarray, "_ _"],
     point: Pixel,
     *,
     grid: Grid | None = None,
     scale: Scale | None = None,
     opacity: float = 0.75,
+    gray_zeros: bool = True,
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """A map over its image, with a ring at the explained pixel.
+    """A map over its image in gray, with a ring at the explained pixel.
 
     Args:
-        image: as `explain` takes it; of more than three channels the first three are shown.
+        image: of any number of channels; of more than three the first three are shown.
         map: a map of an `Explanation`.
         point: (x, y) in the image.
         grid: of the explanation: where the map lies. None: evenly over the whole image.
         scale: how values become colors; None: `scale_of` the map, without the pixel's own value.
         opacity: of the map, 0 to 1.
+        gray_zeros: whether the image stays gray where the map is 0, as beside the cross of one
+            pass.
 
     Returns:
         RGB at the size of the image.
     """
-    shown = shown_image(image)
-    grid = even_grid(shown.shape[:2], map.shape) if grid is None else grid
+    gray = luminance(as_rgb(image))
+    grid = even_grid(gray.shape[:2], map.shape) if grid is None else grid
     scale = scale_of(map, apart=grid.cell(point)) if scale is None else scale
     values = grid.on_image(map)
-    gray = np.repeat(DIM * shown.mean(axis=2, keepdims=True), 3, axis=2)
-    seen = np.isfinite(values)
-    mixed = np.where(
-        seen[..., None], (1 - opacity) * shown + opacity * scale.rgb(np.nan_to_num(values)), gray
-    )
-    return with_ring(mixed.round().astype(np.uint8), point)
+    values, is_seen = np.nan_to_num(values), np.isfinite(values)[..., None]
+    alpha = opacity * ((values != 0) | (not gray_zeros))[..., None]
+    mixed = (1 - alpha) * gray + alpha * scale.rgb(values)
+    return with_ring(np.where(is_seen, mixed, DIM * gray).round().astype(np.uint8), point)
+
+
+def luminance(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
+    """The image in gray, so that its colors are not mixed up with those of a map."""
+    gray = image @ np.array([0.299, 0.587, 0.114])
+    return np.repeat(gray.round().astype(np.uint8)[..., None], 3, axis=2)
 
 
 def with_ring(image: UInt8[np.ndarray, "h w 3"], point: Pixel) -> UInt8[np.ndarray, "h w 3"]:
@@ -100,18 +115,3 @@ def with_ring(image: UInt8[np.ndarray, "h w 3"], point: Pixel) -> UInt8[np.ndarr
     image[distance <= 2 * line] = 255
     image[distance <= line] = DOT
     return image
-
-
-def shown_image(image: AnyImage) -> UInt8[np.ndarray, "h w 3"]:
-    """An image of any number of channels as RGB: gray repeated, of many channels the first three.
-
-    Two channels are shown as red and green.
-    """
-    channels = np.asarray(image).shape[-1] if isinstance(image, np.ndarray) else 3
-    pixels = as_batch(image, channels)[0].movedim(0, -1).numpy()
-    if pixels.dtype == np.uint16:
-        pixels = (pixels // 257).astype(np.uint8)
-    if pixels.shape[2] == 1:
-        return np.repeat(pixels, 3, axis=2)
-    absent = max(0, 3 - pixels.shape[2])
-    return np.ascontiguousarray(np.pad(pixels[..., :3], ((0, 0), (0, 0), (0, absent))))

@@ -152,6 +152,15 @@ class Video:
         self.container.close()
 
 
+@dataclass(frozen=True)
+class Timing:
+    """How a video that has no source is shown: frames per second, unit of time, shape of pixels."""
+
+    rate: Fraction
+    time_base: Fraction
+    aspect: Fraction = Fraction(1)
+
+
 class VideoWriter:
     """Writes frames as H.264 (MPEG-4 part 2 in a build without it) into an .mp4, without sound.
 
@@ -164,8 +173,8 @@ class VideoWriter:
         stamp: goes into the file as its comment; `read_video_stamp` finds it.
     """
 
-    def __init__(self, path: Path, source: Video, stamp: str) -> None:
-        self.av, self.source = source.av, source
+    def __init__(self, path: Path, source: Video | Timing, stamp: str) -> None:
+        self.av, self.source = import_av(path), source
         self.container = self.av.open(str(path.absolute()), "w", format="mp4")
         self.container.metadata[STAMP] = stamp
         self.stream: Any = None

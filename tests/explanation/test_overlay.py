@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from ccnet.explanation import overlay, scale_of
-from ccnet.explanation.grid import Axis, Grid, even_grid
-from ccnet.explanation.overlay import DOT, SIGNED, WEIGHTS, shown_image
+from ccnet.explanation.grid import Axis, Grid
+from ccnet.explanation.overlay import DOT, SIGNED, WEIGHTS, luminance
 from tests.conftest import noise
 
 IMAGE, _ = noise(40, 72)
@@ -36,10 +36,11 @@ def test_the_ring_is_around_the_point():
     assert (x, y) == pytest.approx((50, 21), abs=0.5)
 
 
-def test_without_opacity_the_image_is_left():
+def test_without_opacity_the_image_is_left_in_gray():
     shown = overlay(IMAGE, map_with((0, 0)), (50, 21), opacity=0.0)
     outside = ~shown_ring(shown)
-    np.testing.assert_array_equal(shown[outside], IMAGE[outside])
+    np.testing.assert_array_equal(shown[outside], luminance(IMAGE)[outside])
+    assert (np.ptp(shown[outside], axis=1) == 0).all()
 
 
 def test_what_the_network_does_not_see_is_dim_and_gray():
@@ -83,19 +84,16 @@ def test_both_scales_can_be_read_by_lightness_on_each_side(colors):
 @pytest.mark.parametrize("channels", [1, 2, 3, 5])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_images_of_any_channels_are_shown(channels, dtype):
-    image = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (6, 7, channels), dtype)
-    shown = shown_image(image)
-    assert shown.shape == (6, 7, 3)
+    image = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (40, 72, channels), dtype)
+    shown = overlay(image, map_with((2, 15)), (50, 21))
+    assert shown.shape == (40, 72, 3)
     assert shown.dtype == np.uint8
-    brightest = image[..., 0] if dtype == np.uint8 else image[..., 0] // 257
-    np.testing.assert_array_equal(shown[..., 0], brightest)
 
 
-def test_a_tensor_and_a_file_are_shown_as_the_array(tmp_path):
-    from PIL import Image
-    from torch import from_numpy
-
-    Image.fromarray(IMAGE).save(tmp_path / "a.png")
-    for image in (from_numpy(IMAGE).movedim(-1, 0), tmp_path / "a.png", Image.fromarray(IMAGE)):
-        np.testing.assert_array_equal(shown_image(image), IMAGE)
-    assert even_grid((40, 72), (10, 18)).cell((71, 39)) == (9, 17)
+def test_beside_the_cross_the_image_stays_gray_unless_zeros_have_a_color_too():
+    map = map_with((2, 15))
+    map[5:] = 0
+    shown = overlay(IMAGE, map, (3, 3))
+    np.testing.assert_array_equal(shown[20:], luminance(IMAGE)[20:])
+    everywhere = overlay(IMAGE, map, (3, 3), gray_zeros=False)
+    assert (np.ptp(everywhere[20:], axis=2) > 0).mean() > 0.9
