@@ -14,7 +14,8 @@ header.ccnet a { float: right; margin: 8px 0; text-decoration: underline; }
 .notice { padding: 8px 12px; margin: 0; border-left: 4px solid var(--color-accent);
   background: var(--background-fill-secondary); overflow-wrap: anywhere; }
 .notice.error { border-color: #b42318; background: #b4231818; }
-.shares table, .pixel table { width: 100%; border-collapse: collapse; font-size: 0.9rem; }
+.shares table, .pixel table { width: 100%; border: none !important;
+  border-collapse: collapse; font-size: 0.9rem; }
 .shares caption, .pixel caption { text-align: left; padding: 2px 0; overflow-wrap: anywhere; }
 .shares :is(th, td), .pixel :is(th, td) { border: none !important; text-align: left;
   font-weight: 400; padding: 3px 6px 3px 0 !important; }
@@ -39,10 +40,10 @@ header.ccnet a { float: right; margin: 8px 0; text-decoration: underline; }
 .maps img { width: 100%; border-radius: 4px; }
 .maps figcaption { font-size: 0.9rem; padding: 4px 0; }
 .scale { grid-column: 1 / -1; font-size: 0.85rem; display: flex; align-items: center; gap: 8px; }
-.scale span { flex: 0 1 240px; height: 0.8em; border: 1px solid var(--border-color-primary);
-  background: linear-gradient(to right, #00224e, #35456c, #666970, #948e77, #c8b866, #fee838); }
+.scale span { flex: 0 1 240px; height: 0.8em; border: 1px solid var(--border-color-primary); }
 #examples .grid-container { grid-template-columns: repeat(3, minmax(0, 1fr)) !important; }
 #examples .grid-wrap { padding-top: 28px; }
 #examples .thumbnail-item { min-width: 0; width: 100%; }
+#files td:last-child { display: none; }
 :is(#picture-0, #picture-1) img { cursor: crosshair; }
 """

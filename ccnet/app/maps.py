@@ -6,20 +6,20 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
+from matplotlib import colormaps
 from PIL import Image
 
 from ccnet.app.loading import PageModel, with_protocol
-from ccnet.app.pictures import Scale, figure, jpeg, scale_of, table_row
+from ccnet.app.pictures import Scale, figure, hex_color, jpeg, scale_of, table_row
 from ccnet.app.results import Segmentation
 from ccnet.app.workbench import Workbench, top_classes
 from ccnet.explanation.explaining import Explanation, explain
 from ccnet.explanation.grid import Axis, Grid
-from ccnet.explanation.overlay import overlay
+from ccnet.explanation.overlay import WEIGHTS, overlay
 from ccnet.report.gallery import as_rgb
 
 LONGEST_MAP = 640
 """Pixels of the longer side of a map."""
-SCALE = '<p class="scale">takes little <span></span> takes much from there</p>'
 
 
 def pixel_panel(
@@ -42,8 +42,18 @@ def pixel_panel(
     )
     maps = pixel_maps(model, found, protocol, point)
     figures = "".join(figure(picture, caption) for picture, caption in maps)
-    figures += SCALE if maps else "<p>This model has no attention, so there are no maps.</p>"
+    figures += color_bar() if maps else "<p>This model has no attention, so there are no maps.</p>"
     return f'<section class="pixel"><div>{head}</div><div class="maps">{figures}</div></section>'
+
+
+def color_bar() -> str:
+    """What the colors of the maps mean."""
+    places = (colormaps[WEIGHTS](place / 8, bytes=True)[:3] for place in range(9))
+    colors = ", ".join(map(hex_color, places))
+    return (
+        f'<p class="scale">takes little <span style="background: linear-gradient(to right, '
+        f'{colors})"></span> takes much from there</p>'
+    )
 
 
 def pixel_maps(

@@ -105,7 +105,7 @@ def add_examples(examples: Sequence[Path], upload: gr.File) -> None:
         columns=3,
         allow_preview=False,
         object_fit="cover",
-        height=40 + 84 * -(-len(images) // 3),
+        height=48 + 96 * -(-len(images) // 3),
         buttons=[],
         interactive=False,
         elem_id="examples",

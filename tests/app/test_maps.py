@@ -4,12 +4,14 @@ import re
 
 import numpy as np
 import pytest
+from matplotlib import colormaps
 
 from ccnet.app.loading import AS_VALIDATED
-from ccnet.app.maps import map_scale, pixel_maps, pixel_panel, scaled
+from ccnet.app.maps import color_bar, map_scale, pixel_maps, pixel_panel, scaled
 from ccnet.app.storage import Storage
 from ccnet.app.workbench import Workbench
 from ccnet.explanation.grid import Axis
+from ccnet.explanation.overlay import WEIGHTS
 from tests.app.serving import loaded
 
 
@@ -36,6 +38,12 @@ def test_maps_differ_between_pixels_and_passes(bench, scene):
         for picture, _ in pixel_maps(bench.models[0], found, AS_VALIDATED, point)
     ]
     assert len(set(maps)) == 4
+
+
+def test_the_bar_below_the_maps_has_their_colors():
+    first, *_, last = re.findall("#[0-9a-f]{6}", color_bar())
+    for place, color in ((0.0, first), (1.0, last)):
+        assert bytes.fromhex(color[1:]) == bytes(colormaps[WEIGHTS](place, bytes=True)[:3])
 
 
 def test_a_model_without_attention_says_so(bench, scene):
