@@ -1,7 +1,7 @@
 """What happens on the page: from the values of its fields to what it shows."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 import gradio as gr
@@ -13,8 +13,9 @@ from ccnet.app.workbench import Workbench
 
 CHOOSE = "Choose an example, or upload an image."
 CLICK = "Click into the picture to see what the network draws on at that pixel."
-EXPECTED = (ValueError, ArithmeticError, OSError, MemoryError)
-"""Errors whose message says what would work."""
+EXPECTED = (ValueError, ArithmeticError, OSError, MemoryError, RuntimeError)
+"""Errors that a visitor is told; torch's RuntimeError says that memory does not suffice."""
+LONGEST_CAUSE = 400
 POLL = 0.2
 """Seconds between two looks at whether the models are loaded."""
 
@@ -61,7 +62,7 @@ class Handlers:
         try:
             found = self.bench.segmentation(model, path, protocol)
         except EXPECTED as error:
-            return None, notice(str(error), is_error=True), ""
+            return None, notice(cause(error), is_error=True), ""
         predictor = model.predictor
         table = share_table(found, predictor.classes, model.palette, model.name)
         return str(self.bench.picture(model, found, opacity / 100)), table, notice(CLICK)
@@ -76,7 +77,12 @@ class Handlers:
         """Column, row and panels of the pixel under a click."""
         if path is None:
             return
-        size = self.bench.segmentation(self.bench.models[0], path, protocol).labels.shape
+        number = len(self.bench.models)
+        try:
+            size = self.bench.segmentation(self.bench.models[0], path, protocol).labels.shape
+        except EXPECTED as error:
+            yield [gr.update(), gr.update(), *[notice(cause(error), is_error=True)] * number]
+            return
         x, y = scale_of(*size).pixel_at(*event.index)
         for panels in self.look(path, protocol, x, y):
             yield [x, y, *panels]
@@ -100,7 +106,7 @@ class Handlers:
         try:
             return pixel_panel(self.bench, model, path, protocol, (int(x), int(y)))
         except EXPECTED as error:
-            return notice(str(error), is_error=True)
+            return notice(cause(error), is_error=True)
 
     def download(self, path: str | None, protocol: str, opacity: float) -> Any:
         """Files of all models, and the field for them."""
@@ -112,11 +118,17 @@ class Handlers:
                 found = self.bench.segmentation(model, path, protocol)
                 files += self.bench.downloads(model, path, found, opacity / 100)
             except EXPECTED as error:
-                raise gr.Error(str(error), print_exception=False) from error
+                raise gr.Error(cause(error), print_exception=False) from error
         return gr.update(value=list(map(str, files)), visible=True)
 
 
-def ready_line(models: Any) -> str:
+def cause(error: BaseException) -> str:
+    """The message of an error as one line."""
+    line = " ".join(str(error).split())
+    return line if len(line) <= LONGEST_CAUSE else f"{line[:LONGEST_CAUSE]} ..."
+
+
+def ready_line(models: Sequence[PageModel]) -> str:
     """The models and how many classes they know."""
     parts = [f"{model.name} ({len(model.predictor.classes)} classes)" for model in models]
     return f"Ready: {' and '.join(parts)}."

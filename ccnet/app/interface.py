@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from ccnet.app.handlers import EXPECTED
+from ccnet.app.handlers import EXPECTED, cause
 from ccnet.app.loading import AS_VALIDATED
 from ccnet.app.maps import pixel_maps, require_inside
 from ccnet.app.workbench import Workbench, top_classes
@@ -65,4 +65,4 @@ def clear_errors() -> Iterator[None]:
     try:
         yield
     except EXPECTED as error:
-        raise gr.Error(str(error), print_exception=False) from error
+        raise gr.Error(cause(error), print_exception=False) from error

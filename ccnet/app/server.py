@@ -17,7 +17,6 @@ from ccnet.app.guard import LOCAL, Guard
 from ccnet.app.loading import PageModel, load_in_background
 from ccnet.app.look import CSS, THEME
 from ccnet.app.page import build_page
-from ccnet.app.results import MAX_PIXELS
 from ccnet.app.storage import Storage
 from ccnet.app.workbench import Workbench
 from ccnet.images.opening import BYTES_PER_PIXEL
@@ -125,7 +124,7 @@ def serve(
     port: int,
     device: str,
     precision: str,
-    max_pixels: int = MAX_PIXELS,
+    max_pixels: int,
 ) -> None:
     """Load models and answer requests until a signal comes.
 

@@ -16,7 +16,7 @@ def app(
     report: Path | None = None,
     host: str = "127.0.0.1",
     port: Annotated[int, Between(0, 65535)] = 7860,
-    max_pixels: Annotated[int, Between(1, 1 << 30)] = 16_000_000,
+    max_pixels: Annotated[int, Between(1, 1 << 30)] | None = None,
     device: str = "auto",
     precision: Precision = "float32",
 ) -> int:
@@ -34,13 +34,14 @@ def app(
     Args:
         model: Model folder, or an id on the Hugging Face hub. Unless given, that of `ccnet demo`.
         compare: Second model, shown beside the first.
-        examples: Folder of images to choose from; the first 12 are offered. Unless given, those of
-            `ccnet demo` for its model.
+        examples: Folder of pictures to choose from; the first 12 are offered. Unless given, those
+            of `ccnet demo` for its model.
         report: Folder of `ccnet evaluate --report`, whose page of errors opens from this page.
         host: Address to answer at. 0.0.0.0 is every address of this machine: anyone who reaches it
             can use the page.
         port: Port to answer at; 0 takes a free one.
-        max_pixels: Pixels of an image at most; less for many classes or large scales.
+        max_pixels: Pixels of an image at most, less for many classes or large scales. Unless given,
+            16 million.
         device: Where to compute: auto (the best device there is), cpu, cuda or mps.
         precision: Number format of the network; auto is bfloat16 where that is faster, or float32.
     """
@@ -62,6 +63,7 @@ def app(
     with temporary_storage() as storage:
         try:
             from ccnet.app.loading import PageModel
+            from ccnet.app.results import MAX_PIXELS
             from ccnet.app.server import serve
         except ModuleNotFoundError as error:
             raise ImportError(
@@ -76,7 +78,7 @@ def app(
             port=port,
             device=device,
             precision=precision,
-            max_pixels=max_pixels,
+            max_pixels=MAX_PIXELS if max_pixels is None else max_pixels,
         )
     return 0
 

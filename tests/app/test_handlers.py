@@ -62,6 +62,21 @@ def test_a_click_is_turned_into_a_pixel_of_the_image(handlers, scene):
     assert all("Pixel (20, 30)" in panel for panel in shown[2:])
 
 
+def test_a_click_after_the_file_is_gone_says_so(handlers, tmp_path):
+    *_, shown = handlers.look_from_click(str(tmp_path / "a.png"), AS_VALIDATED, click(1, 1))
+    assert all("a.png: the page keeps this file no longer" in panel for panel in shown[2:])
+
+
+def test_memory_that_does_not_suffice_is_said(handlers, scene, monkeypatch):
+    def fail(*_: object) -> None:
+        raise RuntimeError("not enough memory:\n" + 1000 * "x")
+
+    monkeypatch.setattr(type(handlers.bench.models[0].predictor), "score", fail)
+    *_, shown = handlers.show(str(scene), AS_VALIDATED, 50)
+    assert "not enough memory: xxx" in shown[1]
+    assert len(shown[1]) < 500
+
+
 def test_numbers_that_are_missing_or_outside_are_said(handlers, scene):
     for x, y, text in ((None, 3, "Both numbers"), (64, 3, "outside the image")):
         assert text in next(handlers.look(str(scene), AS_VALIDATED, x, y))[0]

@@ -2,10 +2,12 @@
 
 import re
 import shutil
+import time
 from collections.abc import Iterator
 
 import pytest
 
+from ccnet.app.loading import PageModel
 from tests.app.serving import loaded, scene_png, serving
 from tests.report.test_page_in_browser import FLAGS
 
@@ -37,9 +39,9 @@ def both(model_folder, other_folder, scene, tmp_path_factory):
 class Visit:
     """A visitor's page, with all that it asked for."""
 
-    def __init__(self, browser, url: str, **options) -> None:
+    def __init__(self, browser, url: str, until: str = "Ready:") -> None:
         self.url = url
-        self.context = browser.new_context(viewport={"width": 1280, "height": 900}, **options)
+        self.context = browser.new_context(viewport={"width": 1280, "height": 900})
         self.page = self.context.new_page()
         self.page.set_default_timeout(20_000)
         self.requests: list[str] = []
@@ -47,7 +49,7 @@ class Visit:
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.goto(url)
-        self.page.get_by_text("Ready:").wait_for()
+        self.page.get_by_text(until).wait_for()
 
     def upload(self, content: bytes, name: str = "scene.png") -> None:
         file = {"name": name, "mimeType": "image/png", "buffer": content}
@@ -145,6 +147,20 @@ def test_a_wrong_file_takes_the_result_away_and_says_why(visit):
     assert "since it is PostScript; save it as JPEG" in alert.inner_text()
     assert page.locator("#picture-0 img").count() == 0
     assert page.locator("#pixel-0 figure").count() == 0
+
+
+def test_it_is_there_before_the_model_and_complete_soon_after(browser, model_folder):
+    model = PageModel(str(model_folder))
+    with serving([model]) as server:
+        visit = Visit(browser, server.url, "Loading")
+        visit.upload(scene_png())
+        model.load("cpu", "float32")
+        start = time.monotonic()
+        visit.page.get_by_text("Ready:").wait_for()
+        visit.page.locator("#shares-0 table").wait_for()
+        visit.page.locator("#picture-0 img").wait_for()
+        assert time.monotonic() - start < 3
+        visit.close()
 
 
 def test_two_visitors_do_not_see_each_other(browser, running):

@@ -191,6 +191,7 @@ def test_a_model_that_cannot_be_loaded_ends_the_server(tmp_path):
     from ccnet.app.storage import temporary_storage
 
     options = {"host": "127.0.0.1", "port": 0, "device": "cpu", "precision": "float32"}
+    options |= {"max_pixels": 1000}
     models = [PageModel(str(tmp_path / "none"))]
     with temporary_storage() as storage, pytest.raises(FileNotFoundError, match="no model folder"):
         serve(models, storage, examples=(), report=None, **options)
