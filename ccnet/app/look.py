@@ -35,7 +35,7 @@ header.ccnet a { float: right; margin: 8px 0; text-decoration: underline; }
 .pixel > div:first-child { flex: 1 1 240px; max-width: 420px; }
 .pixel h3 { font-size: 1.1rem; font-weight: 600; margin: 4px 0; }
 .maps { flex: 3 1 420px; display: grid; gap: 16px;
-  grid-template-columns: repeat(auto-fit, minmax(220px, 1fr)); }
+  grid-template-columns: repeat(auto-fit, minmax(180px, 1fr)); }
 .maps figure { margin: 0; }
 .maps img { width: 100%; border-radius: 4px; }
 .maps figcaption { font-size: 0.9rem; padding: 4px 0; }

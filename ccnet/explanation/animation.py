@@ -129,7 +129,7 @@ def common_palette(pictures: list[Picture]) -> Image.Image:
     """
     width = pictures[0].shape[1]
     scale = colormaps[WEIGHTS](np.linspace(0, 1, width), bytes=True)[:, :3]
-    bars = np.repeat(np.stack([scale, np.tile(np.uint8(DOT), (width, 1))]), 12, axis=0)
+    bars = np.repeat(np.stack([scale, np.tile(np.array(DOT, np.uint8), (width, 1))]), 12, axis=0)
     return Image.fromarray(np.concatenate([*pictures, bars])).quantize(NUM_COLORS)
 
 

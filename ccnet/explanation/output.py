@@ -96,8 +96,8 @@ def write_explanation(
 
 
 def write_maps(path: Path, explanation: Explanation) -> None:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **maps_of(explanation))
+    buffer, maps = io.BytesIO(), dict[str, Any](maps_of(explanation))
+    np.savez_compressed(buffer, **maps)
     write_whole(path, lambda file: file.write_bytes(buffer.getbuffer()))
 
 

@@ -3,13 +3,14 @@
 import warnings
 from pathlib import Path
 from textwrap import wrap
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LogNorm, Normalize
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
@@ -28,7 +29,7 @@ PANEL = 4.0
 LONGEST_SHOWN = 1200
 """Pixels of a panel's longer side; what is larger is drawn from every second or third pixel."""
 OPACITY = 0.75
-TEXT = {"parse_math": False}
+TEXT: dict[str, Any] = {"parse_math": False}
 """Names of classes and files may contain $."""
 
 
@@ -99,7 +100,7 @@ def show_map(
     """
     draw_image(axis, luminance(image))
     left, right, bottom, top = explanation.grid.extent()
-    shown = axis.imshow(
+    axis.imshow(
         map,
         cmap=scale.colors,
         norm=scale.norm,
@@ -111,23 +112,21 @@ def show_map(
     axis.set_xlim(max(left, -0.5), min(right, width - 0.5))
     axis.set_ylim(min(bottom, height - 0.5), max(top, -0.5))
     draw_marks(axis, explanation)
-    draw_color_bar(axis, shown.norm, scale, label, in_percent=in_percent, beyond=beyond)
+    draw_color_bar(axis, scale, label, in_percent=in_percent, beyond=beyond)
 
 
-def draw_color_bar(
-    axis: Axes, norm: Normalize, scale: Scale, label: str, *, in_percent: bool, beyond: str
-) -> None:
+def draw_color_bar(axis: Axes, scale: Scale, label: str, *, in_percent: bool, beyond: str) -> None:
     """A color bar as high as the panel beside it."""
     figure = axis.get_figure()
     assert isinstance(figure, Figure)
     place = axis.inset_axes((1.025, 0, 0.04, 1))
-    bar = figure.colorbar(ScalarMappable(norm, scale.colors), cax=place, extend=beyond)
+    bar = figure.colorbar(ScalarMappable(scale.norm, scale.colors), cax=place, extend=beyond)
     bar.set_label(label, fontsize=9)
     bar.ax.tick_params(labelsize=8)
-    low, high = norm.vmin, norm.vmax
+    low, high = scale.norm.vmin, scale.norm.vmax
     assert low is not None
     assert high is not None
-    if isinstance(norm, LogNorm):
+    if isinstance(scale.norm, LogNorm):
         ticks = [n for n in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if low <= n <= high]
     else:  # where the square root is at thirds
         ticks = [

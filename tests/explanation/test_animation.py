@@ -43,7 +43,7 @@ def test_a_gif_plays_in_a_loop(recurrence, tmp_path):
     explanation = explain(new_tiny_model(recurrence), IMAGE, POINT)
     save_animation(tmp_path / "a.gif", IMAGE, explanation)
     with Image.open(tmp_path / "a.gif") as gif:
-        assert gif.n_frames >= 10 + 5 * recurrence
+        assert gif.n_frames > 8 * recurrence
         assert gif.info["loop"] == 0
         colors = np.asarray(gif.convert("RGB"))
         expected, _ = next(frames(IMAGE, explanation))
