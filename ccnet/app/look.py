@@ -1,12 +1,10 @@
 """How the page looks: fonts and colors that need no other host, and the style of our own parts."""
 
-import gradio as gr
+from gradio.themes.base import Base
 
 FONT = ["system-ui", "sans-serif"]
 MONO = ["ui-monospace", "monospace"]
-THEME = gr.themes.Base(
-    primary_hue="teal", neutral_hue="slate", font=FONT, font_mono=MONO, radius_size="sm"
-)
+THEME = Base(primary_hue="teal", neutral_hue="slate", font=FONT, font_mono=MONO, radius_size="sm")
 CSS = """
 header.ccnet h1 { font-size: 1.5rem; font-weight: 650; margin: 4px 0; }
 header.ccnet p { margin: 0; max-width: 90ch; }

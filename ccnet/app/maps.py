@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 from matplotlib import colormaps
+from matplotlib.colors import to_hex
 from PIL import Image
 
 from ccnet.app.loading import PageModel, with_protocol
-from ccnet.app.pictures import Scale, figure, hex_color, jpeg, scale_of, table_row
+from ccnet.app.pictures import Scale, figure, jpeg, scale_of, table_row
 from ccnet.app.results import Segmentation
 from ccnet.app.workbench import Workbench, top_classes
 from ccnet.explanation.explaining import Explanation, explain
@@ -48,8 +49,7 @@ def pixel_panel(
 
 def color_bar() -> str:
     """What the colors of the maps mean."""
-    places = (colormaps[WEIGHTS](place / 8, bytes=True)[:3] for place in range(9))
-    colors = ", ".join(map(hex_color, places))
+    colors = ", ".join(to_hex(colormaps[WEIGHTS](place / 8)) for place in range(9))
     return (
         f'<p class="scale">takes little <span style="background: linear-gradient(to right, '
         f'{colors})"></span> takes much from there</p>'
@@ -113,7 +113,8 @@ def map_scale(height: int, width: int) -> Scale:
 def resized(image: UInt8[np.ndarray, "_ _ 3"], scale: Scale) -> UInt8[np.ndarray, "_ _ 3"]:
     is_smaller = scale.shown[0] < scale.image[0] or scale.shown[1] < scale.image[1]
     way = Image.Resampling.BILINEAR if is_smaller else Image.Resampling.NEAREST
-    return np.array(Image.fromarray(image).resize(scale.shown[::-1], way))
+    height, width = scale.shown
+    return np.array(Image.fromarray(image).resize((width, height), way))
 
 
 def require_inside(found: Segmentation, point: tuple[int, int]) -> None:

@@ -1,5 +1,6 @@
 """The field for an image file, which takes only what was uploaded to the page."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,11 @@ def new_upload(**options: Any) -> gr.File:
     async def take(url_or_file_path: str | Path | None) -> str | None:
         if url_or_file_path is None:
             return None
-        try:
+        with suppress(OSError, ValueError):  # a name that is too long or has a NUL character
             path = Path(url_or_file_path).resolve()
-            is_own = path.is_relative_to(field.GRADIO_CACHE) and path.is_file()
-        except (OSError, ValueError):  # a name that is too long or has a NUL character
-            is_own = False
-        if not is_own:
-            raise gr.Error("the page keeps no such file; upload it", print_exception=False)
-        return str(path)
+            if path.is_relative_to(field.GRADIO_CACHE) and path.is_file():
+                return str(path)
+        raise gr.Error("the page keeps no such file; upload it", print_exception=False)
 
     field.async_move_resource_to_block_cache = take
     return field
