@@ -2,10 +2,12 @@
 
 import html
 from collections.abc import Sequence
+from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.themes.base import Base
 
 from ccnet.app.handlers import CHOOSE, Handlers
 from ccnet.app.interface import add_interface
@@ -17,6 +19,9 @@ from ccnet.app.workbench import Workbench
 MAX_WAITING = 20
 """Requests that wait for their turn; further ones are refused."""
 TITLE = "ccnet: what a network sees in an image"
+FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
+THEME = Base(primary_hue="teal", neutral_hue="slate", radius_size="sm", **FONTS)
+"""Its fonts are those of the visitor's machine."""
 OPACITY = 55
 """Of the colors at the begin, in percent."""
 
@@ -164,6 +169,11 @@ def connect(
     for event in (look.click, *(number.submit for number in pixel)):
         event(handlers.look, [upload, protocol, *pixel], pixels, **one)
     make.click(handlers.download, list(fields), files, **one)
+
+
+def style() -> str:
+    """The style of our own parts of the page."""
+    return (resources("ccnet.app") / "page.css").read_text(encoding="utf-8")
 
 
 def header(*, has_report: bool) -> str:

@@ -15,8 +15,7 @@ from PIL import Image
 
 from ccnet.app.guard import LOCAL, Guard
 from ccnet.app.loading import PageModel, load_in_background
-from ccnet.app.look import CSS, THEME
-from ccnet.app.page import build_page
+from ccnet.app.page import THEME, build_page, style
 from ccnet.app.storage import Storage
 from ccnet.app.workbench import Workbench
 from ccnet.images.opening import BYTES_PER_PIXEL
@@ -62,7 +61,7 @@ def new_guard(
             pwa=False,
             mcp_server=False,
             theme=THEME,
-            css=CSS,
+            css=style(),
         )
 
     return Guard(

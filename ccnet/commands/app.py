@@ -47,13 +47,16 @@ def app(
     """
     from ccnet.app.storage import temporary_storage
     from ccnet.images.reading import image_files
-    from ccnet.runtime.files import DataError
+    from ccnet.runtime.files import DataError, require_folder
 
     if model is None:
         model = demo_model()
         images = DEMO / "images"
         examples = images if examples is None and images.is_dir() else examples
-    chosen = [] if examples is None else list(image_files(examples))[:12]
+    chosen: list[Path] = []
+    if examples is not None:
+        require_folder(examples)
+        chosen = list(image_files(examples))[:12]
     if report is not None and not (report / "report.html").is_file():
         raise DataError(
             f"{report}: there is no report.html in it; "

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +67,9 @@ def serving(
 
     with temporary_storage(max_bytes) as storage, listen("127.0.0.1", 0) as listener:
         bench = Workbench(models, storage, max_pixels)
-        server = new_server(new_guard(bench, examples=examples, report=report))
+        with ThreadPoolExecutor(1) as pool:  # playwright has a loop in the main thread
+            guard = pool.submit(new_guard, bench, examples=examples, report=report).result()
+        server = new_server(guard)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         if load:

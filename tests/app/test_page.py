@@ -1,6 +1,7 @@
 """The page's fields and the functions of their events."""
 
 import asyncio
+import re
 
 import pytest
 
@@ -52,3 +53,11 @@ def test_what_computes_waits_in_one_bounded_line():
     functions = [event for event in page.fns.values() if event.name not in ("wait_for_models",)]
     assert {event.concurrency_id for event in functions} == {"computing"}
     assert {event.concurrency_limit for event in functions} == {1}
+
+
+def test_no_font_and_no_style_comes_from_elsewhere():
+    from ccnet.app.page import THEME, style
+
+    assert THEME._stylesheets == []
+    assert ".swatch" in style()
+    assert not re.search(r"url\(|@import|https?:", style())
