@@ -25,6 +25,7 @@ def add_interface(
     def segment(image: str, model: str, protocol: str, opacity: float) -> tuple[Any, list[str]]:
         """The shares of the classes; label map, overlay and COCO polygons as files."""
         with clear_errors():
+            require_given(image=image)
             chosen = bench.model_named(model or "")
             found = bench.segmentation(chosen, image, protocol or AS_VALIDATED)
             files = bench.downloads(chosen, image, found, opacity / 100)
@@ -33,6 +34,7 @@ def add_interface(
     def explain(image: str, model: str, protocol: str, x: float, y: float) -> tuple[Any, list[str]]:
         """Class and probabilities of a pixel; its maps of pass 1 to R as JPEG files."""
         with clear_errors():
+            require_given(image=image, x=x, y=y)
             chosen, point = bench.model_named(model or ""), (int(x), int(y))
             found = bench.segmentation(chosen, image, protocol or AS_VALIDATED)
             require_inside(found, point)
@@ -57,6 +59,13 @@ def add_interface(
     trigger.click(
         explain, [upload, model, protocol, x, y], [facts, files], api_name="explain", **one
     )
+
+
+def require_given(**values: object) -> None:
+    """Raises ValueError for a value that a client left out."""
+    for name, value in values.items():
+        if value is None:
+            raise ValueError(f"{name} is missing")
 
 
 @contextmanager

@@ -119,7 +119,7 @@ def add_examples(examples: Sequence[Path], upload: gr.File) -> None:
     def choose(event: gr.SelectData) -> str:
         return images[event.index]
 
-    gallery.select(choose, None, upload, api_visibility="private", queue=False)
+    gallery.select(choose, None, upload, api_visibility="private", concurrency_limit=None)
 
 
 def connect(

@@ -47,6 +47,8 @@ def test_the_example_gets_labels_shares_and_maps(running, scene, tmp_path, capsy
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
+        ({"image": None}, "image is missing"),
+        ({"y": None}, "y is missing"),
         ({"x": 64}, "outside the image: x is 0 to 63"),
         ({"protocol": "none"}, "none"),
         ({"model": "other"}, "there is no model 'other'"),
