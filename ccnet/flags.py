@@ -30,7 +30,7 @@ boolean is a pair of switches: --compile and --no-compile, --model.align-corners
 Exit status: 0 for success; 1 when `check-data` finds data unfit or `predict` skips a file; 2 for an
 error; 130 after Ctrl-C or SIGTERM."""
 
-OPTIONAL_WORDS = ("folder",)
+OPTIONAL_WORDS = ("folder", "model")
 """Parameters with a default that are words of the command line all the same, and not flags."""
 GIVEN = "given"
 """A parameter of this name gets the keys of the configuration that were given, not the defaults."""

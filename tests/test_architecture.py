@@ -26,8 +26,10 @@ FLOORS = {
     "__main__": "cli runtime",
     "cli": "flags commands runtime",
     "flags": "commands config runtime",
-    "commands": "demo planning training saving explanation report export polygons labeling config "
-    "prediction checking datasets annotations layouts models published metrics images runtime",
+    "commands": "app demo planning training saving explanation report export polygons labeling "
+    "config prediction checking datasets annotations layouts models published metrics images "
+    "runtime",
+    "app": "explanation report polygons labeling prediction datasets images runtime",
     "demo": "training explanation report labeling config prediction datasets metrics runtime",
     "planning": "training config prediction datasets models backbones runtime classes",
     "training": "tracking saving config prediction losses checking datasets models metrics weights "

@@ -7,6 +7,7 @@ at once. A command returns its exit status.
 from collections.abc import Callable
 
 from ccnet.commands import (
+    app,
     check_data,
     convert,
     demo,
@@ -29,5 +30,6 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "split": split.split,
     "convert": convert.convert,
     "export": export.export,
+    "app": app.app,
     "demo": demo.demo,
 }
