@@ -271,7 +271,7 @@ def main() -> None:
     data = arguments.data
     if data is None or (data == "camvid" and None in (arguments.root, arguments.weights)):
         parser.error("give scenes, map, or camvid with --root and --weights")
-    modules = arguments.modules or [*MODULES, *["non-local fused"] * (data == "map")]
+    modules = arguments.modules or MODULES
     steps = STEPS[data] if data == "map" or arguments.steps is None else arguments.steps
     done = {tuple(row[name] for name in KEY) for row in read(arguments.output)}
     for seed in arguments.seeds:

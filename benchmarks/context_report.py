@@ -16,15 +16,13 @@ from matplotlib.figure import Figure
 from ccnet.report.pictures import save
 
 LABELS = {"none": "none", "ppm": "PPM", "aspp": "ASPP", "non-local": "non-local"}
-LABELS |= {"non-local fused": "non-local, weights not stored"}
 LABELS |= {"rcca 1": "RCCA, R = 1", "rcca 2": "RCCA, R = 2"}
-COLORS = dict(zip(LABELS, ("gray", "C2", "C4", "C1", "C3", "C9", "C0"), strict=True))
+COLORS = dict(zip(LABELS, ("gray", "C2", "C4", "C1", "C9", "C0"), strict=True))
 PUBLISHED = {  # paper: GFLOP and MB on the same map; mIoU of ResNet-101 on Cityscapes val
     "none": (0, 0, 75.1),
     "ppm": (None, None, 78.5),
     "aspp": (None, None, 78.9),
     "non-local": (108, 1411, 79.1),
-    "non-local fused": (None, None, None),
     "rcca 1": (8.3, 53, 78.0),
     "rcca 2": (16.5, 127, 79.8),
 }
@@ -44,32 +42,30 @@ def mious(rows: Rows, data: str, module: str) -> list[float]:
     return [float(row["miou"]) for row in rows.get((data, module), [])]
 
 
-def trained_table(rows: Rows) -> Iterator[str]:
-    """Scores of the trained networks, with the costs of the network for CamVid."""
+def trained_table(rows: Rows, data: str) -> Iterator[str]:
+    """Scores of the networks trained on one of the data sets, and costs of the whole network."""
     yield (
-        "| module | scenes: mIoU of each seed | mean | CamVid: mIoU of each seed | mean | "
-        "parameters, millions | GFLOP an image | kept by a step, MiB | ms an image | ms a step |"
+        f"| {data} | mIoU of each seed | mean | parameters, thousands | GFLOP | kept by a step, "
+        "MiB | an image, ms | a step, ms |"
     )
-    yield "|---" * 10 + "|"
+    yield "|---" * 8 + "|"
     for module, label in LABELS.items():
-        if ("camvid", module) not in rows:
+        found = rows.get((data, module))
+        if found is None:
             continue
-        cells = [label]
-        for data in ("scenes", "camvid"):
-            scores = mious(rows, data, module)
-            cells += [", ".join(f"{score:.3f}" for score in scores)]
-            cells += [f"**{statistics.mean(scores):.3f}**"]
-        camvid = rows["camvid", module]
-        cells += [f"{median(camvid, 'parameters') / 1e6:.2f}", f"{median(camvid, 'gflop'):.2f}"]
-        cells += [f"{median(camvid, 'kept_mib'):.0f}"]
-        cells += [spread(camvid, name) for name in ("ms_per_image", "ms_per_step")]
+        scores = mious(rows, data, module)
+        cells = [label, ", ".join(f"{score:.3f}" for score in scores)]
+        cells += [f"**{statistics.mean(scores):.3f}**"]
+        cells += [f"{median(found, 'parameters') / 1e3:.0f}", f"{median(found, 'gflop'):.3g}"]
+        cells += [f"{median(found, 'kept_mib'):.0f}"]
+        cells += [spread(found, name) for name in ("ms_per_image", "ms_per_step")]
         yield f"| {' | '.join(cells)} |"
 
 
 def map_table(rows: Rows) -> Iterator[str]:
     """Costs of the modules alone, beside what the paper reports."""
     yield (
-        "| module | parameters, millions | GFLOP | paper | kept for backward, MiB | peak, MiB | "
+        "| map | parameters, thousands | GFLOP | paper | kept for backward, MiB | peak, MiB | "
         "paper, MB | forward, ms | with backward, ms | paper: mIoU, Cityscapes |"
     )
     yield "|---" * 10 + "|"
@@ -78,7 +74,7 @@ def map_table(rows: Rows) -> Iterator[str]:
         found = rows.get(("map", module))
         if found is None:
             continue
-        cells = [label, f"{median(found, 'parameters') / 1e6:.2f}"]
+        cells = [label, f"{median(found, 'parameters') / 1e3:.0f}"]
         cells += [f"{median(found, 'gflop'):.1f}", gflop]
         cells += [f"{median(found, name):.0f}" for name in ("kept_mib", "peak_mib")]
         cells += [megabytes]
@@ -97,7 +93,12 @@ def median(rows: list[dict[str, str]], column: str) -> float:
 
 def spread(rows: list[dict[str, str]], column: str) -> str:
     """The median and the interquartile range."""
-    return f"{median(rows, column):.0f} ± {median(rows, f'{column}_spread'):.0f}"
+    middle, width = (median(rows, name) for name in (column, f"{column}_spread"))
+    return f"{number(middle)} ± {number(width)}"
+
+
+def number(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.2g}"
 
 
 def plot(rows: Rows, path: Path) -> None:
@@ -138,7 +139,8 @@ def main() -> None:
     )
     parser.parse_args()
     rows = grouped(read(RESULTS))
-    print(*trained_table(rows), "", *map_table(rows), sep="\n")
+    for table in (trained_table(rows, "scenes"), trained_table(rows, "camvid"), map_table(rows)):
+        print(*table, "", sep="\n")
     plot(rows, RESULTS.with_suffix(".png"))
 
 

@@ -4,7 +4,7 @@ Each takes features (B, C, H, W) and returns as many, with the context of each p
 that any of them can stand in the place of the attention in the head of CCNet.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +19,7 @@ RATES = (6, 12, 18)
 
 
 def context_module(name: str, channels: int, rates: Sequence[int] = RATES) -> nn.Module:
-    """One of MODULES, or "non-local fused", which computes what "non-local" does.
+    """One of MODULES.
 
     Args:
         name: of the module.
@@ -28,11 +28,13 @@ def context_module(name: str, channels: int, rates: Sequence[int] = RATES) -> nn
     """
     if name.startswith("rcca "):
         return RecurrentCrissCrossAttention(channels, int(name.removeprefix("rcca ")))
-    if name.startswith("non-local"):
-        return NonLocal(channels, stores_weights=name == "non-local")
-    if name == "aspp":
-        return AtrousPyramid(channels, rates)
-    return {"none": nn.Identity, "ppm": lambda: PyramidPooling(channels)}[name]()
+    builders: dict[str, Callable[[], nn.Module]] = {
+        "none": nn.Identity,
+        "ppm": lambda: PyramidPooling(channels),
+        "aspp": lambda: AtrousPyramid(channels, rates),
+        "non-local": lambda: NonLocal(channels),
+    }
+    return builders[name]()
 
 
 class PyramidPooling(nn.Module):
@@ -86,33 +88,21 @@ class NonLocal(nn.Module):
     """Attention to all N pixels, γ · softmax(q·k) v + H (Wang et al. 2018, embedded Gaussian).
 
     Query, key and value are those of criss-cross attention: C/8, C/8 and C channels, with γ from
-    0, without a factor 1/√d. The comparison in CCNet's paper has these too: at 97×97×512 they give
-    its 108 GFLOP.
-
-    Args:
-        channels: the number C of channels, a multiple of 8.
-        stores_weights: compute all N² weights at once, as published. Otherwise PyTorch's
-            `scaled_dot_product_attention` computes the same without storing them.
+    0, without a factor 1/√d. A map of 97×97×512 then takes the 108 GFLOP that CCNet's paper
+    reports. All N² weights are stored, as published.
     """
 
-    def __init__(self, channels: int, *, stores_weights: bool = True) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.query_conv = nn.Conv2d(channels, channels // 8, 1)
         self.key_conv = nn.Conv2d(channels, channels // 8, 1)
         self.value_conv = nn.Conv2d(channels, channels, 1)
         self.gamma = nn.Parameter(torch.zeros(1))
-        self.stores_weights = stores_weights
 
     def forward(self, features: Tensor) -> Tensor:
         query, key, value = (
             conv(features).flatten(2).mT
             for conv in (self.query_conv, self.key_conv, self.value_conv)
         )
-        if self.stores_weights:
-            context = (query @ key.mT).softmax(-1) @ value
-        else:  # the kernels want as many channels per head in the values as in the keys
-            query, key = (x.unsqueeze(1).expand(-1, 8, -1, -1) for x in (query, key))
-            heads = value.unflatten(-1, (8, -1)).transpose(1, 2)
-            context = F.scaled_dot_product_attention(query, key, heads, scale=1.0)
-            context = context.transpose(1, 2).flatten(2)
+        context = (query @ key.mT).softmax(-1) @ value
         return self.gamma * context.mT.unflatten(-1, features.shape[-2:]) + features
