@@ -25,6 +25,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -118,7 +119,9 @@ def measure(
             if form in jobs:
                 row["extra_peak_mib"] = mib(extra_peak(calls[form], problem.device))
             if form in jobs and backward:
-                row["saved_mib"] = mib(saved_for_backward(jobs[form]))
+                job = jobs[form]
+                saved = saved_for_backward(partial(job.function, *job.inputs), job.parameters)
+                row["saved_mib"] = mib(saved)
                 if shape in arguments.process_peaks and "compiled" not in form:
                     row["process_peak_mib"] = mib(process_peak(level, form, shape, dtype))
             table.add(**row)

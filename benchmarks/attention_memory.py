@@ -8,7 +8,7 @@ prints the peak of this process in bytes. Linux only.
 import argparse
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -36,9 +36,9 @@ def extra_peak(call: Callable[[], object], device: str) -> int:
     return peak - live
 
 
-def saved_for_backward(job: Job) -> int:
-    """Bytes of the storages saved for the backward pass, without the parameters."""
-    parameters = {x.untyped_storage().data_ptr() for x in job.parameters}
+def saved_for_backward(call: Callable[[], object], parameters: Iterable[torch.Tensor]) -> int:
+    """Bytes of the storages that a call saves for the backward pass, without the parameters."""
+    own = {x.untyped_storage().data_ptr() for x in parameters}
     saved = {}
 
     def record(tensor: torch.Tensor) -> torch.Tensor:
@@ -47,9 +47,9 @@ def saved_for_backward(job: Job) -> int:
         return tensor
 
     with saved_tensors_hooks(record, lambda tensor: tensor):
-        out = job.function(*job.inputs)
+        out = call()
     del out
-    return sum(size for address, size in saved.items() if address not in parameters)
+    return sum(size for address, size in saved.items() if address not in own)
 
 
 def process_peak(level: str, form: str, shape: str, dtype: str) -> int:
