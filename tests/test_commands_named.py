@@ -69,6 +69,16 @@ def test_predicted_ids_are_read_as_the_predicted_classes(tmp_path: Path, ids, na
     np.testing.assert_array_equal(dataset[0][1], predicted)
 
 
+@pytest.mark.slow
+def test_a_run_is_planned_for_a_data_set_by_its_name(tmp_path: Path, capsys):
+    WRITERS["voc2012"](tmp_path)
+    words = ("--data.name=voc2012", "--data.train_split=trainaug", "--device=cpu", "--plan-only")
+    assert status("train", tmp_path, *words) == 0
+    assert {"  name: voc2012", "  train_split: trainaug"} <= set(
+        capsys.readouterr().out.split("\n")
+    )
+
+
 def test_a_wrong_root_ends_in_one_line(tmp_path: Path, capsys):
     WRITERS["ade20k"](tmp_path / "ade")
     assert status("check-data", tmp_path / "ade", "--data", "cityscapes") == 2
