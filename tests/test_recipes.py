@@ -47,11 +47,12 @@ def test_a_recipe_says_how_it_is_used_and_what_to_expect(path):
 @pytest.mark.slow
 @each_recipe
 def test_a_recipe_trains_three_steps_on_its_data_set(path, tmp_path):
-    """With a tiny backbone and small crops; loss, optimizer, schedule and all else are its own."""
+    """With a tiny backbone, small crops and tiles; loss, optimizer, schedule and all else are its own."""
     config = read_config(path)
     WRITERS[config.data.name](tmp_path / "data")
     augment = config.data.augment
     assert augment is not None
+    tiles = {} if config.protocol.tile is None else {"tile": 40, "stride": 24}
     small = replace(
         config,
         data=replace(
@@ -60,6 +61,7 @@ def test_a_recipe_trains_three_steps_on_its_data_set(path, tmp_path):
             augment=replace(augment, crop_size=(40, 40)),
         ),
         model=replace(config.model, **TINY),
+        protocol=replace(config.protocol, **tiles),
         steps=3,
         batch_size=4,
         validate_every=3,
