@@ -47,7 +47,7 @@ def test_a_recipe_says_how_it_is_used_and_what_to_expect(path):
 @pytest.mark.slow
 @each_recipe
 def test_a_recipe_trains_three_steps_on_its_data_set(path, tmp_path):
-    """With a tiny backbone, small crops and tiles; loss, optimizer, schedule and all else are its own."""
+    """With a tiny backbone, small crops and tiles; loss, optimizer and schedule are its own."""
     config = read_config(path)
     WRITERS[config.data.name](tmp_path / "data")
     augment = config.data.augment

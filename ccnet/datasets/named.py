@@ -57,10 +57,10 @@ class NamedDataset(PairedDataset):
         return cls.data.is_in(root)
 
     def read_label(self, index: int) -> UInt8[np.ndarray, "h w"]:
+        path = self.files.pairs[index][1]
         try:
             return super().read_label(index)
         except LabelValueError as error:
-            path = self.files.pairs[index][1]
             raise LabelValueError(
                 f"{path}: {list_some(error.values, len(error.values))}: labels of "
                 f"{self.data.title} hold {ranges(self.numbers)} as downloaded, so these were "
@@ -69,7 +69,8 @@ class NamedDataset(PairedDataset):
                 values=error.values,
             ) from None
         except DataError as error:
-            error.add_note(f"labels of {self.data.title} hold numbers, {ranges(self.numbers)}")
+            if error.path == path:
+                error.add_note(f"labels of {self.data.title} hold numbers, {ranges(self.numbers)}")
             raise
 
 

@@ -50,13 +50,21 @@ def read_list(
             pairs.append(read_line(root, line))
         except ValueError as error:
             causes.append(DataError(f"{listed}, line {number}: {error}", path=listed))
-    if known is not None and not any(all(map(os.path.lexists, pair)) for pair in pairs):
+    is_pairs = any(all(map(os.path.lexists, pair)) for pair in pairs)
+    if known is not None and not is_pairs and (causes or has_blanks_only(lines)):
         named = _named_pairs(root, listed, lines, known())
         if named is not None:
             return sorted_by_presence(layout, named)
+        for cause in causes[:1]:
+            cause.add_note("nor is it the name of an image that the folders hold with its label")
     if causes:
         raise causes[0]
     return sorted_by_presence(layout, pairs)
+
+
+def has_blanks_only(lines: Iterable[tuple[int, str]]) -> bool:
+    """Whether no line of a list has a comma or a tab, so that its blanks may be part of names."""
+    return not any(set(line) & set(",\t") for _, line in lines)
 
 
 def lines_of(listed: Path) -> Iterator[tuple[int, str]]:
@@ -75,7 +83,7 @@ def sorted_by_presence(layout: str, pairs: Iterable[tuple[Path, Path]]) -> Pairs
         for path, obstacle in zip((image, label), obstacles, strict=True):
             if obstacle is not None and os.path.lexists(path):
                 unusable.append(obstacle)
-            elif obstacle is not None:
+            elif obstacle is not None and path not in missing[-1:]:
                 missing.append(path)
         if obstacles == [None, None]:
             there.append((image, label))
@@ -104,7 +112,7 @@ def _named_pairs(
                 by_name.setdefault(key, {})[image] = label
     pairs, is_any = [], False
     for number, line in lines:
-        name = composed(posixpath.normpath(line))
+        name = composed(posixpath.normpath(unquoted(line)))
         found = by_name.get(name, {root / name: root / name})
         if len(found) > 1:
             images = ", ".join(relative_name(image, root) for image in list(found)[:3])

@@ -102,7 +102,7 @@ def test_a_missing_file_is_named_by_the_usual_separator(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "line", ["b", "b.jpg", "deep/b", "images/deep/b.jpg", "./images/deep/b", "c d", "é"]
+    "line", ["b", "b.jpg", "deep/b", "images/deep/b.jpg", "./images/deep/b", "c d", '"c d"', "é"]
 )
 def test_a_line_may_name_an_image_alone(tmp_path: Path, line: str):
     names = ["images/a.jpg", "images/deep/b.jpg", "images/c d.jpg", "images/e\u0301.jpg"]
@@ -120,9 +120,12 @@ def test_a_name_of_no_image_is_missing_where_others_are_found(tmp_path: Path):
     known = [(touched(tmp_path / "images/a.jpg"), touched(tmp_path / "labels/a.png"))]
     found = read_list(tmp_path, listed(tmp_path, "a\nz\n"), known=lambda: known)
     assert found.pairs == tuple(known)
-    assert set(found.missing) == {tmp_path / "z"}
-    with pytest.raises(DataError, match="line 1: must hold two paths, image and label, got 'z'"):
+    assert found.missing == (tmp_path / "z",)
+    with pytest.raises(
+        DataError, match="1: must hold two paths, image and label, got 'z'"
+    ) as caught:
         read_list(tmp_path, listed(tmp_path, "z\ny\n"), known=lambda: known)
+    assert caught.value.__notes__[0].startswith("nor is it the name of an image")
 
 
 def test_a_name_of_several_images_is_refused(tmp_path: Path):
