@@ -64,7 +64,7 @@ class AugmentedSplit:
         if listed is not None:
             return pairs_of(root, f"{LISTS}/{listed.name}", names_in(listed))
         trained, validated = (names_in(root / LISTS / f"{name}.txt") for name in ("train", "val"))
-        augmented = (path.stem for path in (root / AUGMENTED).glob("*.png"))
+        augmented = (path.stem for path in (root / AUGMENTED).glob("[!.]*.png"))
         names = sorted({*trained, *augmented}.difference(validated))
         return pairs_of(root, f"{AUGMENTED} and train, without val", names)
 
