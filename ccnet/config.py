@@ -25,11 +25,11 @@ class DataConfig:
     """What to learn from."""
 
     name: DatasetName = "scenes"
-    """Kind of data set: procedural scenes, a folder with a dataset.yaml, or CamVid."""
+    """Kind of data set: procedural scenes, a folder of your own, or a published one."""
     root: str | None = None
     """Folder of the data set; the scenes need none."""
     train_split: str = "train"
-    """Split to learn from."""
+    """Split to learn from; of published data sets also several joined by +, such as train+val."""
     val_split: str = "val"
     """Split to validate on. A split may also be a list file, such as runs/mine/lists/val.txt."""
     val_share: Annotated[float, Between(0, 1, excluded="both")] = 0.2

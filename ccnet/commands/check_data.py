@@ -27,7 +27,7 @@ def check_data(
 
     Args:
         root: Folder of the data set.
-        data: Kind of data set. A folder is described by its dataset.yaml.
+        data: Kind of data set: a folder of your own, or a published one by its name.
         split: Part of the data set. Unless given, train and val, since training needs both.
         output: JSON file to write the reports to, by split, with the lists that are cut in print.
         picture: PNG file to draw a contact sheet to: class frequencies, and images with their

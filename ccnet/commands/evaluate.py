@@ -42,7 +42,7 @@ def evaluate(
 
     Args:
         model: Model folder, or an id on the Hugging Face hub.
-        data: Kind of data set. A folder is described by its dataset.yaml.
+        data: Kind of data set: a folder of your own, or a published one by its name.
         root: Folder of the data set. The scenes need none.
         split: Part of the data set, or a list file, such as runs/mine/lists/val.txt.
         val_share: Share of the images that is the split val of a folder without one, 0 to 1.

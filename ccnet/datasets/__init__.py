@@ -1,4 +1,4 @@
-"""Data sets: embedded scenes, folders of images and labels, CamVid.
+"""Data sets: embedded scenes, folders of images and labels, published ones by name.
 
 Nothing here imports torch, so that `ccnet --help` answers at once.
 """
@@ -7,9 +7,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ccnet.datasets.camvid import CamVid
 from ccnet.datasets.dataset import SegmentationDataset
 from ccnet.datasets.folder import FolderDataset
+from ccnet.datasets.named import (
+    ADE20K,
+    LIP,
+    VOC2012,
+    CamVid,
+    Cityscapes,
+    CityscapesCoarse,
+    COCOStuff164k,
+    NamedDataset,
+)
+from ccnet.datasets.pairs import DESCRIPTION
 from ccnet.datasets.samples import SampleDataset
 from ccnet.datasets.scenes import Scenes
 from ccnet.images.reading import read_image
@@ -17,8 +27,14 @@ from ccnet.layouts.splits import Division
 from ccnet.runtime.files import DataError
 
 __all__ = [
+    "ADE20K",
     "DATASETS",
+    "LIP",
+    "VOC2012",
+    "COCOStuff164k",
     "CamVid",
+    "Cityscapes",
+    "CityscapesCoarse",
     "DataError",
     "DatasetName",
     "Division",
@@ -33,12 +49,21 @@ __all__ = [
 DATASETS: dict[str, Callable[..., SegmentationDataset]] = {
     "scenes": Scenes,
     "folder": FolderDataset,
+    "cityscapes": Cityscapes,
+    "cityscapes_coarse": CityscapesCoarse,
+    "ade20k": ADE20K,
+    "voc2012": VOC2012,
+    "coco_stuff164k": COCOStuff164k,
+    "lip": LIP,
     "camvid": CamVid,
 }
 """Every data set by the name that configurations and flags give it.
 
 A class takes (root, split, strict=...); `Scenes`, which has no files, takes the split alone.
 """
+
+HAVE_FOLDERS_OF_THEIR_OWN: tuple[type[NamedDataset], ...] = (Cityscapes, ADE20K, COCOStuff164k, LIP)
+"""Published data sets that are known by the names of their folders."""
 
 if TYPE_CHECKING:  # type checkers accept no computed Literal
     DatasetName = str
@@ -60,7 +85,8 @@ def open_dataset(
     Args:
         name: A name in `DATASETS`.
         root: Folder of the data set. The scenes are embedded and need none.
-        split: Part of the data set, such as "train" or "val".
+        split: Part of the data set, such as "train" or "val"; of published data sets also several
+            joined by +.
         strict: Raise DataError for files without a partner. With False they are left out, and
             `check_dataset` lists them.
         division: How to divide a folder that has no split val. None: not at all.
@@ -75,6 +101,26 @@ def open_dataset(
         return Scenes(split)
     if root is None:
         raise DataError(f"the data set {name} needs `root`, the folder that it lies in")
-    if DATASETS[name] is FolderDataset:
+    if DATASETS[name] is not FolderDataset:
+        return DATASETS[name](root, split, strict=strict)
+    try:
         return FolderDataset(root, split, strict=strict, division=division)
-    return DATASETS[name](root, split, strict=strict)
+    except DataError as error:
+        likely = _name_of_layout(Path(root))
+        if likely is not None:
+            error.add_note(
+                f"it looks like the data set {likely}, which is read by that name (--data, or "
+                "--data.name for training)"
+            )
+        raise
+
+
+def _name_of_layout(root: Path) -> str | None:
+    """The published data set whose layout a folder without a description has."""
+    try:
+        if (root / DESCRIPTION).exists():
+            return None
+        likely = next((kind for kind in HAVE_FOLDERS_OF_THEIR_OWN if kind.is_in(root)), None)
+    except (DataError, OSError):  # it cannot be looked into, which the error tells already
+        return None
+    return next((name for name, kind in DATASETS.items() if kind is likely), None)

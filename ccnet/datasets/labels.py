@@ -268,6 +268,13 @@ class LabelMap:
         settled._make_tables()
         return settled
 
+    def without_255(self) -> Self:
+        """The same map in which 255 stands for nothing, for labels that never hold it."""
+        known = copy.copy(self)
+        known.targets = {raw: to for raw, to in self.targets.items() if raw != IGNORE_INDEX}
+        known._make_tables()
+        return known
+
     def _numbers_of(self, path: Path) -> set[float]:
         """The numbers in a label file; none if it has colors or cannot be read."""
         try:

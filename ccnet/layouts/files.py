@@ -27,6 +27,8 @@ class Pairs:
     """Hidden files and folders that were left out."""
     notes: tuple[str, ...] = ()
     """What was chosen and what was passed over, one line each."""
+    naming: str = "one label of the same name that ends in .png"
+    """Which label an image needs, for messages."""
 
 
 def relative_name(path: Path, root: Path) -> str:
@@ -65,8 +67,8 @@ def refuse_unmatched(root: Path, files: Pairs) -> None:
     ]
     if problems:
         raise DataError(
-            f"{root} ({files.layout}): {'; '.join(problems)}. Each image needs one label of the "
-            "same name that ends in .png; `ccnet check-data` lists all files without a partner.",
+            f"{root} ({files.layout}): {'; '.join(problems)}. Each image needs {files.naming}; "
+            "`ccnet check-data` lists all files without a partner.",
             path=root,
         )
     if not files.pairs:

@@ -1,13 +1,14 @@
-"""List files: one pair of image and label per line."""
+"""List files: one pair of image and label per line, or the name of an image alone."""
 
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator
+import posixpath
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from ccnet.images.opening import obstacle_to
-from ccnet.layouts.files import Pairs, existing, relative_name
+from ccnet.layouts.files import Pairs, composed, existing, relative_name
 from ccnet.runtime.disk import write_text
 from ccnet.runtime.files import DataError, read_text, shown
 
@@ -19,40 +20,110 @@ MOST_CUTS = 64
 """Places at which a line of many separators is tried to be cut in two."""
 
 
-def read_list(root: Path, listed: Path, split: str = "") -> Pairs:
+def read_list(
+    root: Path,
+    listed: Path,
+    split: str = "",
+    known: Callable[[], Iterable[tuple[Path, Path]]] | None = None,
+) -> Pairs:
     """Read a list: one pair per line, "image label", separated by a comma, a tab or blanks.
 
     Names are relative to the root or absolute. Empty lines and lines that begin with # are skipped.
     Where a name contains the separator, that separator counts by which both files exist; a name in
-    double quotes is a JSON string, which may contain anything.
+    double quotes is a JSON string, which may contain anything. Where no line is a pair of files,
+    the lines may be names of images, as those of Pascal VOC.
+
+    Args:
+        root: folder of the data set.
+        listed: the list.
+        split: what was asked for, if that was the list.
+        known: finds the pairs of which a line may name the image, without its suffix or folders.
 
     Raises:
-        DataError: a line is not a pair, or several pairs of files; the message says what was tried.
+        DataError: a line is neither, or several pairs of files; the message says what was tried.
     """
-    pairs, images, labels, missing, unusable = [], [], [], [], []
+    lines = list(lines_of(listed))
+    layout = relative_name(listed, root) if split else listed.name
+    pairs, causes = [], []
+    for number, line in lines:
+        try:
+            pairs.append(read_line(root, line))
+        except ValueError as error:
+            causes.append(DataError(f"{listed}, line {number}: {error}", path=listed))
+    is_pairs = any(all(map(os.path.lexists, pair)) for pair in pairs)
+    if known is not None and not is_pairs and (causes or has_blanks_only(lines)):
+        named = _named_pairs(root, listed, lines, known())
+        if named is not None:
+            return sorted_by_presence(layout, named)
+        for cause in causes[:1]:
+            cause.add_note("nor is it the name of an image that the folders hold with its label")
+    if causes:
+        raise causes[0]
+    return sorted_by_presence(layout, pairs)
+
+
+def has_blanks_only(lines: Iterable[tuple[int, str]]) -> bool:
+    """Whether no line of a list has a comma or a tab, so that its blanks may be part of names."""
+    return not any(set(line) & set(",\t") for _, line in lines)
+
+
+def lines_of(listed: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a list that count, stripped, with their numbers. Raises as `read_text`."""
     lines = io.StringIO(read_text(listed, MAX_LIST), newline=None)
     for number, line in enumerate(lines, start=1):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        try:
-            image, label = read_line(root, line.strip())
-        except ValueError as error:
-            raise DataError(f"{listed}, line {number}: {error}", path=listed) from None
+        if line.strip() and not line.lstrip().startswith("#"):
+            yield number, line.strip()
+
+
+def sorted_by_presence(layout: str, pairs: Iterable[tuple[Path, Path]]) -> Pairs:
+    """The files of a split by whether both of a pair, one or none is there and can be opened."""
+    there, images, labels, missing, unusable = [], [], [], [], []
+    for image, label in pairs:
         obstacles = [obstacle_to(path) for path in (image, label)]
         for path, obstacle in zip((image, label), obstacles, strict=True):
             if obstacle is not None and os.path.lexists(path):
                 unusable.append(obstacle)
-            elif obstacle is not None:
+            elif obstacle is not None and path not in missing[-1:]:
                 missing.append(path)
         if obstacles == [None, None]:
-            pairs.append((image, label))
+            there.append((image, label))
         elif obstacles[0] is None:
             images.append(image)
         elif obstacles[1] is None:
             labels.append(label)
     unmatched = (tuple(images), tuple(labels))
-    layout = relative_name(listed, root) if split else listed.name
-    return Pairs(layout, tuple(pairs), *unmatched, tuple(missing), tuple(unusable))
+    return Pairs(layout, tuple(there), *unmatched, tuple(missing), tuple(unusable))
+
+
+def _named_pairs(
+    root: Path, listed: Path, lines: list[tuple[int, str]], known: Iterable[tuple[Path, Path]]
+) -> list[tuple[Path, Path]] | None:
+    """The pairs whose images the lines name; None if no line does.
+
+    Raises:
+        DataError: a line names several images.
+    """
+    by_name: dict[str, dict[Path, Path]] = {}
+    for image, label in known:
+        parts = composed(relative_name(image, root)).split("/")
+        for start in range(len(parts)):
+            name = "/".join(parts[start:])
+            for key in (name, name[: len(name) - len(image.suffix)]):
+                by_name.setdefault(key, {})[image] = label
+    pairs, is_any = [], False
+    for number, line in lines:
+        name = composed(posixpath.normpath(unquoted(line)))
+        found = by_name.get(name, {root / name: root / name})
+        if len(found) > 1:
+            images = ", ".join(relative_name(image, root) for image in list(found)[:3])
+            raise DataError(
+                f"{listed}, line {number}: {shown(line)} names several images: {images}. Write its "
+                "folder too.",
+                path=listed,
+            )
+        is_any |= name in by_name
+        pairs += found.items()
+    return pairs if is_any else None
 
 
 def read_line(root: Path, line: str) -> tuple[Path, Path]:

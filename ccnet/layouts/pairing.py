@@ -1,12 +1,19 @@
 """Pairs of the files in two folders, or in one."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from ccnet.images.opening import leads_to_folder, obstacle_to
 from ccnet.images.reading import IMAGE_SUFFIXES, FoundFiles, search_files
 from ccnet.layouts.files import Pairs, composed, named, notes_on_others, relative_name
-from ccnet.layouts.rules import SAME_NAME, AmbiguousRuleError, choose_rule, is_companion
+from ccnet.layouts.rules import (
+    SAME_NAME,
+    AmbiguousRuleError,
+    Rule,
+    best_of,
+    choose_rule,
+    is_companion,
+)
 from ccnet.runtime.files import DataError
 
 LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif", ".npy")
@@ -14,8 +21,14 @@ PHOTOGRAPHS = (".jpg", ".jpeg", ".webp", ".npy")
 """Suffixes of files that are images rather than labels, where both lie in one folder."""
 
 
-def pair_folders(root: Path, images: Path, labels: Path) -> Pairs:
+def pair_folders(root: Path, images: Path, labels: Path, rules: Sequence[Rule] = ()) -> Pairs:
     """Pair the images of a folder with the labels of another, by the paths below them.
+
+    Args:
+        root: folder of the data set.
+        images, labels: the folders.
+        rules: how labels may be named, the first by preference; other files beside them are passed
+            over without a note. None: that is found out.
 
     Raises:
         DataError: a folder cannot be opened, or several labels may belong to an image.
@@ -26,15 +39,22 @@ def pair_folders(root: Path, images: Path, labels: Path) -> Pairs:
     label_of, spare_labels = _by_key(found[1].files, labels, LABEL_SUFFIXES, unusable)
     layout = f"{relative_name(images, root)} + {relative_name(labels, root)}"
     try:
-        rule, partners = choose_rule(image_of, label_of, in_one_folder=False)
+        if rules:
+            rule, partners = best_of(rules, image_of, label_of)
+        else:
+            rule, partners = choose_rule(image_of, label_of, in_one_folder=False)
     except AmbiguousRuleError as error:
         raise DataError(f"{root} ({layout}): {error}.", path=labels) from None
     paired = set(partners.values())
     spare_images += [path for key, path in image_of.items() if key not in partners]
-    notes = [] if rule == SAME_NAME else [f"labels are named {rule}"]
     rest = [key for key in label_of if key not in paired]
+    if rules:
+        others = tuple(other.label for other in rules if other != rule and other.label)
+        rest = [key for key in rest if key.endswith(rule.label) and not key.endswith(others)]
     passed = [] if rule == SAME_NAME else [label_of[key] for key in rest if is_companion(key)]
     spare_labels += [label_of[key] for key in rest if label_of[key] not in passed]
+    notes = [] if rule == SAME_NAME else [f"labels are named {rule}"]
+    notes = () if rules else (*notes, *_notes(root, found, passed))
     pairs = [(image_of[image], label_of[label]) for image, label in partners.items()]
     return Pairs(
         layout=layout,
@@ -43,7 +63,7 @@ def pair_folders(root: Path, images: Path, labels: Path) -> Pairs:
         unmatched_labels=tuple(sorted(spare_labels)),
         unusable=tuple(unusable.values()),
         hidden=tuple(path for part in found for path in part.hidden),
-        notes=(*notes, *_notes(root, found, passed)),
+        notes=notes,
     )
 
 

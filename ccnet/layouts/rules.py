@@ -1,7 +1,7 @@
 """Which label belongs to which image: by equal names, or by a suffix that all labels have."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,6 +102,14 @@ def choose_rule(
             "another folder, or list the pairs in train.txt"
         )
     return (rule, pairs) if most else (SAME_NAME, {})
+
+
+def best_of(
+    rules: Sequence[Rule], images: Mapping[str, Path], labels: Mapping[str, Path]
+) -> tuple[Rule, dict[str, str]]:
+    """The first of some rules that pairs the most images, and its pairs, image → label."""
+    found = {rule: dict(rule.partners(images, labels)) for rule in rules}
+    return max(found.items(), key=lambda item: len(item[1]))
 
 
 def common_ends(

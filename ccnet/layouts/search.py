@@ -23,6 +23,8 @@ OTHER_NAMES = {
     "test": ("testing",),
 }
 """Other names that splits have."""
+VOC_LISTS = "ImageSets/Segmentation"
+"""Where the layout of Pascal VOC has its lists."""
 MOST_SHOWN = 12
 
 
@@ -35,10 +37,11 @@ def find_pairs(
 ) -> Pairs:
     """Find the images of a split, and for each its label.
 
-    The list `<split>.txt` comes first (`ccnet.layouts.lists`), then folders of images and labels of
-    that split (`{split}/images` + `{split}/labels`, `images/{split}` + `labels/{split}`, other
-    usual names, or both in the folder `{split}`), with all their subfolders. A label has the name
-    of its image, or that name with a suffix (`ccnet.layouts.rules`). Where there is no validation
+    The list `<split>.txt` comes first, in the root or in ImageSets/Segmentation
+    (`ccnet.layouts.lists`), then folders of images and labels of that split (`{split}/images` +
+    `{split}/labels`, `images/{split}` + `labels/{split}`, other usual names, or both in the folder
+    `{split}`), with all their subfolders. A label has the name of its image, or that name with a
+    suffix (`ccnet.layouts.rules`). Where there is no validation
     split, `division` divides the training images, or those of a data set without splits. Files
     without a partner raise nothing; they are in the result.
 
@@ -56,7 +59,8 @@ def find_pairs(
     """
     require_folder(root)
     if split.endswith(".txt") and use_list:
-        return read_list(root, list_of_that_name(root, split), split)
+        listed = list_of_that_name(root, split)
+        return read_list(root, listed, split, lambda: pairs_in_folders(root))
     found = stored_split(root, split, layouts, use_list)
     if division is not None:
         found = divided(root, split, found, layouts, use_list, division)
@@ -65,13 +69,17 @@ def find_pairs(
     tried = [f"{split}/images + {split}/labels", f"images/{split} + labels/{split}"]
     tried += [" + ".join(name.format(split=split) for name in pair) for pair in layouts]
     tried += [f"{split}.txt"] * use_list
-    names = sorted(os.listdir(root))  # noqa: PTH208 - of names
-    shown = ", ".join(names[:MOST_SHOWN]) + ", ..." * bool(names[MOST_SHOWN:])
     raise DataError(
         f"{root}: no split {split!r}. Looked for {'; '.join(tried)}; "
-        f"the folder holds: {shown or 'nothing'}.",
+        f"the folder holds: {content_of(root)}.",
         path=root,
     )
+
+
+def content_of(root: Path) -> str:
+    """Names in a folder, for a message."""
+    names = sorted(os.listdir(root))  # noqa: PTH208 - of names
+    return (", ".join(names[:MOST_SHOWN]) + ", ..." * bool(names[MOST_SHOWN:])) or "nothing"
 
 
 def list_of_that_name(root: Path, name: str) -> Path:
@@ -87,9 +95,10 @@ def stored_split(
 
     Raises as `find_pairs`.
     """
-    listed = root / f"{split}.txt"
-    if use_list and os.path.lexists(listed):
-        files = read_list(root, listed)
+    lists = (root / f"{split}.txt", root / VOC_LISTS / f"{split}.txt")
+    listed = next((path for path in lists if use_list and os.path.lexists(path)), None)
+    if listed is not None:
+        files = read_list(root, listed, known=lambda: pairs_in_folders(root, split))
         folders = next(folders_of_split(root, split), None)
         if folders is None:
             return files
@@ -109,6 +118,18 @@ def stored_split(
             said = [] if name == split else [f"{name} is the split {split}"]
             return replace(found, notes=(*said, *found.notes))
     return None
+
+
+def pairs_in_folders(root: Path, split: str = "train") -> Iterator[tuple[Path, Path]]:
+    """The pairs that lines of a list may name: those in folders of any split, and undivided ones.
+
+    Raises as `find_pairs`.
+    """
+    for name in dict.fromkeys((split, *OTHER_NAMES)):
+        yield from (
+            () if (files := stored_split(root, name, use_list=False)) is None else files.pairs
+        )
+    yield from () if (files := unsplit(root)) is None else files.pairs
 
 
 def divided(

@@ -12,6 +12,11 @@ from matplotlib.patches import Patch
 from ccnet.images.colors import IGNORED_COLOR, Palette, colorize
 from ccnet.runtime.disk import write_whole
 
+MOST_NAMED = 24
+"""Classes in a legend."""
+LINE = 72
+"""Characters of a line of a legend."""
+
 
 def save_comparison(
     path: str | Path,
@@ -20,6 +25,8 @@ def save_comparison(
     palette: Palette,
 ) -> None:
     """Draw rows of image, true labels and predicted labels, with a legend of the classes.
+
+    Of many classes the legend has those that occur most in the pictures.
 
     Args:
         path: PNG file; missing folders are made.
@@ -31,12 +38,31 @@ def save_comparison(
         pictures = (image, colorize(truth, palette), colorize(prediction, palette))
         for axis, picture in zip(row, pictures, strict=True):
             axis.imshow(picture, interpolation="nearest")
+    named = classes_to_name(samples, len(classes))
+    names, colors = [classes[i] for i in named], [palette[i] for i in named]
+    others = len(classes) - len(named)
+    ignored = f"ignored, and {others} other classes" if others else "ignored"
     handles = [
         Patch(facecolor="#" + bytes(color).hex(), edgecolor="gray", label=name)
-        for name, color in zip([*classes, "ignored"], [*palette, IGNORED_COLOR], strict=True)
+        for name, color in zip([*names, ignored], [*colors, IGNORED_COLOR], strict=True)
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(6, len(handles)))
+    columns = min(6, len(handles), LINE // (max(map(len, names)) + 4))
+    figure.legend(handles=handles, loc="outside lower center", ncols=max(1, columns))
     save(figure, path)
+
+
+def classes_to_name(
+    samples: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], num_classes: int
+) -> list[int]:
+    """All classes, or where they are too many for a legend the most frequent that occur."""
+    if num_classes <= MOST_NAMED:
+        return list(range(num_classes))
+    counts = sum(
+        np.bincount(label.ravel(), minlength=256) for _, *labels in samples for label in labels
+    )
+    assert isinstance(counts, np.ndarray)
+    present = np.argsort(-counts[:num_classes], kind="stable")[:MOST_NAMED]
+    return sorted(present[counts[present] > 0].tolist())
 
 
 def new_grid(num_rows: int, titles: Sequence[str]) -> tuple[Figure, np.ndarray]:

@@ -289,3 +289,11 @@ def test_annotations_have_no_lists_of_label_files(tmp_path):
     write_lists(tmp_path, train=drawn, val=stored)
     assert not (tmp_path / "train.txt").exists()
     assert len((tmp_path / "val.txt").read_text().splitlines()) == 3
+
+
+def test_a_list_of_names_counts_in_a_folder_of_masks(tmp_path: Path):
+    root = annotated.voc(tmp_path / "voc")
+    whole = FolderDataset(root, "train")
+    name = whole.files.pairs[-1][0].stem
+    (root / "train.txt").write_text(f"{name}\n")
+    assert [image.stem for image, _ in FolderDataset(root, "train").files.pairs] == [name]

@@ -477,3 +477,12 @@ def test_of_many_labels_some_are_read_to_settle_255(tmp_path: Path, monkeypatch)
     (path,) = save_all(tmp_path, [[0, 1]])
     LabelMap(BINARY).settled([path] * 1000)
     assert len(opened) == 1
+
+
+def test_255_may_be_no_value_at_all(tmp_path: Path):
+    (known, foreign) = save_all(tmp_path, [[0, 1]], [[1, 255]])
+    label_map = LabelMap(["a", "b"]).without_255()
+    assert label_map.read(known).tolist() == [[0, 1]]
+    with pytest.raises(LabelValueError, match="value 255 first"):
+        label_map.read(foreign)
+    assert LabelMap(["a", "b"]).read(foreign).tolist() == [[1, 255]]

@@ -99,3 +99,55 @@ def test_names_in_another_form_of_unicode_are_found(tmp_path: Path, form):
 def test_a_missing_file_is_named_by_the_usual_separator(tmp_path: Path):
     found = read_list(tmp_path, listed(tmp_path, "x y.png,z.png"))
     assert found.missing == (tmp_path / "x y.png", tmp_path / "z.png")
+
+
+@pytest.mark.parametrize(
+    "line", ["b", "b.jpg", "deep/b", "images/deep/b.jpg", "./images/deep/b", "c d", '"c d"', "é"]
+)
+def test_a_line_may_name_an_image_alone(tmp_path: Path, line: str):
+    names = ["images/a.jpg", "images/deep/b.jpg", "images/c d.jpg", "images/e\u0301.jpg"]
+    known = [
+        (touched(tmp_path / name), touched(tmp_path / f"{name}_labels.png".replace("images", "x")))
+        for name in names
+    ]
+    found = read_list(tmp_path, listed(tmp_path, f"# of a tool\n{line}\n"), known=lambda: known)
+    assert len(found.pairs) == 1
+    assert set(found.pairs) <= set(known[1:])
+    assert not found.missing
+
+
+def test_a_name_of_no_image_is_missing_where_others_are_found(tmp_path: Path):
+    known = [(touched(tmp_path / "images/a.jpg"), touched(tmp_path / "labels/a.png"))]
+    found = read_list(tmp_path, listed(tmp_path, "a\nz\n"), known=lambda: known)
+    assert found.pairs == tuple(known)
+    assert found.missing == (tmp_path / "z",)
+    with pytest.raises(
+        DataError, match="1: must hold two paths, image and label, got 'z'"
+    ) as caught:
+        read_list(tmp_path, listed(tmp_path, "z\ny\n"), known=lambda: known)
+    assert caught.value.__notes__[0].startswith("nor is it the name of an image")
+
+
+def test_a_name_of_several_images_is_refused(tmp_path: Path):
+    known = [
+        (touched(tmp_path / f"images/{town}/a.jpg"), touched(tmp_path / f"labels/{town}/a.png"))
+        for town in ("aachen", "bochum")
+    ]
+    with pytest.raises(
+        DataError, match=r"line 2: 'a' names several images: images/aachen/a.jpg, images/bochum/a"
+    ):
+        read_list(tmp_path, listed(tmp_path, "bochum/a\na\n"), known=lambda: known)
+
+
+def test_names_are_not_looked_for_where_a_line_is_a_pair(tmp_path: Path):
+    for name in ("x.png", "y.png"):
+        (tmp_path / name).touch()
+    listing = listed(tmp_path, "x.png y.png\nx.png gone.png\n")
+    found = read_list(tmp_path, listing, known=lambda: pytest.fail("not needed"))
+    assert len(found.pairs) == 1
+
+
+def touched(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    return path

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from ccnet.layouts.pairing import LABEL_SUFFIXES, pair_folders, pair_in_one_folder
+from ccnet.layouts.rules import SAME_NAME, Rule
 from ccnet.runtime.files import DataError
 
 
@@ -96,3 +97,16 @@ def test_one_folder_with_two_candidates_is_an_error(tmp_path: Path):
     touch(tmp_path, "a.jpg", "a.png", "a_mask.png")
     with pytest.raises(DataError, match=r"several files may be the label of a\.jpg: a_mask\.png"):
         pair_in_one_folder(tmp_path, tmp_path)
+
+
+def test_by_given_rules_labels_of_other_kinds_are_passed_over(tmp_path: Path):
+    for name in "ab":
+        touch(tmp_path, f"i/{name}.jpg", f"l/{name}.png", f"l/{name}_ids.png", f"l/{name}_x.json")
+    rules = [Rule("", "_ids"), SAME_NAME]
+    for rule in (rules, rules[::-1]):
+        found = pair_folders(tmp_path, tmp_path / "i", tmp_path / "l", rule)
+        assert [label.stem for _, label in found.pairs] == [f"{n}{rule[0].label}" for n in "ab"]
+        assert (found.unmatched_labels, found.notes) == ((), ())
+    touch(tmp_path, "l/c_ids.png")
+    found = pair_folders(tmp_path, tmp_path / "i", tmp_path / "l", rules)
+    assert names(tmp_path, tuple(zip(found.unmatched_labels, strict=True))) == ["l/c_ids.png"]

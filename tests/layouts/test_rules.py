@@ -4,7 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from ccnet.layouts.rules import KNOWN, SAME_NAME, AmbiguousRuleError, Rule, choose_rule
+from ccnet.layouts.rules import (
+    KNOWN,
+    SAME_NAME,
+    AmbiguousRuleError,
+    Rule,
+    best_of,
+    choose_rule,
+)
 
 
 def keyed(*names: str) -> dict[str, Path]:
@@ -64,3 +71,12 @@ def test_two_labels_of_an_image_are_named_and_no_choice_is_made():
 def test_a_photograph_and_a_picture_of_one_name_are_a_pair():
     images, labels = {"a": Path("a.jpg"), "b": Path("b.png")}, keyed("a", "b")
     assert choose_rule(images, labels, in_one_folder=True) == (SAME_NAME, {"a": "a"})
+
+
+def test_of_given_rules_the_first_that_pairs_the_most_counts():
+    images = {name: Path(f"{name}_x.jpg") for name in ("a_x", "b_x")}
+    labels = {name: Path(f"{name}.png") for name in ("a_ids", "b_ids", "a_train", "b_train")}
+    ids, train = Rule("_x", "_ids"), Rule("_x", "_train")
+    assert best_of([ids, train], images, labels) == (ids, {"a_x": "a_ids", "b_x": "b_ids"})
+    del labels["b_ids"]
+    assert best_of([ids, train], images, labels)[0] == train

@@ -161,3 +161,24 @@ def test_a_list_beside_a_division_is_not_divided_again(tmp_path: Path):
     assert len(images(tmp_path, "some.txt", division)) == 9
     with pytest.raises(DataError, match="no split 'val'"):
         find_pairs(tmp_path, "val", division=division)
+
+
+@pytest.mark.parametrize(
+    ("files", "listed"),
+    [
+        (("images/{}.jpg", "labels/{}.png"), "train.txt"),
+        (("images/{}.jpg", "masks/{}_mask.png"), "train.txt"),
+        (("images/train/{}.jpg", "labels/train/{}.png"), "train.txt"),
+        (("{}.jpg", "{}.png"), "train.txt"),
+        (("JPEGImages/{}.jpg", "SegmentationClass/{}.png"), "ImageSets/Segmentation/train.txt"),
+    ],
+)
+def test_a_list_of_names_takes_the_files_of_the_folders(tmp_path: Path, files, listed: str):
+    for name in "abc":
+        touch(tmp_path, *(file.format(name) for file in files))
+    (tmp_path / listed).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / listed).write_text("a\nc\n")
+    found = find_pairs(tmp_path, "train")
+    assert found.layout == Path(listed).name
+    assert [image.stem for image, _ in found.pairs] == ["a", "c"]
+    assert find_pairs(tmp_path, listed).pairs == found.pairs

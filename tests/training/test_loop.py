@@ -18,10 +18,12 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from ccnet.config import DataConfig, LossConfig, OptimizerConfig, TrainConfig, read_config
-from ccnet.datasets import DataError, Scenes
+from ccnet.datasets import DataError, SampleDataset, Scenes
 from ccnet.demo import SCENES
 from ccnet.losses import SegmentationLoss, segmentation
 from ccnet.models.ccnet import CCNet
+from ccnet.prediction.evaluate import evaluate
+from ccnet.prediction.predictor import Predictor
 from ccnet.saving.run_folder import RunFolder
 from ccnet.training.loop import train
 from ccnet.training.network import build_model
@@ -400,6 +402,31 @@ def test_a_run_stopped_in_its_last_validation_resumes_with_it(uninterrupted, tmp
     assert train(once, run, resume=True) is not None
     assert_same_weights(uninterrupted, run)
     assert (run / "model" / "model.safetensors").exists()
+
+
+class Torch(torch.utils.data.Dataset):
+    """A data set as a user of PyTorch has it: normalized to 0–1, channels first."""
+
+    def __init__(self, split: str, number: int) -> None:
+        self.scenes = Scenes(split, num_images=number)
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        image, label = self.scenes[index]
+        return torch.from_numpy(image).movedim(2, 0) / 255, torch.from_numpy(label).long()
+
+
+def test_a_data_set_of_pytorch_is_trained_on_and_scored(tmp_path):
+    sets = [SampleDataset(Torch(*part), Scenes.classes) for part in (("train", 40), ("val", 6))]
+    scores = train(SMALL, tmp_path / "own", data=(sets[0], sets[1]))
+    assert scores is not None
+    scenes = Scenes("train", num_images=40), Scenes("val", num_images=6)
+    assert train(SMALL, tmp_path / "scenes", data=scenes) == scores
+    assert_same_weights(tmp_path / "own", tmp_path / "scenes")
+    predictor = Predictor(tmp_path / "own/last", device="cpu")
+    assert evaluate(predictor, sets[1]).miou == pytest.approx(scores.miou, abs=1e-4)
 
 
 def test_an_unreadable_file_ends_a_process_that_has_workers(tmp_path):

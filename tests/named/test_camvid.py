@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from ccnet.checking.check import check_dataset
-from ccnet.datasets.camvid import CamVid
+from ccnet.datasets import CamVid
+from ccnet.named.camvid import CLASSES
 from ccnet.runtime.files import DataError
 
 PUBLISHED_WEIGHTS = np.array(
@@ -34,8 +35,17 @@ def test_both_layouts_are_read_and_eleven_is_ignored(tmp_path: Path, split: str,
 
 
 def test_missing_split_names_the_layouts(tmp_path: Path):
-    with pytest.raises(DataError, match=r"no split 'val'.*val/images.*val \+ valannot"):
+    with pytest.raises(DataError, match=r"split val of CamVid needs val and valannot \(or val/im"):
         CamVid(tmp_path, "val")
+
+
+def test_labels_of_colors_are_read_too(tmp_path: Path):
+    for name in ("train/images/a.png", "train/labels/a.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+    colors = np.array([[*CLASSES.values(), (0, 0, 0)]], np.uint8)
+    Image.fromarray(colors).save(tmp_path / "train/images/a.png")
+    Image.fromarray(colors).save(tmp_path / "train/labels/a.png")
+    assert CamVid(tmp_path)[0][1].tolist() == [[*range(11), 255]]
 
 
 @pytest.mark.parametrize(("split", "count"), [("train", 367), ("val", 101)])
