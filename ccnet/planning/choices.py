@@ -5,6 +5,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
+from ccnet.backbones import create_backbone
 from ccnet.planning.facts import DataFacts
 from ccnet.planning.machine import Machine
 from ccnet.planning.memory import bytes_per_image
@@ -68,7 +71,22 @@ def architecture(
     if is_small and machine.device.type == "cpu":
         yield Choice("model.channels", 256, "goes with a small backbone")
         yield Choice("model.auxiliary_channels", 96, "goes with a small backbone")
+    if strides := refining_strides(settled):
+        reason = "joins finer features, for what is thin or small"
+        yield Choice("model.refinement", strides, reason)
+        if is_small and settled["model.refinement"] is not None:
+            reason = "half the time of a step at 8; the refinement draws what is finer"
+            yield Choice("model.output_stride", 16, reason)
     yield Choice("precision", machine.precision, "the fastest here that trains well")
+
+
+def refining_strides(settled: Mapping[str, Any]) -> list[int]:
+    """Those of the strides 4 and 2 at which the backbone has maps finer than its last one."""
+    stride = settled.get("model.output_stride")
+    options = {} if stride is None else {"output_stride": stride}
+    with torch.device("meta"):
+        own = create_backbone(settled["model.backbone"], **options).strides
+    return [stride for stride in (4, 2) if stride in own and stride < own[-1]]
 
 
 def crops(facts: DataFacts, machine: Machine, settled: Mapping[str, Any]) -> Iterator[Choice]:
