@@ -47,9 +47,11 @@ KEY = ("data", "method", "seed", "minutes")
 COLUMNS = ("date", "commit", *KEY, "steps", "miou", "iou", "images_per_second")
 COLUMNS += ("seconds", "cpu_seconds")
 MADE = {
-    "thin": lambda folder, seed: thin_structures.write(folder, seed=seed),
-    "few": lambda folder, seed: few_surfaces.write(folder, (300, 400), seed),
+    "thin": lambda folder, seed: thin_structures.write(folder, size=192, seed=seed),
+    "few": lambda folder, seed: few_surfaces.write(folder, (192, 256), seed),
 }
+LARGEST_CROP = 288
+"""Of the peers; the short side of smaller images, rounded down to the multiple of 32 they need."""
 
 
 def link_camvid(camvid: Path, folder: Path) -> None:
@@ -81,6 +83,8 @@ def train_peer(asked: dict[str, Any], folder: Path, work: Path) -> int:
     script = Path(__file__).with_name("own_data_peers.py")
     options = ["--weights", asked["weights"], "--seed", asked["seed"]]
     options += ["--minutes", asked["minutes"], "--output", work / "labels"]
+    short = min(open_dataset("folder", folder, "train")[0][1].shape)
+    options += ["--crop", min(LARGEST_CROP, short // 32 * 32)]
     return json.loads(call(script, asked["method"], folder, *options).splitlines()[-1])["steps"]
 
 

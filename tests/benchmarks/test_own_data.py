@@ -3,6 +3,7 @@
 import csv
 import json
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -48,12 +49,14 @@ def test_a_perfect_prediction_has_the_full_score(tmp_path, monkeypatch):
     (tmp_path / "dataset.yaml").write_text("classes: [a, b, c]\n")
     data = open_dataset("folder", tmp_path, "test")
     score = load("own_data", monkeypatch)["score"]
-    found = score(tmp_path / "test" / "labels", data)
+    predictions = tmp_path / "predictions"
+    shutil.copytree(tmp_path / "test" / "labels", predictions)
+    found = score(predictions, data)
     assert found["miou"] == 1
     assert json.loads(found["iou"]) == {"a": 1, "b": 1, "c": None}
-    (tmp_path / "test" / "labels" / "1.png").unlink()
+    (predictions / "1.png").unlink()
     with pytest.raises(FileNotFoundError):
-        score(tmp_path / "test" / "labels", data)
+        score(predictions, data)
 
 
 @pytest.mark.slow
