@@ -4,8 +4,10 @@ Each variant is the plan for the folder with other flags, trained for so many se
 step is measured first, as the time of the process, so that other programs do not count. The
 last weights are scored on the test split. Rows that results/planning.csv contains are skipped.
 
-    python benchmarks/planning.py FOLDER --weights mobilenet_v2.safetensors --seconds 120 \\
-        --flags "" "--model.output_stride 8" "--model.output_stride 8 --optimizer.lr 2e-3"
+    python benchmarks/thin_structures.py thin_192 --size 192 --seed 1
+    python benchmarks/few_surfaces.py few_192 --height 192 --width 256 --seed 1
+    python benchmarks/planning.py thin_192 --weights mobilenet_v2.safetensors --seconds 40 \\
+        --flags "" "--loss.dice 1" "--optimizer.lr 2e-3 --batch_size 8"
 """
 
 import argparse
