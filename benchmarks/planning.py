@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 import yaml
+from refinement import allow_torchvision
 
 from ccnet.datasets import open_dataset
 from ccnet.planning.planner import merged, nested, plan_run
@@ -84,6 +85,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULTS, help="CSV file to append to")
     words = parser.parse_args()
     torch.set_num_threads(1)
+    allow_torchvision()
     for flags in words.flags:
         rows = []
         if words.output.exists():

@@ -23,6 +23,8 @@ MEMORY_SHARE = 0.6
 more, and so do other programs."""
 IMBALANCE = 10.0
 """How many times as frequent as the rarest class the most frequent one may be without weights."""
+THIN = 0.05
+"""Share of pixels in thin structures from which on images are not made much smaller."""
 PASSES = 100
 """How often a run sees each image, if that makes no fewer than `FEWEST_IMAGES`."""
 FEWEST_IMAGES, MOST_IMAGES = 3_000, 160_000
@@ -117,6 +119,8 @@ def crops(facts: DataFacts, machine: Machine, settled: Mapping[str, Any]) -> Ite
     if facts.short_side > 2 * crop:
         low, high = max(0.1, round(crop / facts.short_side, 2)), 1.25
         reason = "from nearly the whole image in a crop to its full size"
+        if facts.thin_share > THIN and low < 0.5:
+            low, reason = 0.5, "structures are thin: half of the size is the least that shows them"
     yield Choice("data.augment.scale", [low, high], reason)
     for name in ("brightness", "contrast", "saturation"):
         yield Choice(f"data.augment.{name}", 0.3, "photographs differ in light")

@@ -96,6 +96,8 @@ def test_large_images_are_made_smaller():
     facts = replace(CAMVID, height=3000, width=4000, largest=(3000, 4000))
     assert chosen(facts)["data.augment.scale"] == [0.13, 1.25]
     assert chosen()["data.augment.scale"] == [0.75, 1.5]
+    thin = replace(facts, thin_share=0.2)
+    assert chosen(thin)["data.augment.scale"] == [0.5, 1.25]
 
 
 def test_a_gpu_has_time_for_larger_crops_and_a_wider_range():
