@@ -68,24 +68,26 @@ def link_camvid(camvid: Path, folder: Path) -> None:
     (folder / "dataset.yaml").write_text("\n".join(["classes:", *lines, f"ignore: {UNLABELED[0]}"]))
 
 
-def train_ours(asked: dict[str, Any], folder: Path, work: Path) -> int:
-    """Train and predict with the commands that a user gives; returns the number of steps."""
+def train_ours(asked: dict[str, Any], folder: Path, work: Path) -> tuple[int, int]:
+    """Train and predict with the commands that a user gives; the steps, and images per step."""
     model = ["--model.pretrained", asked["weights"], "--device", "cpu", "--seed", asked["seed"]]
     minutes = ["--minutes", asked["minutes"], *shlex.split(asked["flags"])]
     call("-m", "ccnet", "train", folder, "--run", work / "run", *model, *minutes)
     images = folder / "test" / "images"
     call("-m", "ccnet", "predict", work / "run" / "model", images, "--output", work / "labels")
-    return read_config(work / "run" / "config.yaml").steps
+    config = read_config(work / "run" / "config.yaml")
+    return config.steps, config.batch_size
 
 
-def train_peer(asked: dict[str, Any], folder: Path, work: Path) -> int:
-    """Train and predict with one of the peers; returns the number of steps."""
+def train_peer(asked: dict[str, Any], folder: Path, work: Path) -> tuple[int, int]:
+    """Train and predict with one of the peers; the steps, and images per step."""
     script = Path(__file__).with_name("own_data_peers.py")
     options = ["--weights", asked["weights"], "--seed", asked["seed"]]
     options += ["--minutes", asked["minutes"], "--output", work / "labels"]
     short = min(open_dataset("folder", folder, "train")[0][1].shape)
     options += ["--crop", min(LARGEST_CROP, short // 32 * 32)]
-    return json.loads(call(script, asked["method"], folder, *options).splitlines()[-1])["steps"]
+    said = call(script, asked["method"], folder, *options).splitlines()[-1]
+    return json.loads(said)["steps"], BATCH_SIZE
 
 
 def call(*words: object) -> str:
@@ -111,13 +113,13 @@ def measure(asked: dict[str, Any], folder: Path) -> dict[str, Any]:
     train: Callable = train_peer if asked["method"] in PEERS else train_ours
     start, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     with tempfile.TemporaryDirectory() as work:
-        steps = train(asked, folder, Path(work))
+        steps, batch_size = train(asked, folder, Path(work))
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         seconds = time.monotonic() - start
         row = score(Path(work, "labels"), open_dataset("folder", folder, "test"))
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     row |= {"steps": steps, "seconds": round(seconds), "cpu_seconds": round(used)}
-    row["images_per_second"] = round(steps * BATCH_SIZE / (60 * asked["minutes"]), 2)
+    row["images_per_second"] = round(steps * batch_size / (60 * asked["minutes"]), 2)
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
     return {name: asked[name] for name in KEY} | row | {"date": date, "commit": source_commit()}
 
