@@ -61,8 +61,9 @@ def test_a_perfect_prediction_has_the_full_score(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+@pytest.mark.usefixtures("torchvision_operators")
 def test_ours_and_a_peer_train_on_the_same_images(shared_data, tmp_path):
-    pytest.importorskip("timm")
+    pytest.importorskip("segmentation_models_pytorch")
     script = [sys.executable, str(BENCHMARKS / "own_data.py"), str(tmp_path)]
     weights = shared_data / "weights" / "mobilenet_v2_imagenet.safetensors"
     script += ["--weights", str(weights), "--data", "few", "--methods", "ccnet", "unet"]
