@@ -5,18 +5,26 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
+from ccnet.backbones import create_backbone
 from ccnet.planning.facts import DataFacts
 from ccnet.planning.machine import Machine
 from ccnet.planning.memory import bytes_per_image
 from ccnet.prediction.predictor import LARGEST_WHOLE
 from ccnet.runtime.disk import readable_size
 
-BATCH_SIZE = 8
+BATCH_SIZE, BATCH_SIZE_ON_CPU = 8, 4
+SMALLEST_CROP = 128
+"""Up to this side, a crop is as large as the image; else it has `CROP_SHARE` of the short side."""
+CROP_SHARE = 0.85
 MEMORY_SHARE = 0.6
 """Of the free memory, what a step may take: weights, their optimizer, and images read ahead take
 more, and so do other programs."""
 IMBALANCE = 10.0
 """How many times as frequent as the rarest class the most frequent one may be without weights."""
+THIN = 0.05
+"""Share of pixels in thin structures from which on images are not made much smaller."""
 PASSES = 100
 """How often a run sees each image, if that makes no fewer than `FEWEST_IMAGES`."""
 FEWEST_IMAGES, MOST_IMAGES = 3_000, 160_000
@@ -64,27 +72,55 @@ def architecture(
         yield Choice("model.backbone", "mobilenet_v2", "the fastest good one on a processor")
     else:
         yield Choice("model.backbone", "resnet50", "a good one that a GPU trains quickly")
-    is_small = settled.get("model.backbone", "mobilenet_v2") == "mobilenet_v2"
-    if is_small and machine.device.type == "cpu":
+    if is_small(machine, settled):
         yield Choice("model.channels", 256, "goes with a small backbone")
         yield Choice("model.auxiliary_channels", 96, "goes with a small backbone")
+    if strides := refining_strides(settled):
+        reason = "joins finer features, for what is thin or small"
+        yield Choice("model.refinement", strides, reason)
+        if is_small(machine, settled) and settled["model.refinement"] is not None:
+            reason = "half the time of a step at 8; the refinement draws what is finer"
+            yield Choice("model.output_stride", 16, reason)
     yield Choice("precision", machine.precision, "the fastest here that trains well")
+
+
+def is_small(machine: Machine, settled: Mapping[str, Any]) -> bool:
+    """Whether the network is the one for processors, on a processor."""
+    return machine.device.type == "cpu" and settled["model.backbone"] == "mobilenet_v2"
+
+
+def refining_strides(settled: Mapping[str, Any]) -> list[int]:
+    """Those of the strides 4 and 2 at which the backbone has maps finer than its last one."""
+    stride = settled.get("model.output_stride")
+    options = {} if stride is None else {"output_stride": stride}
+    with torch.device("meta"):
+        own = create_backbone(settled["model.backbone"], **options).strides
+    return [stride for stride in (4, 2) if stride in own and stride < own[-1]]
 
 
 def crops(facts: DataFacts, machine: Machine, settled: Mapping[str, Any]) -> Iterator[Choice]:
     """What a sample is: the size of crops, and how images are scaled and colored."""
     if settled.get("data.augment") is not None:
         return
-    largest = 512 if machine.device.type == "cpu" else 768
-    side = min(largest, max(32, facts.short_side // 32 * 32))
-    size = f"half of the images are at most {facts.width}×{facts.height}"
-    yield Choice("data.augment.crop_size", [side, side], f"{size}; sides are multiples of 32")
+    is_slow = machine.device.type == "cpu"
+    largest, wanted = 768, facts.short_side
+    reason = (
+        f"half of the images are at most {facts.width}×{facts.height}; sides are multiples of 32"
+    )
+    if is_slow:
+        largest, wanted = 384, max(CROP_SHARE * wanted, min(wanted, SMALLEST_CROP))
+        reason += ", and smaller crops give more steps"
+    side = min(largest, max(32, int(wanted) // 32 * 32))
+    yield Choice("data.augment.crop_size", [side, side], reason)
     crop = min(settled.get("data.augment.crop_size", [side]))
-    low, high = 0.5, 2.0
-    reason = "the usual range"
+    low, high, reason = 0.5, 2.0, "the usual range"
+    if is_slow:
+        low, high, reason = 0.75, 1.5, "a short run has no time for much smaller and larger views"
     if facts.short_side > 2 * crop:
         low, high = max(0.1, round(crop / facts.short_side, 2)), 1.25
         reason = "from nearly the whole image in a crop to its full size"
+        if facts.thin_share > THIN and low < 0.5:
+            low, reason = 0.5, "structures are thin: half of the size is the least that shows them"
     yield Choice("data.augment.scale", [low, high], reason)
     for name in ("brightness", "contrast", "saturation"):
         yield Choice(f"data.augment.{name}", 0.3, "photographs differ in light")
@@ -96,13 +132,21 @@ def optimization(
     """How a step is computed and what it minimizes."""
     yield Choice("optimizer.name", "adamw", "converges in fewer steps than SGD")
     if settled["optimizer.name"] == "adamw":
-        yield Choice("optimizer.lr", 1e-3, "for batches of about 8")
+        yield Choice("optimizer.lr", 1e-3, "for batches of 4 to 8")
+        begins_from_photographs = settled.get("model.pretrained", "imagenet") is not None
+        if begins_from_photographs and is_small(machine, settled):
+            reason = "the heads begin from random weights, the backbone does not"
+            yield Choice("optimizer.head_lr_factor", 5.0, reason)
         yield Choice("optimizer.weight_decay", 1e-2, "goes with AdamW")
         yield Choice("optimizer.schedule", "one_cycle", "warms up, and ends at a rate of 0")
     if facts.imbalance > IMBALANCE:
         reason = f"the largest class has {facts.imbalance:.0f} times the pixels of the smallest"
         yield Choice("loss.class_weights", "auto", reason)
-    yield Choice("batch_size", BATCH_SIZE, "batch normalization needs several images")
+    if machine.device.type == "cpu":
+        reason = "more steps in the same time; batch normalization needs several images"
+        yield Choice("batch_size", BATCH_SIZE_ON_CPU, reason)
+    else:
+        yield Choice("batch_size", BATCH_SIZE, "batch normalization needs several images")
     yield accumulation(facts, machine, settled)
 
 

@@ -47,7 +47,8 @@ def plan_run(
         ValueError: what is given contradicts itself or the machine.
     """
     settings = merged({"data": {"name": "folder", "root": str(folder)}}, given)
-    data = build(DataConfig, checked(DataConfig, settings["data"], "data"), "data")
+    plain = settings["data"] | {"augment": None}  # what that lacks is chosen below
+    data = build(DataConfig, checked(DataConfig, plain, "data"), "data")
     training, validation = open_data(data)
     facts = survey(training, validation, progress=progress)
     machine = look_at_machine(settings.get("device", "auto"), settings.get("precision", "auto"))

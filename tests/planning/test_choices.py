@@ -67,13 +67,43 @@ def test_a_processor_gets_a_small_backbone_and_a_gpu_a_resnet():
     assert "model.channels" not in chosen(model__backbone="resnet50")
 
 
+def test_features_are_refined_by_the_finer_maps_that_the_backbone_has():
+    assert chosen()["model.refinement"] == [4, 2]
+    assert chosen(machine=GPU)["model.refinement"] == [4, 2]
+    assert chosen(model__backbone="tiny")["model.refinement"] == [2]
+    assert "model.refinement" not in chosen(model__refinement=None)
+
+
+def test_the_output_stride_is_coarse_only_where_a_small_network_is_refined():
+    assert chosen()["model.output_stride"] == 16
+    assert "model.output_stride" not in chosen(machine=GPU)
+    assert "model.output_stride" not in chosen(model__refinement=None)
+    assert "model.output_stride" not in chosen(model__output_stride=8)
+
+
+def test_heads_learn_faster_than_a_backbone_that_has_learned():
+    assert chosen()["optimizer.head_lr_factor"] == 5
+    assert "optimizer.head_lr_factor" not in chosen(model__pretrained=None)
+    assert "optimizer.head_lr_factor" not in chosen(optimizer__name="sgd")
+    assert "optimizer.head_lr_factor" not in chosen(machine=GPU)
+
+
+def test_a_processor_takes_more_and_smaller_steps():
+    assert (chosen()["batch_size"], chosen(machine=GPU)["batch_size"]) == (4, 8)
+    images = [chosen(machine=each) for each in (PROCESSOR, GPU)]
+    seen = [found["steps"] * found["batch_size"] for found in images]
+    assert seen[0] == pytest.approx(seen[1], abs=8)
+
+
 def test_what_is_given_is_not_chosen_and_others_follow_it():
     found = chosen(batch_size=2, data__augment__crop_size=[64, 64])
     assert not found.keys() & {"batch_size", "data.augment.crop_size"}
-    assert found["steps"] == pytest.approx(4 * chosen()["steps"], abs=4)
+    assert found["steps"] == pytest.approx(2 * chosen()["steps"], abs=4)
 
 
-@pytest.mark.parametrize(("side", "crop"), [(20, 32), (64, 64), (100, 96), (360, 352), (5000, 512)])
+@pytest.mark.parametrize(
+    ("side", "crop"), [(20, 32), (64, 64), (100, 96), (150, 128), (360, 288), (5000, 384)]
+)
 def test_crops_are_multiples_of_32_that_fit_into_half_of_the_images(side, crop):
     facts = replace(CAMVID, height=side, width=2 * side, largest=(side, 2 * side))
     assert chosen(facts)["data.augment.crop_size"] == [crop, crop]
@@ -81,8 +111,15 @@ def test_crops_are_multiples_of_32_that_fit_into_half_of_the_images(side, crop):
 
 def test_large_images_are_made_smaller():
     facts = replace(CAMVID, height=3000, width=4000, largest=(3000, 4000))
-    assert chosen(facts)["data.augment.scale"] == [0.17, 1.25]
-    assert chosen()["data.augment.scale"] == [0.5, 2.0]
+    assert chosen(facts)["data.augment.scale"] == [0.13, 1.25]
+    assert chosen()["data.augment.scale"] == [0.75, 1.5]
+    thin = replace(facts, thin_share=0.2)
+    assert chosen(thin)["data.augment.scale"] == [0.5, 1.25]
+
+
+def test_a_gpu_has_time_for_larger_crops_and_a_wider_range():
+    assert chosen(machine=GPU)["data.augment.crop_size"] == [352, 352]
+    assert chosen(machine=GPU)["data.augment.scale"] == [0.5, 2.0]
 
 
 def test_classes_are_weighted_where_some_are_rare():
@@ -93,15 +130,15 @@ def test_classes_are_weighted_where_some_are_rare():
 
 def test_parts_of_a_batch_fit_into_the_memory():
     assert chosen()["accumulate"] == 1
-    assert chosen(machine=replace(PROCESSOR, memory=5 << 30))["accumulate"] == 2
-    assert chosen(machine=replace(PROCESSOR, memory=1 << 30))["accumulate"] == 4
+    assert chosen(machine=replace(PROCESSOR, memory=1 << 29))["accumulate"] == 2
+    assert chosen(batch_size=8, machine=replace(PROCESSOR, memory=1 << 29))["accumulate"] == 4
 
 
 def test_steps_follow_the_number_of_images():
     steps = [chosen(replace(CAMVID, num_images=n))["steps"] for n in (6, 367, 20_000)]
     assert steps == sorted(steps)
-    assert steps[0] == 375
-    assert steps[2] == 20_000
+    assert steps[0] == 750
+    assert steps[2] == 40_000
 
 
 def test_validations_take_a_small_part_of_the_time():

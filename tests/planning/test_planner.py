@@ -62,6 +62,12 @@ def test_what_is_given_is_kept(folder):
     assert not {flag for flag, _ in flattened(given)} & {c.flag for c in planned.choices}
 
 
+def test_part_of_the_transform_is_given_and_the_rest_chosen(folder):
+    config = plan_run(folder, {"data": {"augment": {"scale": [0.9, 1.1]}}}).config
+    assert config.data.augment.scale == (0.9, 1.1)
+    assert config.data.augment.crop_size == (64, 64)
+
+
 def test_a_folder_that_cannot_be_used_is_an_error(tmp_path):
     with pytest.raises(DataError):
         plan_run(tmp_path, {})
