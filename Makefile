@@ -6,10 +6,10 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # without compiled modules every test that starts a process would compile them anew
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test fuzz check types fast format package clean
+.PHONY: help demo test fuzz gpu gpu-rehearsal check types fast format package clean
 
 help:     ## this list
-	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 demo: .venv/installed     ## train, evaluate and predict on embedded scenes, about a minute
 	rm -rf runs/demo
@@ -20,6 +20,12 @@ test: .venv/dev     ## every test
 
 fuzz: .venv/dev     ## 1,500 bad inputs to every command, and a table of what they got
 	$(BIN)/python -m tests.fuzz --jobs 2 --output benchmarks/results/fuzz.csv
+
+gpu:     ## what only a GPU can show, in ten minutes, into runs/gpu (CAMVID=folder WEIGHTS=file)
+	benchmarks/gpu.sh runs/gpu $(CAMVID) $(WEIGHTS)
+
+gpu-rehearsal: .venv/dev     ## the same script at small sizes, on the CPU
+	REHEARSAL=1 PYTHON=$(BIN)/python benchmarks/gpu.sh runs/gpu-rehearsal $(CAMVID) $(WEIGHTS)
 
 check: .venv/dev     ## format, lint, types and the fast tests, under a minute
 	$(BIN)/ruff format --check .
