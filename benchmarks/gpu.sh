@@ -10,7 +10,7 @@
 # fails does not stop the others; the exit status is that of the worst. CAMVID is the folder of the
 # data set, WEIGHTS a file of MobileNetV2; without them the last part is left out, which is said.
 #
-# Environment: PYTHON (python3), MINUTES (9.5), REHEARSAL=1, and WHEELS, a folder from which what is
+# Environment: PYTHON (python3), MINUTES (9.5; of a rehearsal 30), REHEARSAL=1, and WHEELS, a folder from which what is
 # missing is installed: a machine that can't reach an index gets one filled by
 #     pip download --only-binary=:all: --no-deps --python-version 3.12 --dest WHEELS \
 #         pytest iniconfig pluggy jaxtyping wadler-lindig beartype hypothesis docstring-parser
@@ -18,10 +18,11 @@ set -uo pipefail
 output=$(mkdir -p "${1:?names the output folder}" && cd "$1" && pwd)
 camvid=${2:-} weights=${3:-}
 cd "$(dirname "$0")/.."
-python=${PYTHON:-python3} end=$((SECONDS + $(awk "BEGIN {print int(60 * ${MINUTES:-9.5})}"))) worst=0
+python=${PYTHON:-python3} worst=0
 export PYTHONPATH=$PWD
-device=cuda
-if [ "${REHEARSAL:-}" ]; then device=cpu; fi
+device=cuda minutes=${MINUTES:-9.5}
+if [ "${REHEARSAL:-}" ]; then device=cpu minutes=${MINUTES:-30}; fi
+end=$((SECONDS + $(awk "BEGIN {print int(60 * $minutes)}")))
 
 # part NAME LIMIT COMMAND...: runs a command for at most LIMIT seconds, or what is left of the time
 part() {
@@ -65,13 +66,13 @@ if [ $device = cuda ]; then
     part training 60 "$python" benchmarks/training.py --parts step --crops 769 --device cuda --output "$output/training.csv"
     recurrence="--minutes 0.7"
 else
-    part kernels 200 $pytest tests/ops/test_triton.py -k "budget and float32"
+    part kernels 200 $pytest tests/ops/test_triton.py -k "twice_the_eager_form and float32"
     part operator 60 $pytest tests/ops/test_criss_cross.py -k "twice_the_eager_form"
     part network 200 $pytest tests/gpu
     part attention 60 "$python" benchmarks/attention.py --shapes 1x64x20x24 --dtypes float32 --compile none \
         --seconds 0.05 --output "$output/attention.csv"
-    part training 100 "$python" benchmarks/training.py --parts step --crops 65 --output "$output/training.csv"
-    recurrence="--minutes 0.2"
+    part training 240 "$python" benchmarks/training.py --parts step --crops 65 --step-turns 1 --output "$output/training.csv"
+    recurrence="--steps 1"
 fi
 if [ "$camvid" ]; then
     part recurrence 300 "$python" benchmarks/recurrence_camvid.py "$camvid" ${weights:+--weights "$weights"} \

@@ -25,7 +25,7 @@ from ccnet.training.loop import train
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results" / "recurrence_camvid.csv"
-KEY = ("recurrence", "seed", "minutes", "device")
+KEY = ("recurrence", "seed", "budget", "device")
 COLUMNS = (*KEY, "steps", "seconds", "miou", "torch", "commit")
 
 
@@ -46,7 +46,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("camvid", type=Path, help="folder of the data set")
     parser.add_argument("--weights", help="file of a MobileNetV2 trained on ImageNet")
-    parser.add_argument("--minutes", type=float, default=20, help="of each run with two passes")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--minutes", type=float, default=20, help="of a run with two passes")
+    length.add_argument("--steps", type=int, help="of each run, in place of minutes")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--output", type=Path, default=RESULTS, help="CSV file to append to")
@@ -54,10 +56,11 @@ def main() -> None:
     recipe = read_config(ROOT / "configs" / "camvid.yaml")
     recipe = replace(recipe, device=words.device, data=replace(recipe.data, root=str(words.camvid)))
     done = {tuple(row[key] for key in KEY): row for row in read(words.output)}
+    budget = f"{words.minutes:g} minutes" if words.steps is None else f"{words.steps} steps"
     for seed in range(words.seeds):
-        steps = None
+        steps = words.steps
         for recurrence in (2, 0):
-            key = tuple(map(str, (recurrence, seed, words.minutes, words.device)))
+            key = tuple(map(str, (recurrence, seed, budget, words.device)))
             if key not in done:
                 model = replace(recipe.model, recurrence=recurrence, pretrained=words.weights)
                 length = {"minutes": words.minutes} if steps is None else {"steps": steps}
