@@ -6,10 +6,10 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # without compiled modules every test that starts a process would compile them anew
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo docs pictures test notebook fuzz check lint types fast format package clean
+.PHONY: help demo docs pictures test notebook fuzz gpu gpu-rehearsal check lint types fast format package clean
 
 help:     ## this list
-	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 demo: .venv/installed     ## train, evaluate and predict on embedded scenes, about a minute
 	rm -rf runs/demo
@@ -29,6 +29,12 @@ notebook: .venv/dev     ## run examples/own_data.ipynb and write its outputs int
 
 fuzz: .venv/dev     ## 1,500 bad inputs to every command, and a table of what they got
 	$(BIN)/python -m tests.fuzz --jobs 2 --output benchmarks/results/fuzz.csv
+
+gpu:     ## what only a GPU can show, in ten minutes, into runs/gpu (CAMVID=folder WEIGHTS=file)
+	benchmarks/gpu.sh runs/gpu $(CAMVID) $(WEIGHTS)
+
+gpu-rehearsal: .venv/dev     ## the same script at small sizes, on the CPU
+	REHEARSAL=1 PYTHON=$(BIN)/python benchmarks/gpu.sh runs/gpu-rehearsal $(CAMVID) $(WEIGHTS)
 
 check: lint     ## format, lint, types and the fast tests, about a minute
 	$(MAKE) --no-print-directory --jobs 2 types fast

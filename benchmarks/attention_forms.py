@@ -10,6 +10,7 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
+from attention_peers import FORWARD_ONLY, PEERS
 from torch import Tensor
 
 from ccnet import RecurrentCrissCrossAttention, criss_cross_attention
@@ -75,11 +76,15 @@ class Job:
         level: "operator" or "module".
         form: one of OPERATORS; for a module also "recomputed", which stores only its input for the
             backward pass. If " compiled" follows the name, the form runs under torch.compile.
+
+    Attributes:
+        has_backward: whether the form can compute gradients.
     """
 
     def __init__(self, level: str, form: str, problem: Problem) -> None:
         self.problem = problem
         form, _, compiled = form.partition(" ")
+        self.has_backward = form not in FORWARD_ONLY
         if level == "operator":
             function = OPERATORS[form]
             tensors = problem.query_key_value()
@@ -105,7 +110,9 @@ class Job:
         return out, *torch.autograd.grad(out, [*self.inputs, *self.parameters], self.gradient)
 
     def results(self) -> list[Tensor]:
-        """The output and the gradients of the inputs, in float64."""
+        """The output, and the gradients of the inputs where there are any, in float64."""
+        if not self.has_backward:
+            return [self.forward().double()]
         return [x.double() for x in self.forward_backward()[: 1 + len(self.inputs)]]
 
 
@@ -245,4 +252,5 @@ def moved_bytes(problem: Problem, backward: bool) -> tuple[int, int]:
 
 
 OPERATORS = {"fused": fused, "plain": plain, "reference": reference, "non-local": non_local}
+OPERATORS |= PEERS
 CHANNELS_FIRST = ("plain",)  # gets the layout that its users have; the others get channels-last
