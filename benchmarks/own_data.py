@@ -38,8 +38,8 @@ from PIL import Image
 
 from ccnet.config import read_config
 from ccnet.datasets import SegmentationDataset, open_dataset
-from ccnet.datasets.camvid import CLASSES, UNLABELED
 from ccnet.metrics import ConfusionMatrix, scores
+from ccnet.named.camvid import CLASSES, UNLABELED
 from ccnet.saving.run_folder import source_commit
 
 RESULTS = Path(__file__).parent / "results" / "own_data.csv"

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from ccnet.explanation.diagrams import corners_figure, cross_figure, recurrence_figure
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
@@ -19,7 +20,6 @@ from ccnet import Predictor
 from ccnet.datasets import Scenes
 from ccnet.demo import beacon_in, pixel_far_from_beacon
 from ccnet.explanation import explain, scale_of
-from ccnet.explanation.diagrams import corners_figure, cross_figure, recurrence_figure
 from ccnet.report.pictures import save
 
 DOCS = Path(__file__).resolve().parent

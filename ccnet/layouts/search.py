@@ -120,16 +120,14 @@ def stored_split(
     return None
 
 
-def pairs_in_folders(root: Path, split: str = "train") -> Iterator[tuple[Path, Path]]:
+def pairs_in_folders(root: Path, split: str = "train") -> list[tuple[Path, Path]]:
     """The pairs that lines of a list may name: those in folders of any split, and undivided ones.
 
     Raises as `find_pairs`.
     """
-    for name in dict.fromkeys((split, *OTHER_NAMES)):
-        yield from (
-            () if (files := stored_split(root, name, use_list=False)) is None else files.pairs
-        )
-    yield from () if (files := unsplit(root)) is None else files.pairs
+    splits = dict.fromkeys((split, *OTHER_NAMES))
+    found = [*(stored_split(root, name, use_list=False) for name in splits), unsplit(root)]
+    return [pair for files in found if files is not None for pair in files.pairs]
 
 
 def divided(

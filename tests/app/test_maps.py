@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 from matplotlib import colormaps
+from matplotlib.colors import to_hex
 
 from ccnet.app.loading import AS_VALIDATED
 from ccnet.app.maps import color_bar, map_scale, pixel_maps, pixel_panel, scaled
@@ -43,7 +44,7 @@ def test_maps_differ_between_pixels_and_passes(bench, scene):
 def test_the_bar_below_the_maps_has_their_colors():
     first, *_, last = re.findall("#[0-9a-f]{6}", color_bar())
     for place, color in ((0.0, first), (1.0, last)):
-        assert bytes.fromhex(color[1:]) == bytes(colormaps[WEIGHTS](place, bytes=True)[:3])
+        assert color == to_hex(colormaps[WEIGHTS](place))
 
 
 def test_a_model_without_attention_says_so(bench, scene):

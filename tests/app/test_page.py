@@ -50,7 +50,9 @@ def test_what_computes_waits_in_one_bounded_line():
     with temporary_storage() as storage:
         page = asyncio.run(build())
     assert page._queue.max_size == MAX_WAITING
-    functions = [event for event in page.fns.values() if event.name not in ("wait_for_models",)]
+    functions = [
+        event for event in page.fns.values() if event.name not in ("wait_for_models", "choose")
+    ]
     assert {event.concurrency_id for event in functions} == {"computing"}
     assert {event.concurrency_limit for event in functions} == {1}
 
