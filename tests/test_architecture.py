@@ -27,7 +27,8 @@ FLOORS = {
     "cli": "flags commands runtime",
     "flags": "commands config runtime",
     "commands": "app demo planning training saving explanation report export polygons labeling "
-    "config prediction checking datasets annotations layouts models published metrics images runtime",
+    "config prediction checking datasets annotations layouts models published metrics images "
+    "runtime",
     "app": "explanation report polygons labeling prediction datasets images runtime",
     "demo": "training explanation report labeling config prediction datasets metrics runtime",
     "planning": "training config prediction datasets models backbones runtime classes",
