@@ -1,7 +1,6 @@
 """The page in a real browser: upload, legend, click, maps, wrong files, two visitors, keyboard."""
 
 import re
-import shutil
 import time
 from collections.abc import Iterator
 
@@ -9,21 +8,15 @@ import pytest
 
 from ccnet.app.loading import PageModel
 from tests.app.serving import loaded, scene_png, serving
-from tests.report.test_page_in_browser import FLAGS
+from tests.browser import chromium
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("no chromium is installed")
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=program, args=FLAGS)
-        yield chromium
-        chromium.close()
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ import functools
 import http.server
 import importlib.util
 import re
-import shutil
 import sys
 import threading
 from collections.abc import Iterator
@@ -13,8 +12,8 @@ from types import ModuleType
 
 import pytest
 
+from tests.browser import chromium
 from tests.documentation.blocks import PAGES, ROOT
-from tests.report.test_page_in_browser import FLAGS
 
 
 @pytest.fixture(scope="module")
@@ -127,14 +126,8 @@ def test_a_folder_that_is_no_site_is_not_replaced(make_site, tmp_path, monkeypat
 
 @pytest.fixture
 def browser() -> Iterator:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("no chromium is installed")
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=program, args=FLAGS)
-        yield chromium
-        chromium.close()
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The report in a real browser: from disk, by mouse and keyboard, light and dark, at all widths."""
 
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,18 +9,10 @@ import pytest
 
 from ccnet.report.evaluation import Evaluation
 from ccnet.report.page import write_report
+from tests.browser import chromium
 from tests.report.test_page import HOSTILE
 
 pytestmark = pytest.mark.slow
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 CLASSES = ("road", "sky", "car")
 PALETTE = ((128, 64, 128), (70, 130, 180), (0, 0, 142))
 NUM_IMAGES = 30
@@ -29,14 +20,8 @@ NUM_IMAGES = 30
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("no chromium is installed")
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=program, args=FLAGS)
-        yield chromium
-        chromium.close()
+    with chromium() as browser:
+        yield browser
 
 
 def evaluation(classes: tuple[str, ...] = CLASSES, name: str = "img-{}.png") -> Evaluation:
