@@ -42,7 +42,7 @@ FLOORS = {
     "annotations": "images runtime classes",
     "layouts": "images runtime",
     "inference": "models backbones runtime",
-    "models": "published backbones weights runtime ops",
+    "models": "published backbones weights images runtime ops",
     "published": "weights classes",
     "metrics": "classes",
     "backbones": "weights",

@@ -1,8 +1,14 @@
 """`ccnet check-data`."""
 
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ccnet.datasets import DatasetName
+
+if TYPE_CHECKING:
+    from ccnet.datasets import SegmentationDataset
+    from ccnet.images.bands import Bands
 
 
 def check_data(
@@ -19,7 +25,8 @@ def check_data(
 
     Reads every pair and lists unreadable files, images and labels without a partner, sizes that
     differ and label values that stand for no class. Prints image sizes, the share of each class and
-    median-frequency class weights. The exit status is 1 if the data are unfit for training.
+    median-frequency class weights. Images that are no photographs are read with all of their bands,
+    which is said. The exit status is 1 if the data are unfit for training.
 
         ccnet check-data FOLDER
         ccnet check-data FOLDER --picture sheet.png
@@ -40,6 +47,7 @@ def check_data(
 
     from ccnet.checking.check import check_dataset
     from ccnet.datasets import Division, open_dataset
+    from ccnet.datasets.pairs import PairedDataset
     from ccnet.report.tables import data_summary
     from ccnet.runtime.disk import require_replaceable, write_json
     from ccnet.runtime.progress import CountProgress
@@ -49,8 +57,13 @@ def check_data(
         if path is not None:
             require_replaceable(path)
     checked, division = {}, Division(val_share, group_by=group_by)
+    bands = None
     for part in ("train", "val") if split is None else (split,):
         dataset = open_dataset(data, root, part, strict=False, division=division)
+        if not checked:
+            bands = bands_to_check(dataset)
+        if isinstance(dataset, PairedDataset):
+            dataset = dataset.with_bands(bands)
         with CountProgress(f"checking {part}") as progress:
             compare_edges = picture is not None or page is not None
             found = check_dataset(dataset, part, compare_edges=compare_edges, progress=progress)
@@ -68,3 +81,20 @@ def check_data(
         write_data_page(page, checked)
         print(f"the page is {page}")
     return 0 if all(found.fit for _, found in checked.values()) else 1
+
+
+def bands_to_check(dataset: "SegmentationDataset") -> "Bands | None":
+    """The bands of images that are no photographs, which are measured and printed; else None."""
+    from ccnet.checking.band_choice import choose_bands
+    from ccnet.checking.band_values import measure_bands
+    from ccnet.datasets.pairs import PairedDataset
+    from ccnet.runtime.progress import CountProgress
+
+    choice = choose_bands(dataset)
+    if choice is None or not isinstance(dataset, PairedDataset):
+        return None
+    with CountProgress("measuring bands") as progress:
+        found = measure_bands(dataset, None, choice.value_range, progress=progress)
+    print(f"note: {choice.reason}", file=sys.stderr)
+    print(f"note: {found.bands}", file=sys.stderr)
+    return found.bands

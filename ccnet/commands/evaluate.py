@@ -62,6 +62,7 @@ def evaluate(
     """
     from rich.console import Console
 
+    from ccnet.checking.requirements import require_bright_images
     from ccnet.datasets import Division, open_dataset
     from ccnet.datasets.pairs import say_notes
     from ccnet.prediction.predictor import Predictor
@@ -85,6 +86,8 @@ def evaluate(
             for path in (model, compare)
             if path is not None
         ]
+        if any(predictor.model.bands is None for predictor in predictors):
+            require_bright_images(dataset)
         protocols = ", ".join(dict.fromkeys(str(predictor.protocol) for predictor in predictors))
         title = f"{data} {split}, {len(dataset)} images, {protocols}"
         way = {"precision": precision, "protocol": protocols}

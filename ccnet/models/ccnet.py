@@ -23,6 +23,7 @@ from ccnet.models.arguments import (
     class_names,
     plain_arguments,
     read_arguments,
+    stored_bands,
     to_plain,
 )
 from ccnet.models.card import TEMPLATE, fill_card, require_metrics
@@ -75,6 +76,7 @@ class CCNet(
         mean, std: mean and standard deviation of each channel of the image, for values of 0 to 255;
             at most 10⁶, and std at least 10⁻⁶. None: those with which the backbone's weights were
             trained, repeated as needed.
+        bands: `ccnet.images.bands.Bands.to_dict()`, what is read of files; None: RGB, or all.
         classes: one name per class; None numbers them.
         palette: one RGB color per class.
         metrics: scores for the model card, as `metrics` below.
@@ -113,6 +115,7 @@ class CCNet(
         pretrained: str | Path | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        bands: Mapping[str, Any] | None = None,
         classes: Sequence[str] | None = None,
         palette: Sequence[Sequence[int]] | None = None,
         metrics: Mapping[str, Any] | None = None,
@@ -121,7 +124,7 @@ class CCNet(
         super().__init__()
         self.arguments = arguments = plain_arguments(locals())
         self.num_classes, self.in_channels = arguments["num_classes"], arguments["in_channels"]
-        self.align_corners = arguments["align_corners"]
+        self.align_corners, self.bands = arguments["align_corners"], stored_bands(arguments)
         self.classes = class_names(arguments["classes"], self.num_classes)
         self.palette = class_colors(arguments["palette"], self.num_classes)
         options = {name: arguments[name] for name in BACKBONE_ARGUMENTS}
@@ -242,9 +245,8 @@ class CCNet(
         return super().save_pretrained(folder, config=config, **options)
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        write_whole(
-            save_directory / SAFETENSORS_SINGLE_FILE, lambda path: save_model(self, str(path))
-        )
+        target = save_directory / SAFETENSORS_SINGLE_FILE
+        write_whole(target, lambda path: save_model(self, str(path)))
 
     def generate_model_card(self, **content: Any) -> ModelCard:
         """README.md of a saved model; `content` replaces values of `card.TEMPLATE`."""

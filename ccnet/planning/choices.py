@@ -86,6 +86,10 @@ def crops(facts: DataFacts, machine: Machine, settled: Mapping[str, Any]) -> Ite
         low, high = max(0.1, round(crop / facts.short_side, 2)), 1.25
         reason = "from nearly the whole image in a crop to its full size"
     yield Choice("data.augment.scale", [low, high], reason)
+    has_bands = {str(settled.get(f"data.{name}")) for name in ("bands", "value_range")} != {"None"}
+    if has_bands:
+        yield Choice("data.augment.brightness", 0.0, "values of bands are measurements")
+        return
     for name in ("brightness", "contrast", "saturation"):
         yield Choice(f"data.augment.{name}", 0.3, "photographs differ in light")
 
