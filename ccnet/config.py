@@ -16,6 +16,7 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Count = Annotated[int, Between(1, MOST)]
 Width = Annotated[int, Between(1, 16384)]
 Share = Annotated[float, Between(0, 1)]
+Finite = Annotated[float, Between(-1e30, 1e30)]
 Factor = Annotated[float, Between(0, 1000)]
 Rate = Annotated[float, Between(0, 1e30)]
 """A learning rate: the upper end is that of float32; `Run.save` finds a network that overflows."""
@@ -46,7 +47,7 @@ class DataConfig:
     bands: list[Annotated[int, Between(1, 1024)]] | None = None
     """Bands of the image files, counted from 1, such as [1,2,3,5]. Null: RGB of 8 bits, or all
     bands if value_range is given. The model keeps both."""
-    value_range: list[float] | Literal["dtype", "percentiles"] | None = None
+    value_range: list[Finite] | Literal["dtype", "percentiles"] | None = None
     """Values of the bands that count: [low, high], such as [0,4095]; dtype: all that the type can
     hold; percentiles: of each band, the 0.1th to 99.9th. Null: dtype, if that is no guess."""
 

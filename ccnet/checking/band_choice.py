@@ -103,7 +103,8 @@ def is_photographs(kind: Kind, paths: Sequence[Path]) -> bool:
     looked_at = [paths[index] for index in evenly_spread(len(paths), MOST_LOOKED_AT)]
     if kind.is_photograph:
         return True
-    if kind.dtype not in ("uint8", "uint16") or paths[0].suffix.lower() == ".npy":
+    is_npy = paths[0].suffix.lower() == ".npy"
+    if kind.dtype not in ("uint8", "uint16") or is_npy or not kind.is_known:
         return False
     if kind.bands in (2, 4):
         return kind.has_alpha and all(map(has_mask, looked_at))

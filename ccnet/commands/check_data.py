@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from ccnet.datasets import DatasetName
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ccnet.datasets import SegmentationDataset
     from ccnet.images.bands import Bands
 
@@ -20,6 +22,7 @@ def check_data(
     group_by: str | None = None,
     picture: Path | None = None,
     report: Path | None = None,
+    write_names: bool = False,
 ) -> int:
     """Say what is wrong with a data set before it is trained on.
 
@@ -30,6 +33,7 @@ def check_data(
 
         ccnet check-data FOLDER
         ccnet check-data FOLDER --picture sheet.png
+        ccnet check-data FOLDER --write-names
         ccnet check-data FOLDER --data camvid --split train --output report.json
 
     Args:
@@ -42,6 +46,7 @@ def check_data(
         report: Folder to write data.html to, a page of the same with many more images.
         val_share: Share of the images that is the split val of a folder without one, 0 to 1.
         group_by: Regular expression: images in whose names it finds the same text stay together.
+        write_names: Write a dataset.yaml with the classes that were found, to rename them in it.
     """
     from rich.console import Console
 
@@ -69,6 +74,8 @@ def check_data(
             found = check_dataset(dataset, part, compare_edges=compare_edges, progress=progress)
         Console().print(data_summary(found))
         checked[part] = dataset, found
+    if write_names:
+        write_description(dataset for dataset, _ in checked.values())
     if output is not None:
         write_json(output, {part: found.to_dict() for part, (_, found) in checked.items()})
     if picture is not None:
@@ -98,3 +105,23 @@ def bands_to_check(dataset: "SegmentationDataset") -> "Bands | None":
     print(f"note: {choice.reason}", file=sys.stderr)
     print(f"note: {found.bands}", file=sys.stderr)
     return found.bands
+
+
+def write_description(datasets: "Iterable[SegmentationDataset]") -> None:
+    """Write how labels without names are read as the dataset.yaml of their folder.
+
+    Raises:
+        ValueError: the classes have names already.
+    """
+    import yaml
+
+    from ccnet.datasets.folder import DESCRIPTION, FolderDataset
+    from ccnet.runtime.disk import write_text
+
+    dataset = next(iter(datasets))
+    if not isinstance(dataset, FolderDataset) or dataset.legend is None:
+        raise ValueError("--write-names is for label files without names; these have names already")
+    path = dataset.root / DESCRIPTION
+    text = yaml.safe_dump(dataset.legend.description, sort_keys=False, allow_unicode=True)
+    write_text(path, f"# rename the classes here; their order counts\n{text}")
+    print(f"wrote {path}")

@@ -42,7 +42,8 @@ def evaluate(
 
     Args:
         model: Model folder, or an id on the Hugging Face hub.
-        data: Kind of data set. A folder is described by its dataset.yaml.
+        data: Kind of data set. A folder is described by its dataset.yaml; without one, label files
+            are of the model's classes.
         root: Folder of the data set. The scenes need none.
         split: Part of the data set, or a list file, such as runs/mine/lists/val.txt.
         val_share: Share of the images that is the split val of a folder without one, 0 to 1.
@@ -77,15 +78,16 @@ def evaluate(
     if output is not None:
         require_replaceable(output)
     division = Division(val_share, group_by=group_by)
-    dataset = open_dataset(data, root, split, division=division)
     with process_device(device, devices, num_nodes) as own_device:
-        if rank() == 0:
-            say_notes(dataset)
         predictors = [
             Predictor(path, device=own_device, precision=precision, protocol=protocol)
             for path in (model, compare)
             if path is not None
         ]
+        names = predictors[0].classes
+        dataset = open_dataset(data, root, split, division=division, unnamed=names)
+        if rank() == 0:
+            say_notes(dataset)
         if any(predictor.model.bands is None for predictor in predictors):
             require_bright_images(dataset)
         protocols = ", ".join(dict.fromkeys(str(predictor.protocol) for predictor in predictors))

@@ -184,6 +184,11 @@ def counted(bands: int) -> str:
 def cannot_choose(bands: int) -> str:
     """What to say of an image of more bands than gray or RGB has."""
     numbers = ",".join(map(str, range(1, min(bands, 8) + 1)))
+    if bands <= 3:
+        return (
+            f"{bands} bands that the file does not call gray or RGB; train on them with "
+            f"--data.bands [{numbers}], or save gray or RGB."
+        )
     return (
         f"{bands} bands, where RGB has 3, and none is left out by itself; train on them with "
         f"--data.bands, such as [{numbers}] or [1,2,3], or save the three colors alone."

@@ -25,7 +25,6 @@ from ccnet.images.tiff import (
     HEIGHT,
     ORIENTATION,
     WIDTH,
-    Grid,
     Tags,
     has_plain_16_bit_planes,
     known_colors,
@@ -200,9 +199,7 @@ def read_image(
             return read_tiff(path, channels, max_pixels)
         num_colors = 0
         if found == "TIFF":
-            tags = Tags(path, file)
-            Grid(tags, max_pixels)
-            num_colors = known_colors(tags)
+            num_colors = known_colors(require_decodable(path, file, max_pixels))
             file.seek(0)
         picture = decode_picture(path, file, found, max_pixels)
         if num_colors and picture.mode in ("LA", "RGBA"):

@@ -30,6 +30,7 @@ from ccnet.images.tiff import (
     PLAIN,
     RGB,
     SAMPLES,
+    WHITE_IS_ZERO,
     YCBCR,
     Grid,
     Tags,
@@ -49,14 +50,15 @@ class Kind:
     bands: int
     dtype: str
     """The type of the numbers, as NumPy names it."""
-    is_tiff: bool = False
     has_alpha: bool = False
     """Whether the last of 2 or 4 bands is called transparency, as GDAL calls any fourth band."""
+    is_known: bool = True
+    """Whether the file calls its other bands gray or RGB."""
 
     @property
     def is_photograph(self) -> bool:
         """Whether it is gray or RGB of 8 bits, which needs no choice."""
-        return self.bands in (1, 3) and self.dtype == "uint8"
+        return self.is_known and self.bands in (1, 3) and self.dtype == "uint8"
 
     def __str__(self) -> str:
         return f"{counted(self.bands)} of {self.dtype}"
@@ -79,10 +81,12 @@ def stored_kind(path: Path) -> Kind:
             return Kind(array.shape[2], array.dtype.newbyteorder("=").name)
         if found == "TIFF":
             tags = Tags(path, file)
-            num = tags.number(SAMPLES, 1)
-            extra = tags.numbers(EXTRA_SAMPLES, [0])[-1]
-            alpha = num in (2, 4) and int(extra) in ALPHA
-            return Kind(num, stored_type(tags).name, is_tiff=True, has_alpha=alpha)
+            num, meaning = tags.number(SAMPLES, 1), tags.number(PHOTOMETRIC, GRAY)
+            if meaning not in (WHITE_IS_ZERO, GRAY, RGB):  # ink, a palette or the like
+                return Kind(3, "uint8")
+            alpha = num in (2, 4) and int(tags.numbers(EXTRA_SAMPLES, [0])[-1]) in ALPHA
+            is_known = num - alpha == (3 if meaning == RGB else 1)
+            return Kind(num, stored_type(tags).name, has_alpha=alpha, is_known=is_known)
         mode = open_header(path, file, found).mode
     if mode.startswith("I;16"):
         return Kind(1, "uint16")

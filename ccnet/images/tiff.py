@@ -182,13 +182,16 @@ def require_decodable(path: Path, file: BinaryIO, max_pixels: int = MAX_PIXELS) 
     tags = Tags(path, file)
     channels, compression = Grid(tags, max_pixels).channels, tags.number(COMPRESSION, PLAIN)
     if channels > MAX_SAMPLESPERPIXEL:
-        raise tags.wrong(f"{channels} channels, where pictures have up to 4; save 1 or 3")
+        raise tags.wrong(f"{channels} channels, where pictures have up to 4; {SAVE_BANDS}")
     if compression not in COMPRESSION_INFO:
         raise tags.wrong(f"compression {compression}; save it uncompressed or with deflate")
     if tags.distinct(FORMAT) == {SIGNED} and tags.distinct(BITS) == {8}:
         raise tags.wrong("numbers of 8 bits with a sign; save unsigned 8 or 16 bits")
     file.seek(0)
     return tags
+
+
+SAVE_BANDS = "save 1 or 3, or train on them with --data.bands"
 
 
 def known_colors(tags: Tags) -> int:

@@ -16,8 +16,7 @@ from ccnet.checking.suspects import Suspect, chosen, ranked
 from ccnet.classes import IGNORE_INDEX
 from ccnet.datasets.dataset import SegmentationDataset
 from ccnet.datasets.pairs import PairedDataset
-from ccnet.images.colors import IGNORED_COLOR, Palette, overlay
-from ccnet.report.gallery import as_rgb
+from ccnet.images.colors import IGNORED_COLOR, Palette, as_rgb, overlay
 from ccnet.report.pictures import save
 from ccnet.runtime.files import DataError, printable
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from ccnet.config import TrainConfig
 from ccnet.datasets import SegmentationDataset
+from ccnet.images.colors import as_rgb
 from ccnet.prediction.predictor import Predictor
-from ccnet.report.gallery import as_rgb
 from ccnet.report.pictures import save_comparison
 
 MOST_PICTURES = 64
