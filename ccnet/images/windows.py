@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from jaxtyping import Bool, UInt8, UInt16
+from jaxtyping import Bool, Shaped, UInt8, UInt16
 from PIL import Image
 
 from ccnet.images.arrays import StoredArray, in_native_order, read_npy_header, require_all_pixels
@@ -113,6 +113,8 @@ def open_windows(
         if found == "NPY":
             stored = read_npy_header(path, file, channels if bands is None else None)
             require_all_pixels(path, file, stored)
+            if bands is not None:
+                bands.require(path, stored.shape[2], stored.dtype)
         elif found == "TIFF":
             known = Tags(path, file)
             tags = (known.number(WIDTH), known.number(HEIGHT), known.number(ORIENTATION, UPRIGHT))
@@ -152,7 +154,6 @@ class _Scaled(WindowedImage):
         self.height, self.width, self.channels = stored.height, stored.width, len(bands.numbers)
         self.dtype, self.georeference = bands.result_dtype, stored.georeference
         self.held_bytes = stored.held_bytes
-        bands.require(self.path, stored.channels, stored.dtype)
 
     def read(self, top: int, left: int, height: int, width: int) -> Pixels:
         pixels = self.stored.read(top, left, height, width)
@@ -180,7 +181,7 @@ class _ArrayInFile(WindowedImage):
         self.dtype = self.stored.newbyteorder("=")
         self.file = open_regular(path)
 
-    def read(self, top: int, left: int, height: int, width: int) -> Pixels:
+    def read(self, top: int, left: int, height: int, width: int) -> Shaped[np.ndarray, "h w c"]:
         pixels = np.empty((height, width, self.channels), self.stored)
         size = self.channels * self.stored.itemsize
         for row in range(top, top + height):
@@ -223,9 +224,13 @@ def _open_tiff(
         dataset = open_dataset(rasterio, path)
     except rasterio.errors.RasterioError as error:
         raise DataError(f"{path}: cannot be read as a TIFF ({error}).", path=path) from error
-    if taken is not None:
-        taken.require(path, dataset.count, dataset.dtypes[0])
-    bands = _choose_bands(path, dataset, channels, taken) if orientation == UPRIGHT else None
+    try:
+        if taken is not None:
+            taken.require(path, dataset.count, dataset.dtypes[0])
+        bands = _choose_bands(path, dataset, channels, taken) if orientation == UPRIGHT else None
+    except DataError:
+        dataset.close()
+        raise
     if bands is not None:
         return _Tiff(path, dataset, len(bands.numbers) if bands.is_raw else channels, bands)
     dataset.close()
@@ -307,7 +312,7 @@ class _Tiff(WindowedImage):
             has_absent=self.has_absent,
         )
 
-    def read(self, top: int, left: int, height: int, width: int) -> Pixels:
+    def read(self, top: int, left: int, height: int, width: int) -> Shaped[np.ndarray, "h w c"]:
         numbers = self.bands.numbers
         pixels = np.empty((height, width, len(numbers)), self.dataset.dtypes[0])
         at = (top, left, height, width)
