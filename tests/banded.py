@@ -23,15 +23,16 @@ def pixels_of(index: int, side: int = SIDE) -> tuple[np.ndarray, np.ndarray]:
 
 def write_folder(root: Path, kind: str, number: int = 8, *, named: bool = True) -> Path:
     """Images as "tif" (uint16) or "npy" (float32, the same values divided by 4096), and labels."""
-    for folder in ("images", "labels"):
-        (root / folder).mkdir(parents=True)
     for index in range(number):
         image, label = pixels_of(index)
+        folder = root / ("val" if index >= number - 2 else "train")
+        for part in ("images", "labels"):
+            (folder / part).mkdir(parents=True, exist_ok=True)
         if kind == "tif":
-            write_tiff(root / "images" / f"{index}.tif", image)
+            write_tiff(folder / "images" / f"{index}.tif", image)
         else:
-            np.save(root / "images" / f"{index}.npy", image.astype(np.float32) / 4096)
-        Image.fromarray(label).save(root / "labels" / f"{index}.png")
+            np.save(folder / "images" / f"{index}.npy", image.astype(np.float32) / 4096)
+        Image.fromarray(label).save(folder / "labels" / f"{index}.png")
     if named:
         (root / "dataset.yaml").write_text("classes: [ground, thing]")
     return root

@@ -8,6 +8,7 @@ from ccnet.checking.findings import DataReport
 from ccnet.datasets.dataset import SegmentationDataset
 from ccnet.datasets.pairs import PairedDataset
 from ccnet.datasets.scenes import Scenes
+from ccnet.images.bands import Bands
 from ccnet.images.exact import require_bright
 from ccnet.runtime.files import DataError
 from ccnet.runtime.processes import rank
@@ -62,12 +63,18 @@ def require_same_meaning(training: SegmentationDataset, validation: Segmentation
         )
 
 
-def require_bright_images(dataset: SegmentationDataset) -> None:
+def require_bright_images(
+    dataset: SegmentationDataset, bands: Sequence[Bands | None] = (None,)
+) -> None:
     """Raises DataError if images are 12 bits in files of 16, of which RGB of 8 bits keeps nothing.
 
-    Some images are looked at, and only if all of them are such: one may have been taken at night.
+    Some images are looked at, and all of them have to be such: one may have been taken at night.
+
+    Args:
+        dataset: is evaluated.
+        bands: that the models take; None: RGB.
     """
-    if not isinstance(dataset, PairedDataset) or dataset.bands is not None:
+    if not isinstance(dataset, PairedDataset) or None not in bands:
         return
     found = None
     for index in evenly_spread(len(dataset), MOST_DIM):

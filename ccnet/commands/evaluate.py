@@ -77,19 +77,17 @@ def evaluate(
     protocol = views.chosen()
     if output is not None:
         require_replaceable(output)
-    division = Division(val_share, group_by=group_by)
     with process_device(device, devices, num_nodes) as own_device:
         predictors = [
             Predictor(path, device=own_device, precision=precision, protocol=protocol)
             for path in (model, compare)
             if path is not None
         ]
-        names = predictors[0].classes
+        division, names = Division(val_share, group_by=group_by), predictors[0].classes
         dataset = open_dataset(data, root, split, division=division, unnamed=names)
         if rank() == 0:
             say_notes(dataset)
-        if any(predictor.model.bands is None for predictor in predictors):
-            require_bright_images(dataset)
+        require_bright_images(dataset, [predictor.model.bands for predictor in predictors])
         protocols = ", ".join(dict.fromkeys(str(predictor.protocol) for predictor in predictors))
         title = f"{data} {split}, {len(dataset)} images, {protocols}"
         way = {"precision": precision, "protocol": protocols}
