@@ -204,7 +204,16 @@ def test_model_flags_are_the_model_s_arguments():
     defaults |= dict.fromkeys(BACKBONE_ARGUMENTS)  # None stands for the backbone's own default
     for field in fields(ModelConfig):
         assert defaults[field.name] == field.default, field.name
-    of_data = {"num_classes", "classes", "palette", "metrics", "in_channels", "mean", "std"}
+    of_data = {
+        "num_classes",
+        "classes",
+        "palette",
+        "metrics",
+        "in_channels",
+        "mean",
+        "std",
+        "bands",
+    }
     of_loss = {"embedding_channels"}  # loss.consistency.channels
     no_flag = of_data | of_loss | {"backend", "backbone_options"}
     assert {field.name for field in fields(ModelConfig)} == defaults.keys() - no_flag

@@ -77,10 +77,9 @@ def set_up(
     config, model = first_network(config, sets[0], init, source, bands, save, checkpoint)
     place(model, config, fabric.device)
     replica = build_replica(config, sets[0], model) if is_sharded(config) else None
-    network = wrapped(model, config, fabric)
+    network, average = wrapped(model, config, fabric), build_moving_average(config, model)
     optimizer = build_optimizer(config.optimizer, model)
     scheduler = build_scheduler(config.optimizer, optimizer, config.steps)
-    average = build_moving_average(config, model)
     others = {"scheduler": scheduler, "scaler": own.scaler, "average": average}
     state = TrainingState(model, optimizer, others)
     if checkpoint is not None:

@@ -33,8 +33,8 @@ def test_bands_of_the_configuration_of_a_save_and_of_a_model(tmp_path):
 def test_what_does_not_fit_bands_is_refused(tmp_path):
     data = FolderDataset(write_folder(tmp_path / "data", "tif"), "train")
     colors = RandomTransform((32, 32), saturation=0.3)
-    with pytest.raises(ValueError, match="data.augment.saturation and hue are of RGB"):
-        asked = config_of(value_range="percentiles", augment=colors)
+    asked = config_of(value_range="percentiles", augment=colors)
+    with pytest.raises(ValueError, match=r"data\.augment\.saturation and hue are of RGB"):
         choose_bands_of_run(asked, data, None, None)
     with pytest.raises(ValueError, match="are of image files"):
         choose_bands_of_run(config_of(bands=[1]), Scenes(), None, None)
