@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from ccnet.datasets import DatasetName, Division
 from ccnet.datasets.transforms import RandomTransform
+from ccnet.images.bands import require_choice
 from ccnet.prediction.protocol import Protocol
 from ccnet.runtime.files import DataError, read_yaml
 from ccnet.runtime.values import MOST, Between, build, checked, require_fields
@@ -15,6 +16,7 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Count = Annotated[int, Between(1, MOST)]
 Width = Annotated[int, Between(1, 16384)]
 Share = Annotated[float, Between(0, 1)]
+Finite = Annotated[float, Between(-1e30, 1e30)]
 Factor = Annotated[float, Between(0, 1000)]
 Rate = Annotated[float, Between(0, 1e30)]
 """A learning rate: the upper end is that of float32; `Run.save` finds a network that overflows."""
@@ -42,10 +44,17 @@ class DataConfig:
     """Number of training images; for the scenes only."""
     augment: RandomTransform | None = None
     """Random scale, crop, mirroring and colors. Null: train on the images as they are."""
+    bands: list[Annotated[int, Between(1, 1024)]] | None = None
+    """Bands of the image files, counted from 1, such as [1,2,3,5]. Null: RGB of 8 bits, or all
+    bands if value_range is given. The model keeps both."""
+    value_range: list[Finite] | Literal["dtype", "percentiles"] | None = None
+    """Values of the bands that count: [low, high], such as [0,4095]; dtype: all that the type can
+    hold; percentiles: of each band, the 0.1th to 99.9th. Null: dtype, if that is no guess."""
 
     def __post_init__(self) -> None:
         require_fields(self, "data")
         self.division()
+        require_choice(self.bands, self.value_range)
 
     def division(self) -> Division:
         """How images without a validation split are divided; raises ValueError if it cannot be."""
@@ -293,18 +302,8 @@ class TrainConfig:
         return json.loads(json.dumps(self.to_dict()))
 
 
-OF_THE_MACHINE = (
-    "device",
-    "devices",
-    "num_nodes",
-    "strategy",
-    "num_workers",
-    "save_every",
-    "save_seconds",
-    "pictures",
-    "logger",
-    "project",
-)
+OF_THE_MACHINE = ("device", "devices", "num_nodes", "strategy", "num_workers", "save_every")
+OF_THE_MACHINE += ("save_seconds", "pictures", "logger", "project")
 """Options that may change when a run is resumed: where it computes and what it shows."""
 
 

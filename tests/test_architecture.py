@@ -31,26 +31,27 @@ FLOORS = {
     "runtime",
     "app": "explanation report polygons labeling prediction datasets images runtime",
     "demo": "training explanation report labeling config prediction datasets metrics runtime",
-    "planning": "training config prediction datasets models backbones runtime classes",
-    "training": "tracking saving config prediction losses checking datasets models metrics weights "
-    "runtime classes",
-    "tracking": "saving report config prediction datasets metrics runtime",
+    "planning": "training config prediction checking datasets models backbones runtime classes",
+    "training": "tracking saving config prediction losses checking datasets models metrics images "
+    "weights runtime classes",
+    "tracking": "saving report config prediction datasets metrics images runtime",
     "saving": "config datasets models weights runtime",
     "explanation": "report prediction models images runtime ops",
     "report": "export checking datasets layouts metrics images runtime classes",
     "export": "prediction inference models images runtime",
     "polygons": "labeling images runtime classes",
     "labeling": "prediction models images runtime classes",
-    "config": "prediction datasets runtime",
+    "config": "prediction datasets images runtime",
     "prediction": "datasets inference models metrics images runtime",
     "losses": "datasets runtime classes",
     "checking": "datasets layouts images runtime classes",
-    "datasets": "named annotations layouts images runtime classes",
+    "datasets": "named legends annotations layouts images runtime classes",
     "named": "layouts runtime classes",
+    "legends": "images runtime classes",
     "annotations": "images runtime classes",
     "layouts": "images runtime",
     "inference": "models backbones runtime",
-    "models": "published backbones weights runtime ops",
+    "models": "published backbones images weights runtime ops",
     "published": "weights classes",
     "metrics": "classes",
     "backbones": "weights",
@@ -212,7 +213,16 @@ def test_model_flags_are_the_model_s_arguments():
     defaults |= dict.fromkeys(BACKBONE_ARGUMENTS)  # None stands for the backbone's own default
     for field in fields(ModelConfig):
         assert defaults[field.name] == field.default, field.name
-    of_data = {"num_classes", "classes", "palette", "metrics", "in_channels", "mean", "std"}
+    of_data = {
+        "num_classes",
+        "classes",
+        "palette",
+        "metrics",
+        "in_channels",
+        "mean",
+        "std",
+        "bands",
+    }
     of_loss = {"embedding_channels"}  # loss.consistency.channels
     no_flag = of_data | of_loss | {"backend", "backbone_options"}
     assert {field.name for field in fields(ModelConfig)} == defaults.keys() - no_flag

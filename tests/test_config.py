@@ -81,6 +81,7 @@ NUMBERS = [  # the key, a value below its range, a value above it
     *(("model.reduction", 0, 16385), ("model.kernel_size", 0, 4), ("model.dropout", -0.1, 1.0)),
     *(("model.output_stride", 0, 33), ("model.auxiliary_channels", 0, 16385)),
     ("model.refinement", [0], [33]),
+    *(("data.bands", [0], [1025]), ("data.value_range", [-1e31, 0.0], [0.0, 1e31])),
     *(("optimizer.lr", -0.1, 1e300), ("optimizer.head_lr_factor", -1, 1e300)),
     *(("optimizer.momentum", -0.1, 1.0), ("optimizer.weight_decay", -1e-4, 1e300)),
     *(("optimizer.power", -1, 1001), ("optimizer.final_lr", -1, 1e300)),

@@ -144,7 +144,8 @@ class DataReport:
         grays = max(1, round(256 * self.share_of_16_bits))
         return (
             f"{self.num_16_bits} images of 16 bits use only 0–{self.highest_of_16_bits} of "
-            f"0–65535, which leaves {grays} of 256 gray values; multiply them by "
+            f"0–65535, which leaves {grays} of 256 gray values; give the values that count, "
+            f"--data.value_range [0,{self.highest_of_16_bits}], or multiply them by "
             f"{int(1 / self.share_of_16_bits)} and save them again"
         )
 

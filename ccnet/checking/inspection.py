@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import UInt8, UInt16
 
 from ccnet.classes import IGNORE_INDEX
 from ccnet.datasets.dataset import SegmentationDataset
@@ -79,7 +79,7 @@ def inspect(
             edges=edges,
             is_turn_open=turn != 1,
             edges_turned=edge_agreement(image, turned(label, turn)) if turn != 1 else None,
-            highest=highest_of_16_bits(dataset.files.pairs[index][0], image),
+            highest=_highest(dataset, index, image),
         )
     except DataError as error:
         return error
@@ -110,6 +110,13 @@ def _open_turn(dataset: PairedDataset, index: int, size: tuple[int, int]) -> int
     return 1 if turn == 1 or is_settled or orientation_of(label_path) != 1 else turn
 
 
+def _highest(dataset: PairedDataset, index: int, image: np.ndarray) -> int | None:
+    """As `highest_of_16_bits`; None where bands and their range have been chosen."""
+    if dataset.bands is not None:
+        return None
+    return highest_of_16_bits(dataset.files.pairs[index][0], image)
+
+
 def highest_of_16_bits(path: Path, image: UInt8[np.ndarray, "h w 3"]) -> int | None:
     """The largest stored value if it uses less than half of an image's 16 bits, else None.
 
@@ -122,7 +129,8 @@ def highest_of_16_bits(path: Path, image: UInt8[np.ndarray, "h w 3"]) -> int | N
 
 
 def edge_agreement(
-    image: UInt8[np.ndarray, "h w c"], label: UInt8[np.ndarray, "h w"]
+    image: UInt8[np.ndarray, "h w c"] | UInt16[np.ndarray, "h w c"],
+    label: UInt8[np.ndarray, "h w"],
 ) -> float | None:
     """How much stronger than elsewhere the image's edges are where the label has a border.
 

@@ -6,13 +6,18 @@ from collections.abc import Sequence
 from ccnet.checking.check import check_dataset
 from ccnet.checking.findings import DataReport
 from ccnet.datasets.dataset import SegmentationDataset
+from ccnet.datasets.pairs import PairedDataset
 from ccnet.datasets.scenes import Scenes
+from ccnet.images.bands import Bands
+from ccnet.images.exact import require_bright
 from ccnet.runtime.files import DataError
 from ccnet.runtime.processes import rank
 from ccnet.runtime.progress import counting
 
 MOST_TRAINING_PAIRS = 200
 """Pairs of the training data that are read before the first step."""
+MOST_DIM = 16
+"""Images of an evaluation that are looked at for the bits that they use."""
 MOST_VALIDATION_PAIRS = 1000
 """Pairs of the validation data that are read before the first step."""
 
@@ -56,6 +61,31 @@ def require_same_meaning(training: SegmentationDataset, validation: Segmentation
             f"{getattr(training, 'root', 'the data')}: in the {which} labels {found}; the labels "
             "of the other split say nothing of the kind. Write in dataset.yaml what is meant."
         )
+
+
+def require_bright_images(
+    dataset: SegmentationDataset, bands: Sequence[Bands | None] = (None,)
+) -> None:
+    """Raises DataError if images are 12 bits in files of 16, of which RGB of 8 bits keeps nothing.
+
+    Some images are looked at, and all of them have to be such: one may have been taken at night.
+
+    Args:
+        dataset: is evaluated.
+        bands: that the models take; None: RGB.
+    """
+    if not isinstance(dataset, PairedDataset) or None not in bands:
+        return
+    found = None
+    for index in evenly_spread(len(dataset), MOST_DIM):
+        try:
+            require_bright(dataset.files.pairs[index][0], dataset.read_image(index))
+        except DataError as error:
+            found = error
+        else:
+            return
+    if found is not None:
+        raise found
 
 
 def check_split(dataset: SegmentationDataset, split: str, most: int) -> DataReport:

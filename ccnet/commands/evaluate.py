@@ -42,7 +42,8 @@ def evaluate(
 
     Args:
         model: Model folder, or an id on the Hugging Face hub.
-        data: Kind of data set: a folder of your own, or a published one by its name.
+        data: Kind of data set: a folder of your own, or a published one by its name. A folder is
+            described by its dataset.yaml; without one, label files are of the model's classes.
         root: Folder of the data set. The scenes need none.
         split: Part of the data set, or a list file, such as runs/mine/lists/val.txt.
         val_share: Share of the images that is the split val of a folder without one, 0 to 1.
@@ -62,6 +63,7 @@ def evaluate(
     """
     from rich.console import Console
 
+    from ccnet.checking.requirements import require_bright_images
     from ccnet.datasets import Division, open_dataset
     from ccnet.datasets.pairs import say_notes
     from ccnet.prediction.predictor import Predictor
@@ -75,16 +77,17 @@ def evaluate(
     protocol = views.chosen()
     if output is not None:
         require_replaceable(output)
-    division = Division(val_share, group_by=group_by)
-    dataset = open_dataset(data, root, split, division=division)
     with process_device(device, devices, num_nodes) as own_device:
-        if rank() == 0:
-            say_notes(dataset)
         predictors = [
             Predictor(path, device=own_device, precision=precision, protocol=protocol)
             for path in (model, compare)
             if path is not None
         ]
+        division, names = Division(val_share, group_by=group_by), predictors[0].classes
+        dataset = open_dataset(data, root, split, division=division, unnamed=names)
+        if rank() == 0:
+            say_notes(dataset)
+        require_bright_images(dataset, [predictor.model.bands for predictor in predictors])
         protocols = ", ".join(dict.fromkeys(str(predictor.protocol) for predictor in predictors))
         title = f"{data} {split}, {len(dataset)} images, {protocols}"
         way = {"precision": precision, "protocol": protocols}

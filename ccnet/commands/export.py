@@ -21,8 +21,10 @@ def export(
     """Write a model as one file that runs without ccnet.
 
     The file takes uint8 images (batch, channels, height, width), mostly RGB, of any size and gives
-    logits. Its metadata hold the classes, the colors and the normalization. It is compared with
-    PyTorch at two sizes first; if they disagree, no file is written.
+    logits. That of a model of chosen bands takes float32 images of these bands, in the values of
+    its image files, and scales them. The metadata hold the classes, the colors, the normalization
+    and the bands. It is compared with PyTorch at two sizes first; if they disagree, no file is
+    written.
 
         ccnet export runs/mine/model --output model.onnx
         ccnet export runs/mine/model --precision int8 --images photos

@@ -3,7 +3,7 @@
 Nothing here imports torch, so that `ccnet --help` answers at once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -79,6 +79,7 @@ def open_dataset(
     *,
     strict: bool = True,
     division: Division | None = None,
+    unnamed: Sequence[str] | None = None,
 ) -> SegmentationDataset:
     """Open one split of a data set.
 
@@ -90,6 +91,7 @@ def open_dataset(
         strict: Raise DataError for files without a partner. With False they are left out, and
             `check_dataset` lists them.
         division: How to divide a folder that has no split val. None: not at all.
+        unnamed: Classes of a model, for a folder whose labels nobody has named.
 
     Raises:
         DataError: The root is missing, or its files cannot be used.
@@ -104,7 +106,7 @@ def open_dataset(
     if DATASETS[name] is not FolderDataset:
         return DATASETS[name](root, split, strict=strict)
     try:
-        return FolderDataset(root, split, strict=strict, division=division)
+        return FolderDataset(root, split, strict=strict, division=division, unnamed=unnamed)
     except DataError as error:
         likely = _name_of_layout(Path(root))
         if likely is not None:

@@ -3,7 +3,7 @@
 from typing import Protocol
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import UInt8, UInt16
 
 from ccnet.runtime.files import DataError
 
@@ -34,8 +34,10 @@ class SegmentationDataset(Protocol):
 
     def __getitem__(
         self, index: int, /
-    ) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]:
-        """An RGB image and its label, with values 0 to len(classes) - 1, or 255.
+    ) -> tuple[UInt8[np.ndarray, "h w c"] | UInt16[np.ndarray, "h w c"], UInt8[np.ndarray, "h w"]]:
+        """An image and its label, with values 0 to len(classes) - 1, or 255.
+
+        The image is RGB of 8 bits, or the bands that `ccnet.images.bands.Bands` makes.
 
         Raises:
             DataError: The files cannot be used.

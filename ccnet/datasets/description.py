@@ -7,10 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 from ccnet.classes import IGNORE_INDEX
+from ccnet.legends.rasters import Color
 from ccnet.runtime.files import shown
 
-Color = tuple[int, int, int]
-"""Red, green and blue, each 0 to 255."""
 RawValue = int | Color
 """A pixel as a label file stores it: a number, or a color."""
 

@@ -20,8 +20,10 @@ from ccnet.images.reading import viewed_size
 from ccnet.layouts.files import Pairs, named
 from ccnet.layouts.search import find_pairs, refuse_groups, stored_split, unsplit
 from ccnet.layouts.splits import Division, counted, divide_files
+from ccnet.legends.naming import Legend, legend_of_model, read_legend
 from ccnet.runtime.files import DataError, read_yaml, shown
 
+SPLITS = ("train", "val", "test")
 KEYS = ("classes", "names", "palette", "ignore", "mapping", "labels", "orientation")
 EXAMPLE = "{classes: {road: [128, 64, 128], building: [70, 70, 70]}, ignore: [2]}"
 """Names and colors of the classes, or a list of names; and label values to leave out."""
@@ -43,6 +45,8 @@ class FolderDataset(PairedDataset):
     Hugging Face metadata. Those that are label files take `palette`, `ignore`, `mapping`, `labels`,
     `orientation` and lists of pairs as well; shapes are drawn on the image as viewers show it.
 
+    Without annotations too, each value in the label files is a class (`ccnet.legends.naming`).
+
     Args:
         root: Folder of the data set, or a COCO JSON file.
         split: Part of the data set, such as "train" or "val".
@@ -55,9 +59,14 @@ class FolderDataset(PairedDataset):
         strict: Raise DataError for files without a partner, instead of leaving them out.
         division: How to divide images that have no split val. None: not at all.
         source: Annotations that `open_source` has read; `root` is then not searched.
+        unnamed: Classes of a model, by which labels without names are read instead.
+
+    Attributes:
+        legend: How labels without names are read; None where somebody has said it.
 
     Raises:
-        DataError: The description is missing or wrong, or files have no partner.
+        DataError: The description is wrong, labels without names do not look like classes, or files
+            have no partner.
     """
 
     def __init__(
@@ -74,8 +83,10 @@ class FolderDataset(PairedDataset):
         strict: bool = True,
         division: Division | None = None,
         source: Source | None = None,
+        unnamed: Sequence[str] | None = None,
     ):
         root = Path(root)
+        self.legend: Legend | None = None
         given: dict[str, Any] = {"classes": classes, "palette": palette, "ignore": ignore}
         given |= {"mapping": mapping, "labels": labels}
         given = {key: value for key, value in given.items() if value is not None}
@@ -85,7 +96,11 @@ class FolderDataset(PairedDataset):
         if annotated is None:
             self.samples: tuple[Sample, ...] = ()
             files = _find_pairs(root, split, division)
-            described = _read_description(root, required=classes is None)
+            if classes is None and not os.path.lexists(root / DESCRIPTION):
+                self.legend = _read_legend(root, files, division, unnamed)
+                described = dict(self.legend.description)
+            else:
+                described = _read_description(root, required=classes is None)
         else:
             source, files = annotated
             self.samples = tuple(source.splits.get(split, ()))
@@ -111,6 +126,10 @@ class FolderDataset(PairedDataset):
             label_map = label_map.settled([label for _, label in files.pairs])
         super().__init__(root, files, label_map, strict, orientation)
 
+    @property
+    def notes(self) -> list[str]:
+        return [*super().notes, *(() if self.legend is None else self.legend.notes)]
+
     def read_label(self, index: int) -> UInt8[np.ndarray, "h w"]:
         label = self.samples[index].label if self.samples else None
         if not isinstance(label, Drawing):
@@ -135,6 +154,29 @@ def _find_pairs(root: Path, split: str, division: Division | None) -> Pairs:
         if not os.path.lexists(root / DESCRIPTION):
             error.add_note(f"nor does it hold {', '.join(KINDS.values())}")
         raise
+
+
+def _read_legend(
+    root: Path, files: Pairs, division: Division | None, unnamed: Sequence[str] | None
+) -> Legend:
+    """How labels that nobody has named are read; raises DataError as `read_legend`."""
+    if unnamed is not None:
+        return legend_of_model(unnamed)
+    names = dict.fromkeys((*SPLITS, *(() if division is None else division.splits)))
+    stored = [stored_split(root, name) for name in names if not name.endswith(".txt")]
+    parts = [part for part in (files, *stored) if part is not None]
+    if not any(stored) and (whole := unsplit(root)) is not None:
+        parts.append(whole)
+    labels = dict.fromkeys(label for part in parts for _, label in part.pairs)
+    if not labels:
+        path = root / DESCRIPTION
+        raise DataError(
+            f"{path}: no such file, and no label file whose values could be the classes. Name the "
+            f"classes, for example: {EXAMPLE}. Nor are there annotations that are known: "
+            f"{', '.join(KINDS.values())}.",
+            path=path,
+        )
+    return read_legend(root, sorted(labels))
 
 
 def _open_annotations(
@@ -229,13 +271,7 @@ def _read_description(root: Path, required: bool) -> dict[str, Any]:
     """The keys of dataset.yaml that have a value; none where the file may be and is missing."""
     path = root / DESCRIPTION
     if not os.path.lexists(path):
-        if not required:
-            return {}
-        raise DataError(
-            f"{path}: no such file. It must name the classes, for example: {EXAMPLE}. Nor are "
-            f"there annotations that are known: {', '.join(KINDS.values())}.",
-            path=path,
-        )
+        return {}
     described = read_yaml(path)
     if isinstance(described, dict) and "names" in described:
         if "classes" in described:

@@ -21,7 +21,16 @@ from ccnet.datasets.description import (
     read_mapping,
     without_numbers,
 )
-from ccnet.datasets.rasters import (
+from ccnet.datasets.unmapped import (
+    LabelValueError,
+    advice_on_colors,
+    advice_on_numbers,
+    list_some,
+    unmapped_values,
+    written_mapping,
+)
+from ccnet.images.exact import open_exact
+from ccnet.legends.rasters import (
     COLOR_MODES,
     GRAY_MODES,
     NUMBER_MODES,
@@ -32,15 +41,6 @@ from ccnet.datasets.rasters import (
     number_raster,
     own_colors,
 )
-from ccnet.datasets.unmapped import (
-    LabelValueError,
-    advice_on_colors,
-    advice_on_numbers,
-    list_some,
-    unmapped_values,
-    written_mapping,
-)
-from ccnet.images.exact import open_exact
 from ccnet.runtime.files import DataError
 
 LabelForm = Literal["index", "palette", "rgb"]

@@ -1,17 +1,20 @@
 """Pairs of image and label files, read as a data set."""
 
+import copy
 import sys
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, Self, cast, get_args
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import UInt8, UInt16
 
 from ccnet.classes import IGNORE_INDEX
 from ccnet.datasets.dataset import SizeMismatchError
 from ccnet.datasets.labels import LabelMap
+from ccnet.images.bands import BandImage, Bands
 from ccnet.images.reading import orientation_of, read_image, stored_size, turned
+from ccnet.images.stored import read_bands
 from ccnet.layouts.files import Pairs, named, refuse_unmatched, relative_name
 from ccnet.layouts.lists import write_list
 from ccnet.runtime.files import DataError, printable, shown
@@ -41,6 +44,8 @@ class PairedDataset(ABC):
     ignore_index = IGNORE_INDEX
     is_drawn = False
     """Whether labels are drawn from shapes, and are no label files."""
+    bands: Bands | None = None
+    """How images are read that are no photographs; None: as RGB of 8 bits."""
 
     @abstractmethod
     def __init__(
@@ -70,15 +75,17 @@ class PairedDataset(ABC):
     def __len__(self) -> int:
         return len(self.files.pairs)
 
+    def with_bands(self, bands: Bands | None) -> Self:
+        """The same data, of whose images other bands are read."""
+        other = copy.copy(self)
+        other.bands = bands
+        return other
+
     def __getitem__(
         self, index: int
-    ) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]:
+    ) -> tuple[UInt8[np.ndarray, "h w c"] | UInt16[np.ndarray, "h w c"], UInt8[np.ndarray, "h w"]]:
         image_path, label_path = self.files.pairs[index]
-        image, label = read_image(image_path), self.read_label(index)
-        if image.dtype != np.uint8:  # a picture of 16 bits has been scaled, an array has not
-            raise DataError(
-                f"{image_path}: holds {image.dtype}; save it as uint8, 0 to 255.", path=image_path
-            )
+        image, label = self.read_image(index), self.read_label(index)
         if image.shape[:2] != label.shape:
             raise SizeMismatchError(
                 f"{image_path} is {_size(image)}, its label {label_path} is {_size(label)}. "
@@ -86,6 +93,20 @@ class PairedDataset(ABC):
                 path=image_path,
             )
         return image, label
+
+    def read_image(self, index: int) -> BandImage:
+        """The image of a pair alone; raises as the pair does."""
+        path = self.files.pairs[index][0]
+        if self.bands is not None:
+            return read_bands(path, self.bands)
+        image = read_image(path)
+        if image.dtype != np.uint8:  # a picture of 16 bits has been scaled, an array has not
+            raise DataError(
+                f"{path}: holds {image.dtype}; save it as uint8, 0 to 255, or give the values that "
+                "count, --data.value_range.",
+                path=path,
+            )
+        return image
 
     def read_label(self, index: int) -> UInt8[np.ndarray, "h w"]:
         """The label of a pair alone, as it lies on the upright image; raises as the pair does."""
@@ -98,10 +119,12 @@ class PairedDataset(ABC):
     def _mismatch_advice(
         self,
         index: int,
-        image: UInt8[np.ndarray, "h w 3"],
+        image: BandImage,
         label: UInt8[np.ndarray, "label_h label_w"],
     ) -> str:
         image_path, label_path = self.files.pairs[index]
+        if (image.shape[1], image.shape[2]) == label.shape:
+            return "Is the array (bands, H, W)? Save it as (H, W, bands)."
         if label.shape == image.shape[1::-1]:
             if self.orientation == "stored" and stored_size(label_path) == image.shape[:2]:
                 return (

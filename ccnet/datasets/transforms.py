@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
-from jaxtyping import Float64, UInt8
+from jaxtyping import Float64, UInt8, UInt16
 from PIL import Image
 
 from ccnet.classes import IGNORE_INDEX
@@ -33,6 +33,9 @@ Byte = Annotated[int, Between(0, 255)]
 class RandomTransform:
     """Random scale, crop, mirror and color; by default as in the paper, which changes no colors.
 
+    Of images that are not RGB of 8 bits, brightness and contrast change all bands alike. Saturation
+    and hue are of colors only.
+
     The crop is chosen first and only its window is resized, so that the cost depends on the size of
     the crop and not on that of the image. A scaled image that is smaller than the crop lies in its
     top left corner; the rest is `fill` in the image and 255 in the label.
@@ -57,7 +60,8 @@ class RandomTransform:
     hue: Annotated[float, Between(0, 0.5)] = 0.0
     """Colors are rotated about the gray axis by up to ± this, in whole turns, 0 to 0.5."""
     fill: tuple[Byte, Byte, Byte] = (124, 116, 104)
-    """RGB color of the padding, by default the mean of ImageNet."""
+    """RGB color of the padding, by default the mean of ImageNet. Images that are not RGB are padded
+    with the mean of each band of the view."""
 
     def __post_init__(self):
         require_fields(self, "data.augment")
@@ -66,16 +70,25 @@ class RandomTransform:
 
     def __call__(
         self,
-        image: UInt8[np.ndarray, "h w 3"],
+        image: UInt8[np.ndarray, "h w c"] | UInt16[np.ndarray, "h w c"],
         label: UInt8[np.ndarray, "h w"],
         rng: np.random.Generator,
-    ) -> tuple[UInt8[np.ndarray, "crop_h crop_w 3"], UInt8[np.ndarray, "crop_h crop_w"]]:
-        """One random view; image and label are sampled on the same subpixel grid."""
+    ) -> tuple[
+        UInt8[np.ndarray, "crop_h crop_w c"] | UInt16[np.ndarray, "crop_h crop_w c"],
+        UInt8[np.ndarray, "crop_h crop_w"],
+    ]:
+        """One random view; image and label are sampled on the same subpixel grid.
+
+        Raises ValueError for a label of another size, and for saturation or hue of an image that is
+        not RGB of 8 bits.
+        """
         if image.shape[:2] != label.shape:
             raise ValueError(
                 f"the image is {image.shape[:2]} but its label is {label.shape} (height, width)"
             )
         box, size = self._draw_window(label, rng)
+        if image.dtype != np.uint8 or image.shape[2] != 3:
+            return self._view_of_bands(image, label, box, size, rng)
         view = _resize_window(image, box, size, Image.Resampling.BILINEAR)
         target = _resize_window(label, box, size, Image.Resampling.NEAREST)
         if rng.random() < self.mirror:
@@ -83,6 +96,44 @@ class RandomTransform:
             target = target.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         view = self._jitter(view, rng)
         return _pad(view, self.crop_size, self.fill), _pad(target, self.crop_size, IGNORE_INDEX)
+
+    def _view_of_bands(
+        self,
+        image: UInt8[np.ndarray, "h w c"] | UInt16[np.ndarray, "h w c"],
+        label: UInt8[np.ndarray, "h w"],
+        box: Box,
+        size: tuple[int, int],
+        rng: np.random.Generator,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The window of an image that is not RGB of 8 bits: resized in float32, band by band."""
+        self.require_fit(image.shape[2], image.dtype)
+        bands = [
+            np.asarray(_resize_window(image[:, :, band], box, size, Image.Resampling.BILINEAR))
+            for band in range(image.shape[2])
+        ]
+        view = np.stack(bands, axis=2)
+        target = np.asarray(_resize_window(label, box, size, Image.Resampling.NEAREST))
+        if rng.random() < self.mirror:
+            view, target = view[:, ::-1], target[:, ::-1]
+        for strength, center in ((self.brightness, 0.0), (self.contrast, float(view.mean()))):
+            if strength:
+                view = center + (view - center) * np.float32(1 + rng.uniform(-strength, strength))
+        padded = np.empty((*self.crop_size, view.shape[2]), np.float32)
+        padded[:] = view.mean(axis=(0, 1))
+        padded[: view.shape[0], : view.shape[1]] = view
+        top = np.iinfo(image.dtype).max
+        padded_label = np.full(self.crop_size, IGNORE_INDEX, np.uint8)
+        padded_label[: target.shape[0], : target.shape[1]] = target
+        return np.rint(padded.clip(0, top)).astype(image.dtype), padded_label
+
+    def require_fit(self, num_bands: int, dtype: np.dtype | str) -> None:
+        """Raises ValueError for changes of color, of images that are not RGB of 8 bits."""
+        if (self.saturation or self.hue) and (num_bands, np.dtype(dtype)) != (3, np.uint8):
+            raise ValueError(
+                "data.augment.saturation and hue are of RGB images of 8 bits, and these have "
+                f"{num_bands} bands of {np.dtype(dtype).name}; leave them at 0 (brightness and "
+                "contrast change all bands alike)"
+            )
 
     def _draw_window(
         self, label: UInt8[np.ndarray, "h w"], rng: np.random.Generator
@@ -142,6 +193,8 @@ def _resize_window(
     margin_x, margin_y = (right - left) / size[1] + 1, (bottom - top) / size[0] + 1
     x, y = int(max(0.0, left - margin_x)), int(max(0.0, top - margin_y))
     part = array[y : int(bottom + margin_y) + 1, x : int(right + margin_x) + 1]
+    if resample == Image.Resampling.BILINEAR and part.ndim == 2:
+        part = part.astype(np.float32)  # Pillow resizes 16 bits only so
     # rounding may move the window slightly past the edge of the part, which Pillow refuses
     right, bottom = min(right - x, part.shape[1]), min(bottom - y, part.shape[0])
     return Image.fromarray(np.ascontiguousarray(part)).resize(

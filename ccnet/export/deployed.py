@@ -4,8 +4,9 @@ import copy
 import json
 from typing import Any, cast
 
+import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, UInt8, UInt16
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
@@ -31,7 +32,9 @@ class Deployed(nn.Module):
     Args:
         network: the network, in float32.
         labels: return the most likely classes as well.
-        normalized: take normalized images instead of uint8 ones.
+        normalized: take normalized images instead of uint8 ones. A network of chosen bands takes
+            float32 images of these bands, with the values of its files, instead of uint8 ones; it
+            cuts off and scales them itself. Bands that are taken as 8 bits are uint8.
         precision: of the file. The int8 form is made from this network in float32.
         size: height and width of the images; None for any size.
     """
@@ -51,6 +54,11 @@ class Deployed(nn.Module):
         self.dtype = torch.float16 if precision == "float16" else torch.float32
         self.network = prepared.to(self.dtype)
         self.labels, self.normalized = labels, normalized
+        self.takes_values = network.bands is not None and network.bands.result_dtype == np.uint16
+        bounds = network.bands.ranges if network.bands is not None else [(0.0, 255.0)]
+        self.low, self.high = (
+            torch.tensor(ends).view(-1, 1, 1) for ends in zip(*bounds, strict=True)
+        )
         self.precision, self.size = precision, size
         self.facts: dict[str, Any] = {
             "classes": network.classes,
@@ -65,6 +73,8 @@ class Deployed(nn.Module):
             "batch_norm": "folded" if is_folded else "kept",
             "ccnet": ccnet.__version__,
         }
+        if network.bands is not None:
+            self.facts["bands"] = network.bands.to_dict()
 
     def forward(
         self, images: UInt8[Tensor, "b c h w"] | Float[Tensor, "b c h w"]
@@ -74,13 +84,22 @@ class Deployed(nn.Module):
         logits = self.network(images.to(self.dtype)).float()
         return (logits, logits.argmax(1).to(torch.uint8)) if self.labels else (logits,)
 
-    def normalize(self, images: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    def normalize(
+        self, images: UInt8[Tensor, "b c h w"] | Float[Tensor, "b c h w"]
+    ) -> Float[Tensor, "b c h w"]:
+        """Images as the network takes them, of uint8 ones or of the values of bands."""
+        if self.takes_values:
+            shares = (images.clamp(self.low, self.high) - self.low) / (self.high - self.low)
+            images = (shares * 65535).round() / 257
         return (images - self.mean) / self.std
 
     def as_input(
-        self, images: UInt8[Tensor, "b c h w"]
+        self, images: UInt8[Tensor, "b c h w"] | UInt16[Tensor, "b c h w"]
     ) -> UInt8[Tensor, "b c h w"] | Float[Tensor, "b c h w"]:
-        """Images of 8 bits as `forward` takes them."""
+        """Images of 8 bits, or of 16 where bands are scaled, as `forward` takes them."""
+        if self.takes_values:
+            shares = images.float() / (65535 if images.dtype == torch.uint16 else 255)
+            images = self.low + shares * (self.high - self.low)
         return self.normalize(images) if self.normalized else images
 
     @property

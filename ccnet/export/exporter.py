@@ -53,8 +53,9 @@ def export(
     """Write a network to a file that needs no ccnet, and compare the file with the network.
 
     The file takes `images` (B, C, H, W), with any batch and sides of 32 or more, and gives `logits`
-    (B, classes, H, W) in float32. `Deployed` says what it computes and which facts it carries. It
-    appears at `path` after the comparison. The model is not changed.
+    (B, classes, H, W) in float32. `Deployed` says what it computes, which facts it carries, and
+    what images of chosen bands are. It appears at `path` after the comparison. The model is not
+    changed.
 
     Args:
         model: the network to write; its weights may be of any floating-point type.
@@ -94,7 +95,7 @@ def export(
     require_replaceable(path)
     calibration, batches = [], noise(model.in_channels, size)
     if images is not None:
-        calibration, held_out = read_images(Path(images), model.in_channels)
+        calibration, held_out = read_images(Path(images), model.in_channels, model.bands)
         batches = photographs(held_out, size)
     network = copy.deepcopy(model).cpu().float().eval()
     deployed = Deployed(network, labels, normalized, precision, size)

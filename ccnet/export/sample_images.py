@@ -10,8 +10,9 @@ from PIL import Image
 from torch import Tensor
 
 from ccnet.export.deployed import TRACED
-from ccnet.images.reading import image_files, read_image
-from ccnet.prediction.batches import as_batch
+from ccnet.images.bands import Bands
+from ccnet.images.reading import image_files
+from ccnet.prediction.batches import as_batch, read_for
 
 SIZES = ((1, 161, 97), (3, 96, 129))
 """Images, height and width of noise; neither batch nor sides are those of the traced example."""
@@ -30,8 +31,8 @@ def noise(
 
 
 def photographs(
-    images: Sequence[UInt8[np.ndarray, "_ _ c"]], size: tuple[int, int] | None = None
-) -> list[list[UInt8[Tensor, "1 c _ _"]]]:
+    images: Sequence[np.ndarray], size: tuple[int, int] | None = None
+) -> list[list[Tensor]]:
     """Batches of one image by size: all images at `size`, else at two sizes.
 
     These are the size of the first image and half of it, but at least 32 pixels per side; a size
@@ -47,23 +48,33 @@ def photographs(
 
 
 def resize(
-    image: UInt8[np.ndarray, "_ _ c"], height: int, width: int
-) -> UInt8[np.ndarray, "{height} {width} c"]:
-    channels = [Image.fromarray(channel) for channel in np.moveaxis(image, -1, 0)]
-    return np.stack([np.asarray(x.resize((width, height))) for x in channels], axis=-1)
+    image: UInt8[np.ndarray, "_ _ c"] | UInt16[np.ndarray, "_ _ c"], height: int, width: int
+) -> UInt8[np.ndarray, "{height} {width} c"] | UInt16[np.ndarray, "{height} {width} c"]:
+    channels = [Image.fromarray(in_pillows_type(band)) for band in np.moveaxis(image, -1, 0)]
+    resized = np.stack([np.asarray(x.resize((width, height))) for x in channels], axis=-1)
+    return np.rint(resized.clip(0, np.iinfo(image.dtype).max)).astype(image.dtype)
+
+
+def in_pillows_type(band: np.ndarray) -> np.ndarray:
+    """A band of 16 bits in float32, since Pillow resizes it only so."""
+    return band if band.dtype == np.uint8 else band.astype(np.float32)
 
 
 def read_images(
-    folder: Path, channels: int
-) -> tuple[list[UInt8[np.ndarray, "_ _ c"]], list[UInt8[np.ndarray, "_ _ c"]]]:
-    """Images to calibrate with, from every second file of a folder, and others to compare."""
+    folder: Path, channels: int, bands: Bands | None = None
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Images to calibrate with, from every second file of a folder, and others to compare.
+
+    Each is (H, W, channels) of 8 bits, or of 16 where `bands` are scaled.
+    """
     files = list(image_files(folder))
     if len(files) < 2:
         raise ValueError(f"{folder} has {len(files)} images; at least two are needed")
 
     def read(some: list[Path], most: int) -> list[np.ndarray]:
         step = -(-len(some) // most)
-        return [in_8_bits(read_image(file, channels)) for file in some[::step]]
+        images = (read_for(file, channels, bands) for file in some[::step])
+        return [in_8_bits(image) if bands is None else image for image in images]
 
     return read(files[::2], MOST_CALIBRATING), read(files[1::2], MOST_COMPARED)
 

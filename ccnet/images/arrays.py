@@ -11,24 +11,26 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from jaxtyping import Shaped, UInt8, UInt16
+from jaxtyping import Shaped, UInt8
 
 from ccnet.images.opening import MAX_PIXELS, RESTORE, require_pixels, require_size
 from ccnet.runtime.files import DataError, shown
 
+TYPES = ("uint8", "uint16", "int8", "int16", "int32", "uint32", "float16", "float32", "float64")
+"""Types of the numbers in images; the first two are those of pictures."""
 MAX_HEADER = 1 << 16
 """Bytes; that of an image has 128."""
 
 
 def read_npy(
-    path: Path, file: BinaryIO, channels: int, max_pixels: int = MAX_PIXELS
-) -> UInt8[np.ndarray, "h w c"] | UInt16[np.ndarray, "h w c"]:
+    path: Path, file: BinaryIO, channels: int | None, max_pixels: int = MAX_PIXELS
+) -> Shaped[np.ndarray, "h w c"]:
     """The array in an open .npy file, in the byte order of this machine.
 
     Args:
         path: of the file, for messages.
         file: the file, open at its begin.
-        channels: the number wanted. An array (H, W) has one.
+        channels: as in `read_npy_header`. An array (H, W) has one.
         max_pixels: height times width at most.
 
     Raises:
@@ -91,18 +93,29 @@ class StoredArray:
     """Bytes before the first pixel."""
 
 
-def read_npy_header(path: Path, file: BinaryIO, channels: int) -> StoredArray:
-    """What an open .npy file says that it holds; raises DataError for another type or shape."""
+def read_npy_header(path: Path, file: BinaryIO, channels: int | None = None) -> StoredArray:
+    """What an open .npy file says that it holds.
+
+    Args:
+        path: of the file, for messages.
+        file: the file, open at its begin.
+        channels: the number wanted, of uint8 or uint16. None: any number, of any type in `TYPES`.
+
+    Raises:
+        DataError: another type or shape.
+    """
     shape, is_fortran, dtype, start = _read_header(path, file)
     full = (*shape, 1) if len(shape) == 2 else shape
-    if len(full) != 3 or dtype.hasobject or dtype.newbyteorder("=") not in (np.uint8, np.uint16):
+    types = TYPES if channels is None else TYPES[:2]
+    if len(full) != 3 or dtype.hasobject or dtype.newbyteorder("=").name not in types:
         raise DataError(
             f"{path}: an array {shown(shape)} of {str(dtype)[:80]}; "
-            "save (H, W, channels) of uint8 or uint16.",
+            f"save (H, W, channels) of {', '.join(types[:-1])} or {types[-1]}.",
             path=path,
         )
     require_pixels(path, full[1], full[0])
-    require_channels(path, full[2], channels)
+    if channels is not None:
+        require_channels(path, full[2], channels)
     return StoredArray(full, dtype, is_fortran, start)
 
 

@@ -19,8 +19,19 @@ def colorize(labels: UInt8[np.ndarray, "h w"], palette: Palette) -> UInt8[np.nda
     return table[labels]
 
 
+def as_rgb(
+    image: UInt8[np.ndarray, "h w c"] | UInt16[np.ndarray, "h w c"],
+) -> UInt8[np.ndarray, "h w 3"]:
+    """An image of any number of channels to look at: the first three, or the first one as gray."""
+    if image.dtype == np.uint16:
+        image = (image // 257).astype(np.uint8)
+    if image.shape[2] < 3:
+        image = image[..., :1].repeat(3, 2)
+    return np.ascontiguousarray(image[..., :3])
+
+
 def overlay(
-    image: UInt8[np.ndarray, "h w 3"] | UInt16[np.ndarray, "h w 3"],
+    image: UInt8[np.ndarray, "h w c"] | UInt16[np.ndarray, "h w c"],
     labels: UInt8[np.ndarray, "h w"],
     palette: Palette,
     opacity: float = 0.5,
@@ -28,17 +39,10 @@ def overlay(
     """The colors of a label map over its image.
 
     Args:
-        image: RGB, 8 or 16 bits per channel.
+        image: of 8 or 16 bits, of which `as_rgb` is shown.
         labels: the class of each pixel.
         palette: one RGB color per class.
         opacity: of the colors, 0 to 1.
-
-    Raises:
-        ValueError: the image does not have three channels.
     """
-    if image.shape[2] != 3:
-        raise ValueError(f"an overlay needs an RGB image; this one has {image.shape[2]} channels")
-    if image.dtype == np.uint16:
-        image = (image // 257).astype(np.uint8)
-    mixed = (1 - opacity) * image + opacity * colorize(labels, palette)
+    mixed = (1 - opacity) * as_rgb(image) + opacity * colorize(labels, palette)
     return mixed.round().astype(np.uint8)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image
 
 from ccnet.images.arrays import read_exact_npy, read_npy_type
@@ -26,6 +27,8 @@ from ccnet.runtime.files import DataError
 
 WIDE_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 """Pillow's modes of more than 8 bits per channel."""
+DIM = 32
+"""Value of 8 bits that the brightest pixel of a usable image of 16 bits has at least."""
 REMEDY = "make the label again as a PNG, of numbers or of colors."
 
 
@@ -68,6 +71,25 @@ def stored_bits(path: Path) -> int:
         if found == "NPY":
             return 8 * read_npy_type(path, file).itemsize
         return _storage(path, file, found)[0]
+
+
+def require_bright(path: Path, image: UInt8[np.ndarray, "h w 3"]) -> None:
+    """Raises DataError for an image of 16 bits that has fewer than 32 gray values of 8 bits.
+
+    These are 12 bits in a file of 16, of which scaling leaves next to nothing. Black images pass.
+
+    Args:
+        path: of the file.
+        image: what was made of it.
+    """
+    if not 0 < image.max() < DIM or stored_bits(path) != 16:
+        return
+    raise DataError(
+        f"{path}: 16 bits of which only the lowest {100 * (int(image.max()) + 1) // 256 + 1} % are "
+        "used, such as 12 bits in a file of 16; the model takes all 16. Scale it to 0–65535, or "
+        "train with the values that count, --data.value_range.",
+        path=path,
+    )
 
 
 def _open_array(path: Path, file: BinaryIO) -> tuple[Image.Image, int]:

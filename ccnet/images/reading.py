@@ -8,18 +8,34 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from jaxtyping import UInt8, UInt16
+from jaxtyping import Shaped, UInt8, UInt16
 from PIL import Image
 
-from ccnet.images.arrays import read_npy, require_channels
-from ccnet.images.opening import MAX_PIXELS, Format, listing_error, open_header, opened_image
-from ccnet.images.tiff import has_plain_16_bit_planes, read_tiff, require_decodable
+from ccnet.images.arrays import read_npy, read_npy_header, require_channels
+from ccnet.images.bands import require_transparency
+from ccnet.images.opening import (
+    MAX_PIXELS,
+    Format,
+    listing_error,
+    open_header,
+    opened_image,
+    require_size,
+)
+from ccnet.images.tiff import (
+    HEIGHT,
+    ORIENTATION,
+    WIDTH,
+    Tags,
+    has_plain_16_bit_planes,
+    known_colors,
+    read_tiff,
+    require_decodable,
+)
 from ccnet.runtime.files import DataError, cause_of
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".npy")
 ARCHIVE_FOLDER = "__MACOSX"
 """Where macOS puts what it alone needs of the files of an archive, under their names."""
-ORIENTATION = 0x0112
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -50,6 +66,8 @@ def stored_size(path: Path) -> tuple[int, int] | None:
     with opened_image(path, gif=True) as (file, found):
         if found == "NPY":
             return None
+        if found == "TIFF":
+            return _size_and_orientation(Tags(path, file))[0]
         picture = open_header(path, file, found)
         return picture.height, picture.width
 
@@ -59,7 +77,10 @@ def orientation_of(path: Path) -> int:
     with opened_image(path, gif=True) as (file, found):
         if found == "NPY":
             return 1
-        orientation = _orientation(open_header(path, file, found))
+        if found == "TIFF":  # of any number of bands
+            orientation = _size_and_orientation(Tags(path, file))[1]
+        else:
+            orientation = _orientation(open_header(path, file, found))
         return orientation if isinstance(orientation, int) and orientation in TURNS else 1
 
 
@@ -69,19 +90,36 @@ def turned(label: UInt8[np.ndarray, "h w"], orientation: int) -> UInt8[np.ndarra
     return label if turn is None else np.array(Image.fromarray(label).transpose(turn))
 
 
+def turned_array(pixels: Shaped[np.ndarray, "h w n"], orientation: int) -> np.ndarray:
+    """Pixels of any type as an image of this EXIF orientation is turned."""
+    pixels = pixels.transpose(1, 0, 2) if orientation in (5, 6, 7, 8) else pixels
+    rows = slice(None, None, -1 if orientation in (3, 4, 7, 8) else None)
+    columns = slice(None, None, -1 if orientation in (2, 3, 6, 7) else None)
+    return np.ascontiguousarray(pixels[rows, columns])
+
+
 def viewed_size(path: Path) -> tuple[int, int]:
     """Height and width of what `read_image` gives, from the header alone where that says it.
 
     Raises as `read_image`.
     """
     with opened_image(path) as (file, found):
-        if found != "NPY":
+        if found == "NPY":
+            height, width, _ = read_npy_header(path, file).shape
+            return height, width
+        if found == "TIFF":
+            (height, width), orientation = _size_and_orientation(Tags(path, file))
+        else:
             picture = open_header(path, file, found)
-            # Pillow turns TIFFs itself, and has done so with their size
-            is_turned = found != "TIFF" and _orientation(picture) in (5, 6, 7, 8)
-            return picture.size if is_turned else (picture.height, picture.width)
-    height, width, _ = read_image(path).shape
-    return height, width
+            height, width, orientation = picture.height, picture.width, _orientation(picture)
+        return (width, height) if orientation in (5, 6, 7, 8) else (height, width)
+
+
+def _size_and_orientation(tags: Tags) -> tuple[tuple[int, int], int]:
+    """Height and width of a TIFF as it is stored, and its orientation."""
+    size = tags.number(HEIGHT), tags.number(WIDTH)
+    require_size(tags.path, size[1], size[0], MAX_PIXELS)
+    return size, tags.number(ORIENTATION, 1)
 
 
 def decode_picture(
@@ -137,13 +175,15 @@ def read_image(
     """Read an image file into an array (H, W, channels).
 
     The content decides about the format, not the suffix. Of a file of several pictures the first
-    is read.
+    is read. `ccnet.images.stored.read_bands` reads chosen bands of any type.
 
     Args:
         path: a picture, which is turned upright by its EXIF orientation, or a .npy file.
-        channels: 3 gives RGB of 8 bits: gray is repeated, alpha is dropped, and 16 bits are scaled
-            (65535 becomes 255). 1 gives grayscale, in which 16 bits are kept. Other numbers are for
-            .npy files (H, W, channels) and TIFFs, of 8 or 16 bits.
+        channels: 3 gives RGB of 8 bits: gray is repeated, transparency is left out, and 16 bits are
+            scaled (65535 becomes 255). A fourth band of a TIFF is transparency if the file calls it
+            so and most of its pixels are fully opaque or fully transparent. 1 gives grayscale, in
+            which 16 bits are kept. Other numbers are for .npy files (H, W, channels) and TIFFs, of
+            8 or 16 bits.
         max_pixels: height times width at most.
 
     Raises:
@@ -157,7 +197,13 @@ def read_image(
             return read_npy(path, file, channels, max_pixels)
         if found == "TIFF" and channels not in (1, 3):
             return read_tiff(path, channels, max_pixels)
+        num_colors = 0
+        if found == "TIFF":
+            num_colors = known_colors(require_decodable(path, file, max_pixels))
+            file.seek(0)
         picture = decode_picture(path, file, found, max_pixels)
+        if num_colors and picture.mode in ("LA", "RGBA"):
+            require_transparency(path, np.asarray(picture.getchannel("A")), num_colors + 1)
         if channels not in (1, 3):
             require_channels(path, len(picture.getbands()), channels)
             return np.array(picture).reshape(picture.height, picture.width, -1)

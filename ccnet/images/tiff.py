@@ -1,7 +1,8 @@
-"""TIFF files of any number of channels, of 8 or 16 bits, which Pillow cannot decode.
+"""TIFF files of any number of channels and any type of numbers, which Pillow cannot decode.
 
 The tags are read here, also those of files that Pillow decodes, since they say how much memory and
-time it would take. Source: TIFF 6.0 (Adobe, 1992), sections 2, 7, 14 and 15; BigTIFF.
+time it would take. Source: TIFF 6.0 (Adobe, 1992), sections 2, 7, 14 and 15; its
+Technical Note 3 (2005), the predictor of floats; BigTIFF.
 """
 
 import struct
@@ -12,24 +13,34 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from jaxtyping import UInt8, UInt16
+from jaxtyping import Shaped, UInt8, UInt16
 from PIL import Image
 from PIL.TiffImagePlugin import COMPRESSION_INFO, MAX_SAMPLESPERPIXEL
 
 from ccnet.images.arrays import require_channels
+from ccnet.images.bands import cannot_choose
 from ccnet.images.opening import MAX_PIXELS, RESTORE, require_size
 from ccnet.runtime.files import DataError, open_regular
 
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, PLANAR, PREDICTOR, FORMAT = (
     *(256, 257, 258, 259, 262, 277, 284, 317, 339),
 )
-EXTRA_SAMPLES = 338
+EXTRA_SAMPLES, ORIENTATION = 338, 274
 STRIPS, ROWS, STRIP_BYTES = 273, 278, 279
 TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES = 322, 323, 324, 325
 PLAIN, DEFLATE, OLD_DEFLATE = 1, 8, 32946
 OLD_JPEG, JPEG = 6, 7
-GRAY, RGB, PALETTE = 1, 2, 3
+WHITE_IS_ZERO, GRAY, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
+ALPHA = (1, 2)
+"""Values of the tag of extra samples that say that a band is transparency."""
 SIGNED = 2
+HORIZONTAL, FLOATING = 2, 3
+"""Predictors: differences of whole numbers, and of the bytes of floats."""
+TYPES = ("u1", "u2", "u4", "i1", "i2", "i4", "f2", "f4", "f8")
+KINDS = {1: "u", SIGNED: "i", 3: "f"}
+"""Formats of the numbers, as NumPy's kinds."""
+NODATA = 42113
+"""GDAL's tag: the value of pixels that hold nothing, as text."""
 INTEGERS = {1: "u1", 3: "u2", 4: "u4", 6: "i1", 8: "i2", 9: "i4", 13: "u4", 16: "u8", 17: "i8"}
 """Types of tags that hold whole numbers, as NumPy's."""
 SIZES = dict(zip(range(1, 14), (1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4), strict=True)) | {
@@ -102,6 +113,19 @@ class Tags:
             raise self.wrong(f"its tag {tag} is truncated. {RESTORE}")
         return np.frombuffer(content[: num * dtype.itemsize], dtype)
 
+    def nodata(self) -> float | None:
+        """The value of pixels that hold nothing; None if the file names none."""
+        kind, num, content = self.entries.get(NODATA, (0, 0, b""))
+        if kind != 2 or not 0 < num <= 64:
+            return None
+        if num > len(content):
+            self.file.seek(struct.unpack(self.order + ("Q" if self.is_big else "I"), content)[0])
+            content = self.file.read(num)
+        try:
+            return float(content[:num].rstrip(b"\0 "))
+        except ValueError:
+            return None
+
     def distinct(self, tag: int, default: int = 1) -> set[int]:
         """The different values of a tag; `default` alone without it."""
         return set(np.unique(self.numbers(tag, [default])).tolist())
@@ -158,13 +182,50 @@ def require_decodable(path: Path, file: BinaryIO, max_pixels: int = MAX_PIXELS) 
     tags = Tags(path, file)
     channels, compression = Grid(tags, max_pixels).channels, tags.number(COMPRESSION, PLAIN)
     if channels > MAX_SAMPLESPERPIXEL:
-        raise tags.wrong(f"{channels} channels, where pictures have up to 4; save 1 or 3")
+        raise tags.wrong(f"{channels} channels, where pictures have up to 4; {SAVE_BANDS}")
     if compression not in COMPRESSION_INFO:
         raise tags.wrong(f"compression {compression}; save it uncompressed or with deflate")
     if tags.distinct(FORMAT) == {SIGNED} and tags.distinct(BITS) == {8}:
         raise tags.wrong("numbers of 8 bits with a sign; save unsigned 8 or 16 bits")
     file.seek(0)
     return tags
+
+
+SAVE_BANDS = "save 1 or 3, or train on them with --data.bands"
+
+
+def known_colors(tags: Tags) -> int:
+    """The number of bands besides transparency.
+
+    Raises:
+        DataError: there are bands that are neither gray nor RGB nor called transparency.
+    """
+    num, meaning = tags.number(SAMPLES, 1), tags.number(PHOTOMETRIC, GRAY)
+    if meaning not in (WHITE_IS_ZERO, GRAY, RGB):
+        return num
+    colors = 3 if meaning == RGB else 1
+    is_alpha = num == colors + 1 and int(tags.numbers(EXTRA_SAMPLES, [0])[-1]) in ALPHA
+    if num > colors and not is_alpha:
+        raise DataError(f"{tags.path}: {cannot_choose(num)}", path=tags.path)
+    return colors
+
+
+def stored_type(tags: Tags) -> np.dtype:
+    """The type of a file's numbers; raises DataError for one that NumPy has not."""
+    bits, kinds = tags.distinct(BITS), tags.distinct(FORMAT)
+    name = KINDS.get(min(kinds), "") + str(min(bits) // 8)
+    if len(bits) > 1 or len(kinds) > 1 or min(bits) % 8 or name not in TYPES:
+        raise tags.wrong(
+            f"numbers of {bits} bits and format {kinds}; save unsigned 8 or 16 bits, or floats"
+        )
+    return np.dtype(tags.order + name)
+
+
+def read_stored_tiff(
+    path: Path, file: BinaryIO, max_pixels: int = MAX_PIXELS
+) -> Shaped[np.ndarray, "h w c"]:
+    """As `read_tiff`, of an open file, and whatever the type of its numbers is."""
+    return _Layout(Tags(path, file), max_pixels).read()
 
 
 def read_tiff(
@@ -186,7 +247,10 @@ def read_tiff(
         tags = Tags(path, file)
         if channels is not None:
             require_channels(path, tags.number(SAMPLES, 1), channels)
-        return _Layout(tags, max_pixels).read()
+        layout = _Layout(tags, max_pixels)
+        if layout.kind.kind != "u" or layout.kind.itemsize > 2:
+            raise tags.wrong(f"numbers of the type {layout.kind.name}; save unsigned 8 or 16 bits")
+        return layout.read()
 
 
 def has_plain_16_bit_planes(picture: Image.Image) -> bool:
@@ -205,20 +269,16 @@ class _Layout(Grid):
     def __init__(self, tags: Tags, max_pixels: int) -> None:
         super().__init__(tags, max_pixels)
         self.tags = tags
-        bits, kinds = tags.distinct(BITS), tags.distinct(FORMAT)
-        if kinds != {1} or bits not in ({8}, {16}):
-            raise tags.wrong(
-                f"numbers of {bits} bits and format {kinds}; save unsigned 8 or 16 bits"
-            )
-        self.kind = np.dtype(f"{tags.order}u{bits.pop() // 8}")
+        self.kind = stored_type(tags)
         self.compression = tags.number(COMPRESSION, PLAIN)
         if self.compression not in (PLAIN, DEFLATE, OLD_DEFLATE):
             raise tags.wrong(
                 f"compression {self.compression}; save it uncompressed or with deflate, or as .npy"
             )
         self.predictor = tags.number(PREDICTOR, 1)
-        if self.predictor not in (1, 2):
-            raise tags.wrong(f"predictor {self.predictor}; save it without, or with 2 (horizontal)")
+        is_float = self.kind.kind == "f"
+        if self.predictor not in (1, FLOATING if is_float else HORIZONTAL):
+            raise tags.wrong(f"predictor {self.predictor}; save it without")
         names = (TILES, TILE_BYTES) if self.is_tiled else (STRIPS, STRIP_BYTES)
         self.offsets, self.sizes = (tags.numbers(name) for name in names)
         for found in (len(self.offsets), len(self.sizes)):
@@ -257,14 +317,23 @@ class _Layout(Grid):
             content, rest = stream.decompress(content, most), stream.unconsumed_tail
             if not stream.eof and not stream.decompress(rest, 1) and not stream.eof:
                 raise self.tags.wrong(f"a strip or tile is truncated. {RESTORE}")
-        block = np.frombuffer(content[: len(content) - len(content) % row], self.kind).reshape(
-            shape
-        )
+        content = content[: len(content) - len(content) % row]
+        if self.predictor == FLOATING:
+            block = self._from_byte_planes(np.frombuffer(content, np.uint8), shape)
+        else:
+            block = np.frombuffer(content, self.kind).reshape(shape)
         if len(block) < part.shape[0]:
             raise self.tags.wrong(
                 f"{len(block)} rows where {part.shape[0]} should be; the file is truncated. "
                 f"{RESTORE}"
             )
-        if self.predictor == 2:
+        if self.predictor == HORIZONTAL:
             block = np.cumsum(block, axis=1, dtype=self.kind.newbyteorder("="))
         return block
+
+    def _from_byte_planes(self, content: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+        """Floats of which each row holds the highest bytes first, as differences of bytes."""
+        size, (_, width, channels) = self.kind.itemsize, shape
+        rows = np.cumsum(content.reshape(-1, width * size, channels), axis=1, dtype=np.uint8)
+        planes = rows.reshape(-1, size, width * channels).transpose(0, 2, 1)
+        return np.ascontiguousarray(planes).view(f">f{size}").reshape(shape)

@@ -4,27 +4,25 @@ TIFFs and GeoTIFFs of any compression are read by rasterio (GDAL), an extra, and
 row. All others are decoded as a whole, up to `MAX_PIXELS`, since their formats allow nothing else.
 """
 
-import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from jaxtyping import Bool, UInt8, UInt16
+from jaxtyping import Bool, Shaped, UInt8, UInt16
 from PIL import Image
 
 from ccnet.images.arrays import StoredArray, in_native_order, read_npy_header, require_all_pixels
+from ccnet.images.bands import Bands, cannot_choose, require_transparency
 from ccnet.images.opening import MAX_PIXELS, SizeError, opened_image
-from ccnet.images.reading import ORIENTATION, read_image
-from ccnet.images.tiff import HEIGHT, WIDTH, Tags
+from ccnet.images.reading import read_image
+from ccnet.images.stored import GDAL_CACHE, import_rasterio, open_dataset, read_bands
+from ccnet.images.tiff import HEIGHT, ORIENTATION, WIDTH, Tags
 from ccnet.runtime.files import DataError, open_regular
 
 TIFF_SUFFIXES = (".tif", ".tiff")
-GDAL_CACHE = 32 << 20
-"""Bytes of decoded blocks that GDAL keeps, in the whole process."""
 UPRIGHT = 1
 
 Pixels = UInt8[np.ndarray, "h w c"] | UInt16[np.ndarray, "h w c"]
@@ -90,7 +88,11 @@ class WindowedImage(ABC):
 
 
 def open_windows(
-    path: Path | str, channels: int = 3, *, max_pixels: int = MAX_PIXELS
+    path: Path | str,
+    channels: int = 3,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    bands: Bands | None = None,
 ) -> WindowedImage:
     """Open an image file for reading windows of it.
 
@@ -98,6 +100,7 @@ def open_windows(
         path: of the file; its content decides about the format, not the suffix.
         channels: as in `read_image`.
         max_pixels: of an image that has to be decoded as a whole.
+        bands: those of a network that takes chosen bands; `channels` does not count then.
 
     Raises:
         SizeError: a DataError of an image that has to be decoded as a whole and is too large.
@@ -108,36 +111,22 @@ def open_windows(
     stored = tags = None
     with opened_image(path) as (file, found):
         if found == "NPY":
-            stored = read_npy_header(path, file, channels)
+            stored = read_npy_header(path, file, channels if bands is None else None)
             require_all_pixels(path, file, stored)
+            if bands is not None:
+                bands.require(path, stored.shape[2], stored.dtype)
         elif found == "TIFF":
             known = Tags(path, file)
             tags = (known.number(WIDTH), known.number(HEIGHT), known.number(ORIENTATION, UPRIGHT))
     if stored is not None and not stored.is_fortran:
-        return _ArrayInFile(path, stored)
-    tiff = None if tags is None else _open_tiff(path, tags, channels, max_pixels)
+        array = _ArrayInFile(path, stored)
+        return array if bands is None else _Scaled(array, bands)
+    tiff = None if tags is None else _open_tiff(path, tags, channels, max_pixels, bands)
+    if tiff is not None and bands is not None:
+        return _Scaled(tiff, bands.only_taken())
+    if bands is not None:
+        return _ArrayInMemory(path, read_bands(path, bands, max_pixels))
     return tiff or _ArrayInMemory(path, read_image(path, channels, max_pixels))
-
-
-def import_rasterio(path: Path) -> Any:
-    """The package rasterio; raises ImportError with what would work, if it is not there."""
-    try:
-        return import_module("rasterio")
-    except ImportError as error:
-        raise ImportError(
-            f"{path}: TIFFs of any size need rasterio, which cannot be imported here ({error}): "
-            "pip install 'criss-cross[geo]'"
-        ) from error
-
-
-def open_dataset(rasterio: Any, path: Path, mode: str = "r", **options: Any) -> Any:
-    """A TIFF as a dataset of rasterio, without a warning if it has no georeference.
-
-    No other driver: some of GDAL's formats name further files and hosts to read.
-    """
-    with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE), warnings.catch_warnings():
-        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-        return rasterio.open(path.absolute(), mode, driver="GTiff", **options)
 
 
 class _ArrayInMemory(WindowedImage):
@@ -152,6 +141,37 @@ class _ArrayInMemory(WindowedImage):
         return self.pixels[top : top + height, left : left + width]
 
 
+class _Scaled(WindowedImage):
+    """An image as its file stores it, of which a network takes some bands, in a range.
+
+    Args:
+        stored: the image.
+        bands: those that are taken of it.
+    """
+
+    def __init__(self, stored: "_ArrayInFile | _Tiff", bands: Bands) -> None:
+        self.stored, self.bands, self.path = stored, bands, stored.path
+        self.height, self.width, self.channels = stored.height, stored.width, len(bands.numbers)
+        self.dtype, self.georeference = bands.result_dtype, stored.georeference
+        self.held_bytes = stored.held_bytes
+
+    def read(self, top: int, left: int, height: int, width: int) -> Pixels:
+        pixels = self.stored.read(top, left, height, width)
+        absent = self.absent(top, left, height, width)
+        if absent is not None and not self.bands.as_stored:  # it may be nan
+            for number, (low, _) in zip(self.bands.numbers, self.bands.ranges, strict=True):
+                pixels[absent, number - 1] = low
+        return self.bands.read(self.path, pixels)
+
+    def absent(
+        self, top: int, left: int, height: int, width: int
+    ) -> Bool[np.ndarray, "h w"] | None:
+        return self.stored.absent(top, left, height, width)
+
+    def close(self) -> None:
+        self.stored.close()
+
+
 class _ArrayInFile(WindowedImage):
     """The array of a .npy file, read by rows: pages of a mapped file would stay in memory."""
 
@@ -161,7 +181,7 @@ class _ArrayInFile(WindowedImage):
         self.dtype = self.stored.newbyteorder("=")
         self.file = open_regular(path)
 
-    def read(self, top: int, left: int, height: int, width: int) -> Pixels:
+    def read(self, top: int, left: int, height: int, width: int) -> Shaped[np.ndarray, "h w c"]:
         pixels = np.empty((height, width, self.channels), self.stored)
         size = self.channels * self.stored.itemsize
         for row in range(top, top + height):
@@ -177,7 +197,11 @@ class _ArrayInFile(WindowedImage):
 
 
 def _open_tiff(
-    path: Path, tags: tuple[int, int, int], channels: int, max_pixels: int
+    path: Path,
+    tags: tuple[int, int, int],
+    channels: int,
+    max_pixels: int,
+    taken: Bands | None,
 ) -> "_Tiff | None":
     """A TIFF by rasterio; None if it may be decoded as a whole and can or has to be.
 
@@ -185,6 +209,11 @@ def _open_tiff(
         path: of the file.
         tags: width, height and orientation.
         channels, max_pixels: as in `open_windows`.
+        taken: the bands of a network that takes chosen ones.
+
+    Raises:
+        DataError: it is damaged, or has other bands or another type than `taken`, or bands that
+            are neither gray, RGB nor transparency.
     """
     width, height, orientation = tags
     is_large = width * height > max_pixels
@@ -195,9 +224,15 @@ def _open_tiff(
         dataset = open_dataset(rasterio, path)
     except rasterio.errors.RasterioError as error:
         raise DataError(f"{path}: cannot be read as a TIFF ({error}).", path=path) from error
-    bands = _choose_bands(dataset, channels) if orientation == UPRIGHT else None
+    try:
+        if taken is not None:
+            taken.require(path, dataset.count, dataset.dtypes[0])
+        bands = _choose_bands(path, dataset, channels, taken) if orientation == UPRIGHT else None
+    except DataError:
+        dataset.close()
+        raise
     if bands is not None:
-        return _Tiff(path, dataset, channels, bands)
+        return _Tiff(path, dataset, len(bands.numbers) if bands.is_raw else channels, bands)
     dataset.close()
     if is_large:
         raise SizeError(
@@ -211,7 +246,7 @@ def _open_tiff(
     return None
 
 
-def _choose_bands(dataset: Any, channels: int) -> "_Bands | None":
+def _choose_bands(path: Path, dataset: Any, channels: int, taken: Bands | None) -> "_Bands | None":
     """The bands of a file that make an image of so many channels; None if there are no such."""
     kinds = {np.dtype(kind) for kind in dataset.dtypes}
     structure = dataset.tags(ns="IMAGE_STRUCTURE")
@@ -220,12 +255,15 @@ def _choose_bands(dataset: Any, channels: int) -> "_Bands | None":
         for name, value in structure.items()
         if (name, value) != ("SOURCE_COLOR_SPACE", "YCbCr")
     }
-    if len(kinds) != 1 or kinds.pop() not in (np.uint8, np.uint16) or not is_plain:
-        return None
     colors = [color.name for color in dataset.colorinterp]
-    if {"palette", "cyan"} & set(colors):
+    if len(kinds) != 1 or not is_plain or {"palette", "cyan"} & set(colors):
         return None
     alpha = "alpha" in colors
+    if taken is not None:
+        drops_alpha = alpha and colors.index("alpha") + 1 not in taken.numbers
+        return _Bands(list(taken.numbers), drops_alpha=drops_alpha, is_raw=True)
+    if kinds.pop() not in (np.uint8, np.uint16):
+        return None
     if dataset.count == channels:
         return _Bands(list(range(1, channels + 1)))
     if channels == 3 and colors[:1] == ["gray"] and len(colors) == 1 + alpha:
@@ -233,6 +271,8 @@ def _choose_bands(dataset: Any, channels: int) -> "_Bands | None":
     if channels == 1 and colors == ["gray", "alpha"]:
         return _Bands([1], drops_alpha=True)
     if channels in (1, 3) and colors[:3] == ["red", "green", "blue"]:
+        if len(colors) > 3 + alpha:
+            raise DataError(f"{path}: {cannot_choose(len(colors))}", path=path)
         return _Bands([1, 2, 3], to_gray=channels == 1, drops_alpha=alpha)
     return None
 
@@ -245,6 +285,8 @@ class _Bands:
     repeat: bool = False
     to_gray: bool = False
     drops_alpha: bool = False
+    is_raw: bool = False
+    """Whether they are given as they are stored, whatever their type is."""
 
 
 class _Tiff(WindowedImage):
@@ -254,7 +296,7 @@ class _Tiff(WindowedImage):
         self.path, self.dataset, self.bands, self.channels = path, dataset, bands, channels
         self.height, self.width = dataset.height, dataset.width
         stored = np.dtype(dataset.dtypes[0])
-        self.scales = stored == np.uint16 and (channels == 3 or bands.to_gray)
+        self.scales = stored == np.uint16 and (channels == 3 or bands.to_gray) and not bands.is_raw
         self.dtype = np.dtype(np.uint8) if self.scales else stored
         rows, columns = np.max(dataset.block_shapes, axis=0)
         self.held_bytes = GDAL_CACHE + 2 * int(rows * columns) * dataset.count * stored.itemsize
@@ -270,15 +312,25 @@ class _Tiff(WindowedImage):
             has_absent=self.has_absent,
         )
 
-    def read(self, top: int, left: int, height: int, width: int) -> Pixels:
+    def read(self, top: int, left: int, height: int, width: int) -> Shaped[np.ndarray, "h w c"]:
         numbers = self.bands.numbers
         pixels = np.empty((height, width, len(numbers)), self.dataset.dtypes[0])
-        self._decode("read", numbers, out=pixels.transpose(2, 0, 1), at=(top, left, height, width))
+        at = (top, left, height, width)
+        self._decode("read", numbers, out=pixels.transpose(2, 0, 1), at=at)
+        if self.bands.drops_alpha and not self.bands.is_raw:
+            self._require_transparency(at)
         if self.scales:
             pixels = np.rint(pixels / np.float32(257)).astype(np.uint8)
         if self.bands.to_gray:
             return np.array(Image.fromarray(pixels).convert("L"))[:, :, None]
         return np.repeat(pixels, 3, axis=2) if self.bands.repeat else pixels
+
+    def _require_transparency(self, at: tuple[int, ...]) -> None:
+        number = [color.name for color in self.dataset.colorinterp].index("alpha") + 1
+        alpha = self._decode("read", number, at=at)
+        if alpha.dtype == np.uint16:
+            alpha = np.rint(alpha / np.float32(257)).astype(np.uint8)
+        require_transparency(self.path, alpha, self.dataset.count)
 
     def absent(
         self, top: int, left: int, height: int, width: int

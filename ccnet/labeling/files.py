@@ -103,7 +103,7 @@ def predict_files(
     require_same_jobs(jobs)
     require_folder(output)
     limits = limits_of(predictor, large, num_workers)
-    share = sort_out(jobs[rank() :: num_processes()], limits, predictor.model.in_channels)
+    share = sort_out(jobs[rank() :: num_processes()], limits)
     require_none_refused(share, products, has_polygons)
     require_own_folders(share, output)
     names = {job.labels.relative_to(output).as_posix() for job in share}

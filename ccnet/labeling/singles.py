@@ -80,8 +80,9 @@ def write_windows(
 ) -> tuple[int, int]:
     """Write the labels of an image, window by window; its height and width."""
     predictor, products, limits = writer.predictor, writer.products, writer.limits
-    channels = predictor.model.in_channels
-    with open_windows(job.image, channels, max_pixels=limits.max_pixels) as image:
+    model = predictor.model
+    options = {"max_pixels": limits.max_pixels, "bands": model.bands}
+    with open_windows(job.image, model.in_channels, **options) as image:
         LOG.warning(
             "%s: %d×%d pixels, predicted window by window: %s",
             printable(job.image),

@@ -68,18 +68,18 @@ def pixels_that_fit(predictor: Predictor, memory: int, num_workers: int) -> int:
     return max(0, int(left / per_pixel))
 
 
-def sort_out(jobs: Sequence[Job], limits: Limits, channels: int) -> list[Job]:
+def sort_out(jobs: Sequence[Job], limits: Limits) -> list[Job]:
     """The jobs with the way that each goes, and the name that its labels get there.
 
     Of each image, the header is read.
     """
-    return [job if job.way == "video" else sort_image(job, limits, channels) for job in jobs]
+    return [job if job.way == "video" else sort_image(job, limits) for job in jobs]
 
 
-def sort_image(job: Job, limits: Limits, channels: int) -> Job:
+def sort_image(job: Job, limits: Limits) -> Job:
     """The job of an image; that of a damaged one as it is, since reading the image tells why."""
     try:
-        found, pixels = stated_pixels(job.image, channels)
+        found, pixels = stated_pixels(job.image)
     except DataError:
         return job
     if pixels <= limits.largest and not (limits.tiff and found == "TIFF"):
@@ -92,7 +92,7 @@ def sort_image(job: Job, limits: Limits, channels: int) -> Job:
     return Job(job.image, labels, "windows")
 
 
-def stated_pixels(path: Path, channels: int) -> tuple[Format, int]:
+def stated_pixels(path: Path) -> tuple[Format, int]:
     """The format of an image file, and its height times width by the header.
 
     0 for a WebP of the simple kind, which has at most 268 million.
@@ -102,7 +102,7 @@ def stated_pixels(path: Path, channels: int) -> tuple[Format, int]:
     """
     with opened_image(path) as (file, found):
         if found == "NPY":
-            height, width, _ = read_npy_header(path, file, channels).shape
+            height, width, _ = read_npy_header(path, file).shape
         elif found == "TIFF":
             tags = Tags(path, file)
             height, width = tags.number(HEIGHT), tags.number(WIDTH)

@@ -18,11 +18,11 @@ import torch
 from ccnet.classes import LABEL_IDS, PUBLISHED, VOC
 from ccnet.images.colors import colorize, overlay
 from ccnet.images.opening import SizeError
-from ccnet.images.reading import read_image
 from ccnet.labeling.jobs import IdName, Job, Products
 from ccnet.labeling.manifest import Manifest
 from ccnet.labeling.sorting import Limits
 from ccnet.labeling.stamp import encode_array, encode_png, fingerprint, inspect_file, stamp_of
+from ccnet.prediction.batches import read_for
 from ccnet.prediction.predictor import Predictor
 from ccnet.prediction.protocol import Protocol
 from ccnet.runtime.disk import LONGEST_NAME, write_whole
@@ -129,8 +129,8 @@ class PictureWriter:
         stamp = self.stamp_of(job)
         try:
             require_short_names(job, job.targets(self.products))
-            channels = self.predictor.model.in_channels
-            pixels = read_image(job.image, channels, self.limits.max_pixels)
+            model = self.predictor.model
+            pixels = read_for(job.image, model.in_channels, model.bands, self.limits.max_pixels)
         except Exception as error:
             return DataError(reason_of(job, error), path=job.image)
         if stamp is None:

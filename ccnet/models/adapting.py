@@ -12,6 +12,7 @@ from ccnet.models.arguments import in_turn
 LOG = logging.getLogger(__name__)
 
 ADAPTABLE = ("num_classes", "in_channels", "classes", "palette", "mean", "std", "refinement")
+ADAPTABLE += ("bands",)
 """The arguments of a network that may change while its weights are kept."""
 
 
@@ -30,6 +31,7 @@ def adapted_arguments(arguments: Mapping[str, Any], changes: Mapping[str, Any]) 
     if in_channels != arguments["in_channels"]:
         for name in ("mean", "std"):
             adapted[name] = in_turn(arguments[name], in_channels)
+        adapted["bands"] = None
     return adapted | dict(changes)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from ccnet.backbones import BACKBONES, backbone_options
+from ccnet.images.bands import Bands
 from ccnet.models.head import CCNetHead
 from ccnet.runtime.files import read_json, shown
 
@@ -46,7 +47,7 @@ because of one number in a file.
 """
 SWITCHES = ("shared", "auxiliary_bias", "align_corners", "ceil_mode")
 WORDS = ("backbone", "activation", "stem", "dilation")
-ADDED = ("refinement", "embedding_channels")
+ADDED = ("refinement", "embedding_channels", "bands")
 """Arguments since 0.1.0, stored only where they are not None: config.json and the fingerprint of a
 network without them stay as they were.
 """
@@ -134,6 +135,18 @@ def is_refinement(value: Any) -> bool:
         and all(type(stride) is int and stride >= 1 for stride in value)
         and all(finer < stride for stride, finer in itertools.pairwise(value))
     )
+
+
+def stored_bands(arguments: Mapping[str, Any]) -> Bands | None:
+    """Which bands a network takes, from its arguments; raises ValueError for what cannot be."""
+    if arguments.get("bands") is None:
+        return None
+    bands = Bands.from_dict(arguments["bands"])
+    if len(bands.numbers) != arguments["in_channels"]:
+        raise ValueError(
+            f"bands takes {len(bands.numbers)} bands, and in_channels is {arguments['in_channels']}"
+        )
+    return bands
 
 
 def is_number(value: Any) -> TypeGuard[float]:

@@ -23,6 +23,7 @@ from ccnet.models.arguments import (
     class_names,
     plain_arguments,
     read_arguments,
+    stored_bands,
     to_plain,
 )
 from ccnet.models.card import LINKS, TEMPLATE, fill_card, require_metrics
@@ -49,9 +50,8 @@ class CCNet(
     """The network of *CCNet: Criss-Cross Attention for Semantic Segmentation*.
 
     `model(images)` takes normalized images (B, in_channels, H, W), with sides of at least 32, and
-    returns logits (B, num_classes, H, W). `model.normalize` makes such images from images of 8 or
-    16 bits. What a user of the weights needs besides them (normalization, names and colors of the
-    classes) is stored with them.
+    returns logits (B, num_classes, H, W). `model.normalize` makes them from images of 8 or 16 bits.
+    What else a user of the weights needs (normalization, names and colors) is stored with them.
 
     Args:
         num_classes: number of classes, 2 to 255.
@@ -72,9 +72,9 @@ class CCNet(
             coarse to fine, such as [4, 2]: for thin objects. None, as in the paper: no refinement.
         in_channels: number of channels of the image, up to 1024; 3 are red, green and blue.
         pretrained: weights for the backbone, not stored: "imagenet", or a file or its URL.
-        mean: of each channel of the image, for values of 0 to 255, up to 10⁶. None: those with
-            which the backbone's weights were trained, repeated as needed.
+        mean: of each channel, for values of 0 to 255, up to 10⁶. None: that of the backbone's weights.
         std: standard deviation of each channel, at least 10⁻⁶. None: as for the mean.
+        bands: `ccnet.images.bands.Bands.to_dict()`, what is read of files; None: RGB, or all.
         classes: one name per class; None numbers them.
         palette: one RGB color per class.
         metrics: scores for the model card, as `metrics` below.
@@ -112,6 +112,7 @@ class CCNet(
         pretrained: str | Path | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        bands: Mapping[str, Any] | None = None,
         classes: Sequence[str] | None = None,
         palette: Sequence[Sequence[int]] | None = None,
         metrics: Mapping[str, Any] | None = None,
@@ -120,7 +121,7 @@ class CCNet(
         super().__init__()
         self.arguments = arguments = plain_arguments(locals())
         self.num_classes, self.in_channels = arguments["num_classes"], arguments["in_channels"]
-        self.align_corners = arguments["align_corners"]
+        self.align_corners, self.bands = arguments["align_corners"], stored_bands(arguments)
         self.classes = class_names(arguments["classes"], self.num_classes)
         self.palette = class_colors(arguments["palette"], self.num_classes)
         options = {name: arguments[name] for name in BACKBONE_ARGUMENTS}
@@ -241,9 +242,8 @@ class CCNet(
         return super().save_pretrained(folder, config=config, **options)
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        write_whole(
-            save_directory / SAFETENSORS_SINGLE_FILE, lambda path: save_model(self, str(path))
-        )
+        target = save_directory / SAFETENSORS_SINGLE_FILE
+        write_whole(target, lambda path: save_model(self, str(path)))
 
     def generate_model_card(self, **content: Any) -> ModelCard:
         """README.md of a saved model; `content` replaces values of `card.TEMPLATE`."""

@@ -122,6 +122,10 @@ def crops(facts: DataFacts, machine: Machine, settled: Mapping[str, Any]) -> Ite
         if facts.thin_share > THIN and low < 0.5:
             low, reason = 0.5, "structures are thin: half of the size is the least that shows them"
     yield Choice("data.augment.scale", [low, high], reason)
+    has_bands = {str(settled.get(f"data.{name}")) for name in ("bands", "value_range")} != {"None"}
+    if has_bands:
+        yield Choice("data.augment.brightness", 0.0, "values of bands are measurements")
+        return
     for name in ("brightness", "contrast", "saturation"):
         yield Choice(f"data.augment.{name}", 0.3, "photographs differ in light")
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from ccnet.config import DataConfig, ModelConfig, TrainConfig
 from ccnet.models.ccnet import CCNet
+from ccnet.planning.bands import choose_and_apply
 from ccnet.planning.choices import Choice, plan
 from ccnet.planning.facts import DataFacts, survey
 from ccnet.planning.machine import Machine, look_at_machine
@@ -50,9 +51,11 @@ def plan_run(
     plain = settings["data"] | {"augment": None}  # what that lacks is chosen below
     data = build(DataConfig, checked(DataConfig, plain, "data"), "data")
     training, validation = open_data(data)
+    flat = dict(flattened(settings))
+    of_bands, training = choose_and_apply(training, flat, source)
+    flat |= {choice.flag: choice.value for choice in of_bands}
     facts = survey(training, validation, progress=progress)
     machine = look_at_machine(settings.get("device", "auto"), settings.get("precision", "auto"))
-    flat = dict(flattened(settings))
     if source is not None:
         own = {
             f"model.{item.name}": source.arguments.get(item.name) for item in fields(ModelConfig)
@@ -63,6 +66,7 @@ def plan_run(
         network: dict[str, Any] = flat | {choice.flag: choice.value for choice in choices}
         place = sum(choice.flag.startswith("model.") for choice in choices)  # they come first
         choices.insert(place, choose_pretrained(network["model.backbone"], flat.get("model.stem")))
+    choices[:0] = of_bands
     for choice in choices:
         settings = merged(settings, nested(choice.flag, choice.value))
     config = build(TrainConfig, checked(TrainConfig, settings))

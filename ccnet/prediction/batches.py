@@ -10,7 +10,11 @@ from PIL import Image
 from torch import Tensor
 
 from ccnet.images.arrays import in_native_order
+from ccnet.images.bands import Bands
+from ccnet.images.exact import require_bright
+from ccnet.images.opening import MAX_PIXELS
 from ccnet.images.reading import read_image, to_gray, to_rgb
+from ccnet.images.stored import read_bands
 
 Picture = Image.Image | Path | str
 AnyImage = (
@@ -30,14 +34,63 @@ ImageOfAnySize = (
 """One of several images, whose sizes may differ."""
 
 
+def read_for(
+    path: Path | str, channels: int = 3, bands: Bands | None = None, max_pixels: int = MAX_PIXELS
+) -> UInt8[np.ndarray, "h w c"] | UInt16[np.ndarray, "h w c"]:
+    """The image in a file as a network takes it.
+
+    Args:
+        path: of the file.
+        channels: of the network.
+        bands: that the network takes; None: RGB, gray, or all channels of the file.
+        max_pixels: height times width at most.
+
+    Raises:
+        DataError: the file cannot be read, has other bands, or is RGB of which 16 bits would become
+            fewer than 32 gray values.
+    """
+    path = Path(path)
+    if bands is not None:
+        return read_bands(path, bands, max_pixels)
+    image = read_image(path, channels, max_pixels)
+    if channels == 3:
+        require_bright(path, image)
+    return image
+
+
+def as_stored(image: object, bands: Bands) -> UInt8[np.ndarray, "h w c"] | np.ndarray:
+    """The image that a network of chosen bands gets of an array or a tensor as a file stores it.
+
+    Args:
+        image: all bands: an array (H, W) or (H, W, bands), or a tensor (bands, H, W).
+        bands: that the network takes.
+
+    Raises:
+        TypeError: an object of another kind.
+        ValueError: another number of bands or another type, or pixels that are nan.
+    """
+    if isinstance(image, Tensor):
+        image = image.detach().cpu().movedim(0, -1).numpy()
+    if not isinstance(image, np.ndarray):
+        raise TypeError(
+            f"the model takes {bands.of} bands of {bands.dtype}; give an array (H, W, {bands.of}), "
+            f"a tensor or a path, got {type(image).__name__}"
+        )
+    image = image[:, :, None] if image.ndim == 2 else image
+    require_pixels(image.shape)
+    return bands.read("the array", in_native_order(image))
+
+
 def as_batch(
-    image: AnyImage, channels: int = 3
+    image: AnyImage, channels: int = 3, bands: Bands | None = None
 ) -> UInt8[Tensor, "1 c h w"] | UInt16[Tensor, "1 c h w"]:
     """A batch of one image, with the values of the image.
 
     Args:
-        image: an array (H, W, C), a tensor (C, H, W), a PIL image, or the path of an image file.
+        image: an array (H, W, C) or a tensor (C, H, W) with the values that the network takes, a
+            PIL image, or the path of an image file.
         channels: C, the number of channels that the network takes.
+        bands: of files, that the network takes.
 
     Raises:
         TypeError: an object of another kind.
@@ -45,7 +98,7 @@ def as_batch(
         DataError: the file cannot be read.
     """
     if isinstance(image, str | Path):
-        image = read_image(image, channels)
+        image = read_for(image, channels, bands)
     elif isinstance(image, Image.Image):
         image = from_picture(image, channels)
     article = "an RGB" if channels == 3 else "an"

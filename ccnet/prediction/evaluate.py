@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from ccnet.datasets import SegmentationDataset
+from ccnet.datasets.pairs import PairedDataset
 from ccnet.metrics import ConfusionMatrix, Scores, scores
 from ccnet.models.loading import require_same_classes
 from ccnet.prediction.predictor import Predictor
@@ -34,6 +35,8 @@ def evaluate(
 ) -> Scores:
     """Predict every image at its own size and count all labeled pixels in one confusion matrix.
 
+    For a model of chosen bands, these are read of image files, as the model's own were.
+
     Each of N processes evaluates every N-th image. Their counts are added up, so that all processes
     return the scores that one process alone would.
 
@@ -53,6 +56,8 @@ def evaluate(
     if len(dataset) == 0:
         raise ValueError("the data set has no images to evaluate on")
     require_same_classes(predictor.model, dataset.classes)
+    if isinstance(dataset, PairedDataset) and predictor.model.bands is not None:
+        dataset = dataset.with_bands(predictor.model.bands)
     confusion = ConfusionMatrix(len(dataset.classes))
     share = range(rank(), len(dataset), num_processes())  # without padding: no image counts twice
     loader = DataLoader(

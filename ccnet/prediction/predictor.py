@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,13 @@ from ccnet.inference.prepared import Prepared
 from ccnet.models.ccnet import CCNet
 from ccnet.models.loading import load_model
 from ccnet.models.normalization import require_batch
-from ccnet.prediction.batches import AnyImage, ImageOfAnySize, as_batch, require_pixels
+from ccnet.prediction.batches import (
+    ImageOfAnySize,
+    as_batch,
+    as_stored,
+    read_for,
+    require_pixels,
+)
 from ccnet.prediction.protocol import PROTOCOLS, Protocol, ProtocolName
 from ccnet.prediction.views import score_images
 from ccnet.runtime.device import PRECISIONS, pick_device, pick_precision
@@ -86,14 +93,28 @@ class Predictor:
     def palette(self) -> tuple[tuple[int, int, int], ...] | None:
         return self.model.palette
 
-    def predict(self, image: AnyImage) -> UInt8[np.ndarray, "h w"]:
+    def read(
+        self, image: Any
+    ) -> UInt8[np.ndarray, "_ _ c"] | UInt16[np.ndarray, "_ _ c"] | ImageOfAnySize:
+        """An image as the network takes it, of what `predict` takes; raises as that does.
+
+        Of a model that takes chosen bands (`model.bands`), arrays and tensors have all bands and
+        the values that files have; the bands are chosen and scaled as those of files are.
+        """
+        bands = self.model.bands
+        if isinstance(image, str | Path):
+            return read_for(image, self.model.in_channels, bands)
+        return image if bands is None else as_stored(image, bands)
+
+    def predict(self, image: Any) -> UInt8[np.ndarray, "h w"]:
         """The most likely class of each pixel of one image.
 
         Args:
             image: an array (H, W, C) or a tensor (C, H, W), where C is the number of channels of
                 the model (3 are RGB), of uint8 (0 to 255) or uint16 (0 to 65535); a PIL image of
                 any mode, if the model takes RGB or grayscale; or the path of an image file. A file
-                is turned upright by its EXIF orientation, a PIL image is not.
+                is turned upright by its EXIF orientation, a PIL image is not. For a model of chosen
+                bands (`model.bands`) all bands, of the type of its files, as `read` says.
 
         Raises:
             TypeError: an object of another kind.
@@ -102,15 +123,15 @@ class Predictor:
             FloatingPointError: the scores of a pixel are nan or infinite, as with damaged weights
                 or numbers beyond the range of float16.
         """
-        (scores,) = self.score([image])
+        (scores,) = self.score([self.read(image)])
         return self.most_likely(scores)
 
-    def probabilities(self, image: AnyImage) -> Float[np.ndarray, "classes h w"]:
+    def probabilities(self, image: Any) -> Float[np.ndarray, "classes h w"]:
         """The probability of each class at each pixel of one image, in float32.
 
         Takes and raises the same as `predict`.
         """
-        (scores,) = self.score([image])
+        (scores,) = self.score([self.read(image)])
         self.require_finite(scores.amax(0))
         return self.as_probabilities(scores).cpu().numpy()
 
@@ -118,10 +139,12 @@ class Predictor:
         """The scores of each image by the protocol, in order, at its size, on the device.
 
         Scores are logits, or probabilities where the protocol averages these. Tiles of several
-        images are shown to the network together. Takes and raises the same as `predict`.
+        images are shown to the network together. Takes and raises the same as `predict`, except
+        that arrays and tensors are what `read` gives.
         """
         self.require_evaluation_mode()
-        batches = (as_batch(image, self.model.in_channels) for image in images)
+        channels, bands = self.model.in_channels, self.model.bands
+        batches = (as_batch(image, channels, bands) for image in images)
         for protocol, group in groupby(batches, lambda batch: self.protocol_for(*batch.shape[2:])):
             normalized = (self.model.normalize(self.to_device(batch)) for batch in group)
             yield from score_images(self.run_network, normalized, protocol, self.batch_size)

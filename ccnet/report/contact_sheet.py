@@ -16,8 +16,7 @@ from ccnet.checking.suspects import Suspect, chosen, ranked
 from ccnet.classes import IGNORE_INDEX
 from ccnet.datasets.dataset import SegmentationDataset
 from ccnet.datasets.pairs import PairedDataset
-from ccnet.images.colors import IGNORED_COLOR, Palette, overlay
-from ccnet.images.reading import read_image
+from ccnet.images.colors import IGNORED_COLOR, Palette, as_rgb, overlay
 from ccnet.report.pictures import save
 from ccnet.runtime.files import DataError, printable
 
@@ -48,6 +47,7 @@ def new_tile(dataset: SegmentationDataset, suspect: Suspect, side: int = TILE_SI
         image, label = dataset[suspect.index]
     except (DataError, OSError, ValueError):
         return Tile(_image_alone(dataset, suspect.index, side), None)
+    image = as_rgb(image)
     return Tile(_reduced(image, side), labeled_picture(image, label, dataset.palette, side))
 
 
@@ -76,12 +76,9 @@ def labeled_picture(
 def _image_alone(dataset: SegmentationDataset, index: int, side: int) -> UInt8[np.ndarray, "h w 3"]:
     if isinstance(dataset, PairedDataset):
         try:
-            image = read_image(dataset.files.pairs[index][0])
+            return _reduced(as_rgb(dataset.read_image(index)), side)
         except DataError:
             pass
-        else:
-            if image.dtype == np.uint8:
-                return _reduced(image, side)
     return np.full((side * 3 // 4, side, 3), 225, np.uint8)
 
 

@@ -12,6 +12,8 @@ import numpy as np
 from jaxtyping import UInt8, UInt16
 from PIL import Image
 
+from ccnet.images.colors import as_rgb
+
 LONGEST_SIDE = 512
 """Largest width or height of a picture, in pixels."""
 JPEG_QUALITY = 82
@@ -68,17 +70,6 @@ def new_picture(
     )
     at = np.ix_(rows, columns)
     return Picture(*size, file.getvalue(), packed(label[at]), packed(prediction[at]))
-
-
-def as_rgb(
-    image: UInt8[np.ndarray, "h w c"] | UInt16[np.ndarray, "h w c"],
-) -> UInt8[np.ndarray, "h w 3"]:
-    """An image of any number of channels to look at: the first three, or the first one as gray."""
-    if image.dtype == np.uint16:
-        image = (image // 257).astype(np.uint8)
-    if image.shape[2] < 3:
-        image = image[..., :1].repeat(3, 2)
-    return np.ascontiguousarray(image[..., :3])
 
 
 def packed(classes: UInt8[np.ndarray, "h w"]) -> bytes:

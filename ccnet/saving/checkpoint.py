@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.optim import SGD, Optimizer
 
 from ccnet.config import OF_THE_MACHINE, TrainConfig
+from ccnet.models.arguments import LIMITS, stored_bands
 from ccnet.runtime.files import DataError, shown
 from ccnet.runtime.processes import rank
 from ccnet.weights import differences
@@ -118,14 +119,18 @@ def require_inherited(arguments: Mapping[str, Any], known: Mapping[str, Any]) ->
     Raises:
         ValueError: one is unknown, of another kind, or too large.
     """
+    bands = stored_bands({"in_channels": 3} | dict(arguments))
     for name, value in arguments.items():
-        numbers = value if isinstance(value, list) and len(value) <= 4 else [value]
+        if name == "bands":
+            continue
+        is_list = isinstance(value, list) and len(value) <= LIMITS["in_channels"][1]
+        numbers = value if is_list else [value]
         is_plain = all(part is None or isinstance(part, int | float | str) for part in numbers)
         if name not in known or not is_plain:
             raise ValueError(f"its model has the argument {shown(name)}: {shown(value)}")
         if any(isinstance(part, int | float) and not abs(part) <= LARGEST for part in numbers):
             raise ValueError(f"its model's {name} must be at most {LARGEST}, got {shown(value)}")
-    if arguments.get("in_channels", 3) != 3:
+    if bands is None and arguments.get("in_channels", 3) != 3:
         raise ValueError("its model takes images of other channels than 3")
 
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from ccnet.config import TrainConfig
 from ccnet.datasets import SegmentationDataset
+from ccnet.images.colors import as_rgb
 from ccnet.prediction.predictor import Predictor
-from ccnet.report.gallery import as_rgb
 from ccnet.report.pictures import save_comparison
 
 MOST_PICTURES = 64
@@ -49,5 +49,6 @@ def reduced(
     """An image to look at, its label and its prediction: every N-th pixel of large ones."""
     image, label = np.asarray(image), np.asarray(label)
     step = np.s_[:: math.ceil(max(label.shape) / LONGEST_SIDE)]
-    prediction = predictor.predict(image)
+    (scores,) = predictor.score([image])
+    prediction = predictor.most_likely(scores)
     return as_rgb(image[step, step]), label[step, step], prediction[step, step]

@@ -1,6 +1,6 @@
 """The network of a run: new, of a save that the run is resumed from, or from another model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from typing import Any
 
@@ -32,6 +32,7 @@ def new_model(
     data: SegmentationDataset,
     source: CCNet | None,
     checkpoint: dict[str, Any] | None,
+    bands: Mapping[str, Any] | None = None,
 ) -> CCNet:
     """The network of a run.
 
@@ -41,13 +42,15 @@ def new_model(
         source: model to start from, to which `config_from` has fitted `config`. None: initialized
             weights.
         checkpoint: of a run that is resumed; its weights are loaded, and `source` does not count.
+        bands: arguments of the network for images that are not RGB.
     """
+    bands = bands or {}
     if checkpoint is not None:
         model = build_model_of_save(config, data, checkpoint)
     elif source is not None:
-        model = build_model_from(source, config, data)
+        model = build_model_from(source, config, data, bands)
     else:
-        model = build_model(config, data)
+        model = build_model(config, data, **bands)
     freeze(model, config.freeze, config.freeze_norms)
     recompute_parts(model, config.recompute)
     return model
@@ -119,17 +122,28 @@ def config_from(source: CCNet, config: TrainConfig) -> TrainConfig:
     return replace(config, model=replace(config.model, **(own | {"pretrained": None})))
 
 
-def build_model_from(source: CCNet, config: TrainConfig, data: SegmentationDataset) -> CCNet:
+def build_model_from(
+    source: CCNet,
+    config: TrainConfig,
+    data: SegmentationDataset,
+    bands: Mapping[str, Any] | None = None,
+) -> CCNet:
     """A network with the weights of another model, whose architecture the configuration has.
 
     Of the classifiers, the rows of classes that the model has too, by name, are kept. Another
-    refinement than the model's is new, with its classifier.
+    refinement than the model's is new, with its classifier. For other bands than the model's, its
+    first convolution is adapted.
 
     Raises:
-        ValueError: the model has another architecture, or not 3 channels.
+        ValueError: the model has another architecture, or other channels than the data.
     """
-    if source.in_channels != 3:
-        raise ValueError(f"the model to start from takes {source.in_channels} channels, data has 3")
+    channels = dict(bands or {}).get("in_channels", 3)
+    if bands and bands["bands"] != source.arguments.get("bands"):
+        source = source.adapted(**bands)
+    if source.in_channels != channels:
+        raise ValueError(
+            f"the model to start from takes {source.in_channels} channels, data has {channels}"
+        )
     refinement = config.model.refinement
     if refinement is not None and refinement != source.arguments.get("refinement"):
         source = source.adapted(refinement=refinement)

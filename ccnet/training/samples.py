@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64, UInt8, UInt16
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -103,9 +103,9 @@ class AugmentedDataset(Dataset[tuple[Tensor, Tensor]]):
     Args:
         dataset: gives images and labels as arrays.
         transform: a `RandomTransform`, None, or any `callable(image, label)` on arrays that returns
-            an RGB uint8 image and an integer label of the same size. For a callable, the global
-            generators of Python, NumPy and torch are seeded, and restored afterwards. A generator
-            of its own it has to seed from one of these.
+            an image of the same type and bands, and an integer label of the same size. For a
+            callable, the global generators of Python, NumPy and torch are seeded, and restored
+            afterwards. A generator of its own it has to seed from one of these.
         seed: 0 or more.
     """
 
@@ -126,8 +126,8 @@ class AugmentedDataset(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(
         self, key: tuple[int, int]
-    ) -> tuple[UInt8[Tensor, "3 h w"], Int64[Tensor, "h w"]]:
-        """An image from 0 to 255, and its label: 0 to classes - 1, or 255.
+    ) -> tuple[UInt8[Tensor, "c h w"] | UInt16[Tensor, "c h w"], Int64[Tensor, "h w"]]:
+        """An image from 0 to 255 or 65535, and its label: 0 to classes - 1, or 255.
 
         Raises DataError for a file that cannot be read, and ValueError if a callable returns
         something unsuitable. Every error has a note that names the sample.
@@ -153,7 +153,8 @@ class AugmentedDataset(Dataset[tuple[Tensor, Tensor]]):
             return self.transform(image, label, np.random.default_rng(entropy))
         with seeded_globals(int(entropy.generate_state(1)[0])):
             result = self.transform(image, label)
-        _check_result(result, len(self.dataset.classes), self.dataset.name(index))
+        kind = image.dtype, image.shape[2]
+        _check_result(result, len(self.dataset.classes), self.dataset.name(index), kind)
         return result
 
 
@@ -211,17 +212,21 @@ def seeded_globals(seed: int) -> Iterator[None]:
         torch.set_rng_state(states[2])
 
 
-def _check_result(result: object, num_classes: int, name: str) -> None:
+def _check_result(
+    result: object, num_classes: int, name: str, kind: tuple[np.dtype, int] = (np.dtype("u1"), 3)
+) -> None:
+    """Raises ValueError unless it is an image of a type and number of bands, and its label."""
     if not isinstance(result, tuple | list) or len(result) != 2:
         raise ValueError(f"{name}: the transform must return (image, label), got {type(result)}")
     image, label = result
     for part, value in (("image", image), ("label", label)):
         if not isinstance(value, np.ndarray):
             raise ValueError(f"{name}: the transform's {part} must be an array, got {type(value)}")
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+    dtype, bands = kind
+    if image.dtype != dtype or image.ndim != 3 or image.shape[2] != bands or image.size == 0:
         raise ValueError(
-            f"{name}: the transform's image must be uint8 (h, w, 3), 0–255, got {image.dtype} "
-            f"{image.shape}; the model normalizes it"
+            f"{name}: the transform's image must be {dtype} (h, w, {bands}), "
+            f"0–{np.iinfo(dtype).max}, got {image.dtype} {image.shape}; the model normalizes it"
         )
     if not np.issubdtype(label.dtype, np.integer) or label.shape != image.shape[:2]:
         raise ValueError(

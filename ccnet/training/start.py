@@ -38,6 +38,7 @@ from ccnet.training.assembly import (
     warn_of_ohem,
     with_class_weights,
 )
+from ccnet.training.bands import BandsOfRun, choose_bands_of_run
 from ccnet.training.network import build_replica, config_from, describe_start, new_model
 from ccnet.training.run import DataSets, Run, is_sharded, memory_layout
 from ccnet.training.samples import AugmentedDataset, Callback, TrainingBatches, new_loader
@@ -68,17 +69,17 @@ def set_up(
     )
     fabric, config = own.fabric, replace(config, precision=own.precision)
     folder, config, save, checkpoint = open_folder(path, config, fabric, resume, lock)
-    config, sets = usable_data(config, data, transform, save, checkpoint)
+    source = None if init is None or checkpoint is not None else load_model(init)
+    config, sets, bands = usable_data(config, data, transform, source, save, checkpoint)
     provenance = Provenance.of(*sets, config.data.name, is_given=data is not None)
     provenance, changed = compared(provenance, folder, checkpoint, accept_new_data)
     seed_everything(config.seed, verbose=False)
-    config, model = first_network(config, sets[0], init, save, checkpoint)
+    config, model = first_network(config, sets[0], init, source, bands, save, checkpoint)
     place(model, config, fabric.device)
     replica = build_replica(config, sets[0], model) if is_sharded(config) else None
-    network = wrapped(model, config, fabric)
+    network, average = wrapped(model, config, fabric), build_moving_average(config, model)
     optimizer = build_optimizer(config.optimizer, model)
     scheduler = build_scheduler(config.optimizer, optimizer, config.steps)
-    average = build_moving_average(config, model)
     others = {"scheduler": scheduler, "scaler": own.scaler, "average": average}
     state = TrainingState(model, optimizer, others)
     if checkpoint is not None:
@@ -158,20 +159,27 @@ def usable_data(
     config: TrainConfig,
     data: DataSets | None,
     transform: Callback | None,
+    source: CCNet | None,
     save: Path | None,
     checkpoint: dict[str, Any] | None,
-) -> tuple[TrainConfig, DataSets]:
-    """The data, of which a part is read now, and the configuration with their class weights."""
-    sets = open_data(config.data) if data is None else data
+) -> tuple[TrainConfig, DataSets, BandsOfRun]:
+    """The data, of which a part is read now, the configuration with their class weights, and bands.
+
+    `source` is the model that the run starts from.
+    """
+    training, validation = open_data(config.data) if data is None else data
     if rank() == 0:
-        say_notes(*sets)
-        warn_of_shared(*sets)
+        say_notes(training, validation)
+        warn_of_shared(training, validation)
+    with naming(save):
+        bands = choose_bands_of_run(config, training, source, checkpoint)
+    sets = bands.applied(training), bands.applied(validation)
     require_usable(*sets)
     with naming(save):
         config = with_class_weights(config, sets[0], checkpoint)
     if rank() == 0 and transform is None:
         warn_of_ohem(config, sets[0])
-    return config, sets
+    return config, sets, bands
 
 
 def compared(
@@ -203,18 +211,19 @@ def first_network(
     config: TrainConfig,
     data: SegmentationDataset,
     init: str | Path | None,
+    source: CCNet | None,
+    bands: BandsOfRun,
     save: Path | None,
     checkpoint: dict[str, Any] | None,
 ) -> tuple[TrainConfig, CCNet]:
     """The network of the run, and the configuration with the architecture of that in `init`."""
-    source = None if init is None or checkpoint is not None else load_model(init)
     if source is not None:
         config = config_from(source, config)
         if rank() == 0:
             words = describe_start(source, config, data.classes)
             print(f"starts from {init}: {words}", file=sys.stderr)
     with naming(save):
-        return config, new_model(config, data, source, checkpoint)
+        return config, new_model(config, data, source, checkpoint, bands.arguments)
 
 
 def name_of_validation(config: TrainConfig, data: DataSets | None) -> dict[str, str]:

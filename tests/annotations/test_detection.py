@@ -121,7 +121,7 @@ def test_a_folder_without_annotations_has_none(tmp_path: Path):
     assert caught.value.__notes__[0].startswith("nor does it hold COCO JSON, LabelMe JSON")
     for kind in ("images", "labels"):
         (tmp_path / "train" / kind).mkdir(parents=True)
-    with pytest.raises(DataError, match=r"dataset.yaml: no such file.*COCO JSON, LabelMe"):
+    with pytest.raises(DataError, match=r"(?s)dataset.yaml: no such file.*COCO JSON, LabelMe"):
         FolderDataset(tmp_path)
     with pytest.raises(DataError, match=r"no such folder"):
         open_source(tmp_path / "absent")

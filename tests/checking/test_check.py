@@ -159,9 +159,11 @@ def test_progress_counts_up_to_the_total(root: Path):
     assert calls == [(1, 2), (2, 2)]
 
 
-def test_missing_description_is_an_error_not_a_report(tmp_path: Path):
+def test_labels_without_names_of_one_value_are_an_error_not_a_report(tmp_path: Path):
     add_pair(tmp_path, "a", [[0]])
-    with pytest.raises(DataError, match=r"dataset\.yaml: no such file"):
+    with pytest.raises(
+        DataError, match=r"masks hold only the value 0, so there is nothing to tell"
+    ):
         check_dataset(tmp_path)
 
 

@@ -36,7 +36,8 @@ def new_report(pixels: list[int], split: str = "train", **fields) -> DataReport:
             new_report([5, 5], num_16_bits=3, highest_of_16_bits=4095),
             [
                 "3 images of 16 bits use only 0–4095 of 0–65535, which leaves 16 of 256 gray "
-                "values; multiply them by 16 and save them again"
+                "values; give the values that count, --data.value_range [0,4095], or multiply them "
+                "by 16 and save them again"
             ],
         ),
         (new_report([5, 5], num_16_bits=3, highest_of_16_bits=16383), []),
@@ -55,7 +56,7 @@ def test_a_class_that_never_occurs_is_said_of_each_split():
 
 def test_a_larger_part_of_16_bits_is_a_warning():
     (warning,) = new_report([5, 5], num_16_bits=3, highest_of_16_bits=16383).warnings
-    assert "use only 0–16383 of 0–65535, which leaves 64 of 256 gray values; multiply" in warning
+    assert "use only 0–16383 of 0–65535, which leaves 64 of 256 gray values; give the" in warning
 
 
 def test_open_turns_are_named_with_the_verdict_of_the_edges():

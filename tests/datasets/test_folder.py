@@ -60,13 +60,12 @@ def test_wrong_description_is_refused(root: Path, keys: dict, message: str):
         FolderDataset(root)
 
 
-def test_missing_description_shows_an_example_and_broken_yaml_its_line(root: Path):
+def test_a_broken_description_shows_its_line_and_without_one_values_are_classes(root: Path):
     (root / "dataset.yaml").write_text("classes: [sky\nroad: 3")
     with pytest.raises(DataError, match=r"(?s)line 2: cannot be read as YAML"):
         FolderDataset(root)
     (root / "dataset.yaml").unlink()
-    with pytest.raises(DataError, match=r"(?s)dataset\.yaml: no such file.*road: \[128, 64, 128\]"):
-        FolderDataset(root)
+    assert FolderDataset(root).classes[0].startswith("class ")
     assert len(FolderDataset(root, classes=CLASSES)) == 2
 
 

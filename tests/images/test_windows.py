@@ -1,11 +1,13 @@
 """Windows of image files: equal to the same part of the whole, whatever stores it."""
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from ccnet.images.bands import Bands
 from ccnet.images.reading import read_image
 from ccnet.images.windows import open_windows
 from ccnet.runtime.files import DataError
@@ -64,7 +66,7 @@ def test_a_tiff_of_any_compression_and_layout(tmp_path, options, channels, dtype
 
 @pytest.mark.parametrize(
     ("stored", "wanted"),
-    [((1, "gray"), 3), ((3, "rgb"), 1), ((4, "rgb"), 3), ((4, "rgb"), 1), ((1, "gray"), 1)],
+    [((1, "gray"), 3), ((3, "rgb"), 1), ((1, "gray"), 1)],
     ids=str,
 )
 def test_channels_are_made_as_of_whole_images(tmp_path, stored, wanted):
@@ -182,3 +184,48 @@ def test_without_rasterio_small_tiffs_are_decoded_and_large_ones_name_the_extra(
     np.testing.assert_array_equal(window_of(tmp_path / "a.tif", 3), cut(random_pixels()))
     with pytest.raises(ImportError, match=r"criss-cross\[geo\]"):
         open_windows(tmp_path / "a.tif", 3, max_pixels=1000)
+
+
+def test_a_fourth_band_is_transparency_only_if_it_has_its_values(tmp_path):
+    pixels = random_pixels(4)
+    path = write_tiff(tmp_path / "a.tif", pixels)  # which GDAL calls transparency
+    for read in (lambda: window_of(path, 3), lambda: read_image(path)):
+        with pytest.raises(DataError, match="4 bands, where RGB has 3, and none is left out"):
+            read()
+    pixels[:, :, 3] = 255 * (pixels[:, :, 3] > 99)
+    path = write_tiff(tmp_path / "a.tif", pixels)
+    np.testing.assert_array_equal(window_of(path, 3), cut(pixels)[:, :, :3])
+    np.testing.assert_array_equal(read_image(path), pixels[:, :, :3])
+    path = write_tiff(tmp_path / "a.tif", pixels, photometric="RGB", alpha="unspecified")
+    for read in (lambda: window_of(path, 3), lambda: read_image(path)):
+        with pytest.raises(DataError, match="none is left out by itself"):
+            read()
+
+
+@pytest.mark.parametrize("compress", ["none", "lzw"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_windows_of_chosen_bands_are_those_of_the_whole(tmp_path, dtype, compress):
+    pixels = random_pixels(6, np.uint8).astype(dtype)
+    bands = Bands((6, 2), 6, np.dtype(dtype).name, ((10.0, 200.0), (0.0, 255.0)))
+    expected = bands.read("a", pixels)
+    path = write_tiff(tmp_path / "a.tif", pixels, compress=compress)
+    np.save(tmp_path / "a.npy", pixels)
+    for file in (path, tmp_path / "a.npy"):
+        with open_windows(file, 2, bands=bands) as image:
+            assert (image.dtype, image.channels) == (expected.dtype, 2)
+            np.testing.assert_array_equal(image.read(*WINDOW), cut(expected))
+        with pytest.raises(DataError, match="6 bands of"):
+            open_windows(file, 1, bands=replace(bands, of=7))
+
+
+def test_pixels_without_a_picture_may_be_nan_in_windows_of_bands(tmp_path):
+    pixels = random_pixels(2, np.uint8).astype(np.float32)
+    pixels[20:25] = np.nan
+    bands = Bands((1, 2), 2, "float32", ((0.0, 255.0),) * 2)
+    path = write_tiff(tmp_path / "a.tif", pixels, nodata=np.nan)
+    with open_windows(path, bands=bands) as image:
+        assert (image.read(20, 0, 5, 60) == 0).all()
+        assert image.absent(20, 0, 5, 60).all()
+    path = write_tiff(tmp_path / "a.tif", pixels)
+    with open_windows(path, bands=bands) as image, pytest.raises(DataError, match="are nan"):
+        image.read(20, 0, 5, 60)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ccnet.report.gallery import Gallery, Picture, as_rgb, new_picture, packed
+from ccnet.images.colors import as_rgb
+from ccnet.report.gallery import Gallery, Picture, new_picture, packed
 
 EMPTY = Picture(1, 1, b"", b"", b"")
 

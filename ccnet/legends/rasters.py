@@ -6,8 +6,10 @@ import numpy as np
 from jaxtyping import Integer, Real
 from PIL import Image
 
-from ccnet.datasets.description import Color
 from ccnet.runtime.files import DataError
+
+Color = tuple[int, int, int]
+"""Red, green and blue, each 0 to 255."""
 
 NUMBER_MODES = ("1", "L", "LA", "P", "PA", "I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 """Pillow's modes of pictures that hold one number per pixel."""

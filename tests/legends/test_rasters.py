@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ccnet.datasets.rasters import color_raster, is_gray, number_raster, own_colors
+from ccnet.legends.rasters import color_raster, is_gray, number_raster, own_colors
 from ccnet.runtime.files import DataError
 
 
