@@ -72,7 +72,7 @@ class CCNet(
             coarse to fine, such as [4, 2]: for thin objects. None, as in the paper: no refinement.
         in_channels: number of channels of the image, up to 1024; 3 are red, green and blue.
         pretrained: weights for the backbone, not stored: "imagenet", or a file or its URL.
-        mean: of each channel, for values of 0 to 255, up to 10⁶. None: that of the backbone's weights.
+        mean: of each channel, for values of 0 to 255, up to 10⁶. None: the backbone's own.
         std: standard deviation of each channel, at least 10⁻⁶. None: as for the mean.
         bands: `ccnet.images.bands.Bands.to_dict()`, what is read of files; None: RGB, or all.
         classes: one name per class; None numbers them.
