@@ -19,8 +19,13 @@ from ccnet.app.workbench import Workbench
 MAX_WAITING = 20
 """Requests that wait for their turn; further ones are refused."""
 TITLE = "ccnet: what a network sees in an image"
-FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
-THEME = Base(primary_hue="teal", neutral_hue="slate", radius_size="sm", **FONTS)
+THEME = Base(
+    primary_hue="teal",
+    neutral_hue="slate",
+    radius_size="sm",
+    font=["system-ui", "sans-serif"],
+    font_mono=["ui-monospace", "monospace"],
+)
 """Its fonts are those of the visitor's machine."""
 OPACITY = 55
 """Of the colors at the begin, in percent."""
