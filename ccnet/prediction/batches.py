@@ -53,7 +53,7 @@ def read_for(
     if bands is not None:
         return read_bands(path, bands, max_pixels)
     image = read_image(path, channels, max_pixels)
-    if channels == 3:
+    if channels == 3 and image.dtype == np.uint8:  # an array of 16 bits keeps them
         require_bright(path, image)
     return image
 

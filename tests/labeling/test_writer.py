@@ -27,7 +27,7 @@ ERRORS = [
 ]
 
 
-@pytest.mark.parametrize("place", ["read_image", "score", "encode_png"])
+@pytest.mark.parametrize("place", ["read_for", "score", "encode_png"])
 @pytest.mark.parametrize(("error", "words"), ERRORS, ids=lambda value: type(value).__name__)
 def test_an_image_that_fails_in_any_way_stops_no_other(
     predictor, tmp_path, monkeypatch, place, error, words
