@@ -23,6 +23,8 @@ MEMORY_SHARE = 0.6
 more, and so do other programs."""
 IMBALANCE = 10.0
 """How many times as frequent as the rarest class the most frequent one may be without weights."""
+MANY_CLASSES = 8
+"""Number of classes above which a small network is not refined at stride 2."""
 THIN = 0.05
 """Share of pixels in thin structures from which on images are not made much smaller."""
 PASSES = 100
@@ -75,8 +77,10 @@ def architecture(
     if is_small(machine, settled):
         yield Choice("model.channels", 256, "goes with a small backbone")
         yield Choice("model.auxiliary_channels", 96, "goes with a small backbone")
-    if strides := refining_strides(settled):
-        reason = "joins finer features, for what is thin or small"
+    strides, reason = refining_strides(settled), "joins finer features, for what is thin or small"
+    if is_small(machine, settled) and facts.num_classes > MANY_CLASSES and 4 in strides:
+        strides, reason = [4], f"{reason}; the few channels at stride 2 learn many classes slowly"
+    if strides:
         yield Choice("model.refinement", strides, reason)
         if is_small(machine, settled) and settled["model.refinement"] is not None:
             reason = "half the time of a step at 8; the refinement draws what is finer"

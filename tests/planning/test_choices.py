@@ -23,6 +23,7 @@ CAMVID = DataFacts(
     shares=(0.17, 0.24, 0.01, 0.33, 0.05, 0.1, 0.01, 0.01, 0.06, 0.01, 0.01),
     thin_share=0.03,
 )
+FEW_CLASSES = replace(CAMVID, shares=(0.5, 0.3, 0.2))
 PROCESSOR = Machine(torch.device("cpu"), "float32", 16 << 30, 4)
 GPU = Machine(torch.device("cuda"), "bfloat16", 80 << 30, 16)
 
@@ -68,7 +69,8 @@ def test_a_processor_gets_a_small_backbone_and_a_gpu_a_resnet():
 
 
 def test_features_are_refined_by_the_finer_maps_that_the_backbone_has():
-    assert chosen()["model.refinement"] == [4, 2]
+    assert chosen(FEW_CLASSES)["model.refinement"] == [4, 2]
+    assert chosen()["model.refinement"] == [4]
     assert chosen(machine=GPU)["model.refinement"] == [4, 2]
     assert chosen(model__backbone="tiny")["model.refinement"] == [2]
     assert "model.refinement" not in chosen(model__refinement=None)
