@@ -54,8 +54,8 @@ COLUMNS += ("precision", "threads", "torch", "commit")
 STEPS = {"scenes": 400, "camvid": 100, "map": 0}
 MAP = (1, 512, 97, 97)
 RATES = {"scenes": (3, 6, 9), "camvid": (3, 6, 9), "map": (12, 24, 36)}
-"""Of ASPP: those of its paper at an output stride of 8 for the map, a quarter of them for the maps
-of 16×16 pixels that the two trainings have, a quarter of those in its paper.
+"""Of ASPP: those of its paper at an output stride of 8 for the map of 97×97, and a quarter of them
+for the maps of 16×16 pixels that the two trainings have.
 """
 CPU = torch.device("cpu")
 

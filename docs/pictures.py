@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from ccnet.explanation.diagrams import corners_figure, cross_figure, recurrence_figure
+from diagrams import corners_figure, cross_figure, recurrence_figure
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle

@@ -3,6 +3,7 @@
 import gc
 import os
 import pickle
+import re
 import signal
 import sys
 import tempfile
@@ -39,10 +40,11 @@ ROOT = Path(__file__).parents[1]
 # them: Gradio asks whether one is a generator
 UNCHECKED = ("__init__", "triton", "triton_kernels", "depthwise", "handlers")
 # files without annotations of arrays are left alone, since the hook makes every call slower
+ARRAYS = re.compile(r"\bjaxtyping\b|\bPicture\b")
 CHECKED = [
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
     for path in (ROOT / "ccnet").rglob("*.py")
-    if path.stem not in UNCHECKED and "jaxtyping" in path.read_text()
+    if path.stem not in UNCHECKED and ARRAYS.search(path.read_text())
 ]
 # before the package is imported for the first time
 install_import_hook(CHECKED, f"{shapes.__name__}.check_arrays")

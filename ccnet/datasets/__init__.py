@@ -17,9 +17,8 @@ from ccnet.datasets.named import (
     Cityscapes,
     CityscapesCoarse,
     COCOStuff164k,
-    NamedDataset,
+    name_of_layout,
 )
-from ccnet.datasets.pairs import DESCRIPTION
 from ccnet.datasets.samples import SampleDataset
 from ccnet.datasets.scenes import Scenes
 from ccnet.images.reading import read_image
@@ -61,9 +60,6 @@ DATASETS: dict[str, Callable[..., SegmentationDataset]] = {
 
 A class takes (root, split, strict=...); `Scenes`, which has no files, takes the split alone.
 """
-
-HAVE_FOLDERS_OF_THEIR_OWN: tuple[type[NamedDataset], ...] = (Cityscapes, ADE20K, COCOStuff164k, LIP)
-"""Published data sets that are known by the names of their folders."""
 
 if TYPE_CHECKING:  # type checkers accept no computed Literal
     DatasetName = str
@@ -108,21 +104,10 @@ def open_dataset(
     try:
         return FolderDataset(root, split, strict=strict, division=division, unnamed=unnamed)
     except DataError as error:
-        likely = _name_of_layout(Path(root))
+        likely = name_of_layout(Path(root))
         if likely is not None:
             error.add_note(
                 f"it looks like the data set {likely}, which is read by that name (--data, or "
                 "--data.name for training)"
             )
         raise
-
-
-def _name_of_layout(root: Path) -> str | None:
-    """The published data set whose layout a folder without a description has."""
-    try:
-        if (root / DESCRIPTION).exists():
-            return None
-        likely = next((kind for kind in HAVE_FOLDERS_OF_THEIR_OWN if kind.is_in(root)), None)
-    except (DataError, OSError):  # it cannot be looked into, which the error tells already
-        return None
-    return next((name for name, kind in DATASETS.items() if kind is likely), None)

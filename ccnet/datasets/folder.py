@@ -15,6 +15,7 @@ from ccnet.annotations.source import Sample, Source
 from ccnet.datasets.dataset import SizeMismatchError
 from ccnet.datasets.description import without_numbers
 from ccnet.datasets.labels import LabelForm, LabelMap
+from ccnet.datasets.named import name_of_layout
 from ccnet.datasets.pairs import DESCRIPTION, Orientation, PairedDataset, read_orientation
 from ccnet.images.reading import viewed_size
 from ccnet.layouts.files import Pairs, named
@@ -162,6 +163,13 @@ def _read_legend(
     """How labels that nobody has named are read; raises DataError as `read_legend`."""
     if unnamed is not None:
         return legend_of_model(unnamed)
+    if name_of_layout(root) is not None:
+        path = root / DESCRIPTION
+        raise DataError(
+            f"{path}: no such file, and the folder has the layout of a published data set. If it "
+            f"is your own, name the classes, for example: {EXAMPLE}.",
+            path=path,
+        )
     names = dict.fromkeys((*SPLITS, *(() if division is None else division.splits)))
     stored = [stored_split(root, name) for name in names if not name.endswith(".txt")]
     parts = [part for part in (files, *stored) if part is not None]

@@ -8,7 +8,7 @@ from jaxtyping import UInt8
 
 from ccnet.classes import IGNORE_INDEX
 from ccnet.datasets.labels import LabelMap
-from ccnet.datasets.pairs import PairedDataset
+from ccnet.datasets.pairs import DESCRIPTION, PairedDataset
 from ccnet.datasets.unmapped import LabelValueError, list_some, ranges
 from ccnet.named.ade20k import ADE20K_DATA
 from ccnet.named.camvid import CAMVID_DATA
@@ -124,3 +124,23 @@ class CamVid(NamedDataset):
     """11 classes: train, val and test; the value 11, unlabeled, is ignored."""
 
     data = CAMVID_DATA
+
+
+HAVE_FOLDERS_OF_THEIR_OWN: dict[str, type[NamedDataset]] = {
+    "cityscapes": Cityscapes,
+    "ade20k": ADE20K,
+    "coco_stuff164k": COCOStuff164k,
+    "lip": LIP,
+}
+"""Published data sets that are known by the names of their folders."""
+
+
+def name_of_layout(root: Path) -> str | None:
+    """The published data set whose layout a folder without a description has."""
+    try:
+        if (root / DESCRIPTION).exists():
+            return None
+        kinds = HAVE_FOLDERS_OF_THEIR_OWN.items()
+        return next((name for name, kind in kinds if kind.is_in(root)), None)
+    except (DataError, OSError):  # it cannot be looked into, which opening it tells already
+        return None

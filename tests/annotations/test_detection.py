@@ -1,6 +1,7 @@
 """Which annotations a folder holds, and each kind read to the same label maps."""
 
 import tempfile
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -86,12 +87,8 @@ def test_order_of_shapes_counts_where_the_small_one_comes_first(tmp_path: Path):
     content["annotations"].reverse()
     cvat_coco(tmp_path)
     path = write_json(tmp_path / "annotations/instances_train.json", content)
-    for overlap, expected in (("later", 1), ("small", 2)):
-        source = open_source(path, options=Options(overlap))
-        assert source is not None
-        drawing = source.splits["train"]
-        assert not drawing  # its images are elsewhere, so name them
-        source = open_source(tmp_path, options=Options(overlap))
+    for place, (overlap, expected) in product((path, tmp_path), (("later", 1), ("small", 2))):
+        source = open_source(place, options=Options(overlap))
         assert source is not None
         drawing = source.splits["train"][0].label
         assert isinstance(drawing, Drawing)

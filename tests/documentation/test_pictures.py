@@ -17,6 +17,11 @@ PICTURES = sorted((ROOT / "docs").glob("how-*.png"))
 SCRIPT = ROOT / "docs" / "pictures.py"
 
 
+@pytest.fixture(autouse=True)
+def _scripts_beside_it_are_found(monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+
+
 def pictures_of(page: Path) -> list[str]:
     return re.findall(r"^!\[.*\]\((how-[\w-]+\.png)\)$", page.read_text(), re.MULTILINE)
 
