@@ -17,7 +17,7 @@ from tests.commands import run_python, status
 @pytest.fixture(scope="module")
 def published_file(tmp_path_factory):
     """Keys and shapes of mmsegmentation's CCNet R-50, next to nothing on disk."""
-    keys = Path(__file__).parent / "models" / "parity" / "mmseg_resnet50.keys.json"
+    keys = Path(__file__).parent / "published" / "parity" / "mmseg_resnet50.keys.json"
     shapes = json.loads(keys.read_text())
     state = {key: torch.ones(()).expand(shape) for key, shape in shapes}
     path = tmp_path_factory.mktemp("published") / "ccnet_r50-d8_769x769.pth"

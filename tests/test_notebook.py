@@ -22,7 +22,8 @@ def kinds(notebook) -> list[list[str]]:
     """Of each code cell the kinds of its outputs."""
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     return [
-        [name for output in cell.outputs for name in output.get("data", ["text"])] for cell in cells
+        [name for output in cell.outputs for name in sorted(output.get("data", ["text"]))]
+        for cell in cells
     ]
 
 

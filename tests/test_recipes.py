@@ -81,6 +81,8 @@ TINY = {
     "channels": 16,
     "auxiliary_channels": 8,
     "stem": None,
+    "output_stride": None,
+    "refinement": None,
     "dilation": None,
     "ceil_mode": None,
 }

@@ -40,7 +40,7 @@ def test_a_command_that_was_killed_goes_on_and_makes_the_same_files(tmp_path):
             (output / "c.overlay.mp4").unlink()
         if {"a.png", "b.tif"} <= names:  # so that there is something left to do
             (output / "a.png").unlink()
-    assert num_interrupted > 1
+    assert num_interrupted > 0  # how many, depends on the machine's load
     command = ["ccnet", *map(str, words), "--output", str(output)]
     run(sys.executable, "-m", *command)
     names = sorted(path.name for path in output.iterdir() if not path.name.startswith(".ccnet"))
