@@ -67,9 +67,10 @@ class Handlers:
         table = share_table(found, predictor.classes, model.palette, model.name)
         return str(self.bench.picture(model, found, opacity / 100)), table, notice(CLICK)
 
-    def recolor(self, path: str | None, protocol: str, opacity: float) -> list[Any]:
+    def recolor(self, path: str | None, protocol: str, opacity: float) -> Any:
         """The picture of each model with the colors as strong as they are wanted."""
-        return [self.segmented(model, path, protocol, opacity)[0] for model in self.bench.models]
+        models = self.bench.models
+        return as_outputs([self.segmented(model, path, protocol, opacity)[0] for model in models])
 
     def look_from_click(
         self, path: str | None, protocol: str, event: gr.SelectData
@@ -84,13 +85,18 @@ class Handlers:
             yield [gr.update(), gr.update(), *[notice(cause(error), is_error=True)] * number]
             return
         x, y = scale_of(*size).pixel_at(*event.index)
-        for panels in self.look(path, protocol, x, y):
+        for panels in self.panels(path, protocol, x, y):
             yield [x, y, *panels]
 
     def look(
         self, path: str | None, protocol: str, x: float | None, y: float | None
-    ) -> Iterator[list[Any]]:
+    ) -> Iterator[Any]:
         """The panel of a pixel for each model, as they are done."""
+        yield from map(as_outputs, self.panels(path, protocol, x, y))
+
+    def panels(
+        self, path: str | None, protocol: str, x: float | None, y: float | None
+    ) -> Iterator[list[Any]]:
         panels: list[Any] = []
         for model in self.bench.models:
             panels.append(self.panel(model, path, protocol, x, y))
@@ -132,3 +138,8 @@ def ready_line(models: Sequence[PageModel]) -> str:
     """The models and how many classes they know."""
     parts = [f"{model.name} ({len(model.predictor.classes)} classes)" for model in models]
     return f"Ready: {' and '.join(parts)}."
+
+
+def as_outputs(values: list[Any]) -> Any:
+    """Values of several fields as Gradio takes them; for one field it takes the value itself."""
+    return values[0] if len(values) == 1 else values

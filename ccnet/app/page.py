@@ -155,7 +155,7 @@ def connect(
     )
     for event in (upload.change, protocol.change):
         event(handlers.show, list(fields), [*every, files], **one)
-    opacity.release(
+    opacity.input(  # `release` is of the mouse alone
         handlers.recolor,
         list(fields),
         pictures,

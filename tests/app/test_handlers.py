@@ -88,6 +88,13 @@ def test_colors_may_be_changed_alone(handlers, scene):
     assert Path(strong[0]).read_bytes() != Path(weak[0]).read_bytes()
 
 
+def test_one_field_gets_the_value_itself():
+    from ccnet.app.handlers import as_outputs
+
+    assert as_outputs(["a.jpg"]) == "a.jpg"
+    assert as_outputs(["a.jpg", "b.jpg"]) == ["a.jpg", "b.jpg"]
+
+
 def test_files_of_both_models_are_made(handlers, scene):
     files = handlers.download(str(scene), AS_VALIDATED, 50)
     assert [name.rpartition("/")[2] for name in files["value"]] == 2 * [
