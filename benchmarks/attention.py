@@ -14,7 +14,6 @@ the comparison would favor this package.
 """
 
 import argparse
-import csv
 import gc
 import itertools
 import math
@@ -32,6 +31,7 @@ import torch
 from attention_forms import Job, Problem, matrix_products, moved_bytes, non_local_flops
 from attention_memory import extra_peak, process_peak, saved_for_backward
 from attention_peers import OF_DEVICE, why_not
+from csv_rows import append_row
 from torch import Tensor
 
 from ccnet.saving.run_folder import source_commit
@@ -65,12 +65,7 @@ class Table:
         }
 
     def add(self, **row: object) -> None:
-        is_new = not self.path.exists()
-        with self.path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            if is_new:
-                writer.writeheader()
-            writer.writerow({**self.facts, "status": "timed", **row})
+        append_row(self.path, COLUMNS, {**self.facts, "status": "timed", **row})
         keys = ("level", "shape", "dtype", "form", "passes", "milliseconds", "status")
         print(*(str(row[key]).ljust(16) for key in keys if row.get(key)), flush=True)
 

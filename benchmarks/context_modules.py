@@ -15,7 +15,6 @@ other programs do not count; run it with one thread. context_report.py makes tab
 """
 
 import argparse
-import csv
 import json
 import subprocess
 import sys
@@ -29,6 +28,7 @@ import numpy as np
 import torch
 from attention_memory import extra_peak, saved_for_backward
 from contexts import MODULES, context_module
+from csv_rows import append_row, read_rows
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
@@ -236,22 +236,6 @@ def measure(asked: Asked) -> dict[str, Any]:
     return {**key, **rounded, **facts, "commit": source_commit()}
 
 
-def read(path: Path) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def append(path: Path, row: dict[str, Any]) -> None:
-    is_new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        if is_new:
-            writer.writeheader()
-        writer.writerow(row)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -273,7 +257,7 @@ def main() -> None:
         parser.error("give scenes, map, or camvid with --root and --weights")
     modules = arguments.modules or MODULES
     steps = STEPS[data] if data == "map" or arguments.steps is None else arguments.steps
-    done = {tuple(row[name] for name in KEY) for row in read(arguments.output)}
+    done = {tuple(row[name] for name in KEY) for row in read_rows(arguments.output)}
     for seed in arguments.seeds:
         for module in modules:
             if (data, module, str(seed), str(steps)) in done:
@@ -282,7 +266,7 @@ def main() -> None:
             command = [sys.executable, __file__, "--one", json.dumps(asdict(asked))]
             result = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             row = json.loads(result.stdout.splitlines()[-1])
-            append(arguments.output, row)
+            append_row(arguments.output, COLUMNS, row)
             print(*(f"{name}={row.get(name, '')}" for name in COLUMNS[:15]), flush=True)
 
 

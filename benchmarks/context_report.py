@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from context_modules import RESULTS, STEPS, read
+from context_modules import RESULTS, STEPS
+from csv_rows import read_rows
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -138,7 +139,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.parse_args()
-    rows = grouped(read(RESULTS))
+    rows = grouped(read_rows(RESULTS))
     for table in (trained_table(rows, "scenes"), trained_table(rows, "camvid"), map_table(rows)):
         print(*table, "", sep="\n")
     plot(rows, RESULTS.with_suffix(".png"))

@@ -16,7 +16,6 @@ as attention.py does.
 """
 
 import argparse
-import csv
 import importlib.metadata
 import os
 import platform
@@ -28,6 +27,7 @@ from pathlib import Path
 
 import torch
 from attention import KEEP_MEMORY, processor, rms, timed
+from csv_rows import append_row
 from inference_forms import (
     BASELINE,
     FORMS,
@@ -156,15 +156,6 @@ def version(package: str) -> str:
         return ""
 
 
-def append(path: Path, row: dict[str, object]) -> None:
-    is_new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        if is_new:
-            writer.writeheader()
-        writer.writerow(row)
-
-
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -214,7 +205,7 @@ def main() -> None:
             for row in measure(model, forms, size, image(size), arguments.turns):
                 row["error_over_plain"] = f"{ratios[str(row['form'])]:.2f}"
                 row |= {**common, "backbone": backbone, "weights": weights, "size": text}
-                append(arguments.output, row)
+                append_row(arguments.output, COLUMNS, row)
                 print(*(str(row[key]).ljust(13) for key in COLUMNS[9:]), flush=True)
 
 

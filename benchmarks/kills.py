@@ -27,6 +27,7 @@ from pathlib import Path
 
 import torch
 import yaml
+from csv_rows import append_row
 from PIL import Image
 
 from ccnet.datasets import Scenes
@@ -207,15 +208,6 @@ def differences(uninterrupted: Path, killed: Path, steps: int) -> list[str]:
     return found
 
 
-def append(row: dict[str, object]) -> None:
-    is_new = not RESULTS.exists()
-    with RESULTS.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        if is_new:
-            writer.writeheader()
-        writer.writerow(row)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--kills", type=int, default=20, help="number of kills (default: 20)")
@@ -264,7 +256,7 @@ def main() -> int:
     for difference in found:
         print(difference, file=sys.stderr)
     if not arguments.no_csv:
-        append(row)
+        append_row(RESULTS, COLUMNS, row)
     return 1 if found else 0
 
 

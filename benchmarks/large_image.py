@@ -12,7 +12,6 @@ prediction that was interrupted goes on there.
 """
 
 import argparse
-import csv
 import platform
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from csv_rows import append_row
 from torch import Tensor, nn
 
 from ccnet.images.windows import (
@@ -160,15 +160,6 @@ def measure(folder: Path, size: int, memory: int, protocol: Protocol) -> dict[st
     }
 
 
-def append(row: dict[str, object]) -> None:
-    is_new = not RESULTS.exists()
-    with RESULTS.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        if is_new:
-            writer.writeheader()
-        writer.writerow(row)
-
-
 def main(given: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--size", type=int, default=30_000, help="height and width in pixels")
@@ -187,7 +178,7 @@ def main(given: list[str] | None = None) -> int:
     for name, value in row.items():
         print(f"{name:14}{value}")
     if not arguments.no_csv:
-        append(row)
+        append_row(RESULTS, COLUMNS, row)
     is_within = int(str(row["peak_mb"])) <= int(str(row["memory_mb"]))
     return 0 if row["equal"] and is_within else 1
 

@@ -16,7 +16,6 @@ after `--flags` change our side only, for comparisons. Rows that the CSV file co
 """
 
 import argparse
-import csv
 import datetime
 import json
 import resource
@@ -33,6 +32,7 @@ import few_surfaces
 import numpy as np
 import thin_structures
 import torch
+from csv_rows import append_row, read_rows
 from own_data_peers import BATCH_SIZE, PEERS
 from PIL import Image
 
@@ -137,22 +137,6 @@ def prepare(name: str, root: Path, camvid: Path | None, data_seed: int) -> Path:
     return folder
 
 
-def read(path: Path) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def append(path: Path, row: dict[str, Any]) -> None:
-    is_new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        if is_new:
-            writer.writeheader()
-        writer.writerow(row)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -168,7 +152,7 @@ def main() -> None:
     parser.add_argument("--flags", default="", help="for ccnet train; part of the method's name")
     parser.add_argument("--output", type=Path, default=RESULTS, help="CSV file to append to")
     words = parser.parse_args()
-    done = {tuple(row[name] for name in KEY) for row in read(words.output)}
+    done = {tuple(row[name] for name in KEY) for row in read_rows(words.output)}
     for seed in words.seeds:
         for name in words.data:
             for method in words.methods:
@@ -179,7 +163,7 @@ def main() -> None:
                 asked = dict(zip(KEY, values, strict=True))
                 asked |= {"weights": words.weights, "flags": words.flags}
                 row = measure(asked, prepare(name, words.folder, words.camvid, words.data_seed))
-                append(words.output, row)
+                append_row(words.output, COLUMNS, row)
                 print(*(f"{column}={row[column]}" for column in COLUMNS), flush=True)
 
 

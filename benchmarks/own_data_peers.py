@@ -9,7 +9,6 @@ minutes. The number of steps follows from the time that the first ones take.
 """
 
 import argparse
-import contextlib
 import json
 import time
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
+from torchvision_operators import allow_torchvision
 
 from ccnet.datasets import SegmentationDataset, open_dataset
 from ccnet.datasets.transforms import RandomTransform
@@ -33,20 +33,12 @@ MEAN = torch.tensor([123.675, 116.28, 103.53]).view(3, 1, 1)
 STD = torch.tensor([58.395, 57.12, 57.375]).view(3, 1, 1)
 
 
-def import_smp():
-    """segmentation_models.pytorch; beside a torch for CPUs, without torchvision's operators."""
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    for operator in ("nms", "qnms"):
-        with contextlib.suppress(RuntimeError):  # a torchvision that fits has them
-            library.define(f"{operator}(Tensor dets, Tensor scores, float threshold) -> Tensor")
-    import segmentation_models_pytorch as smp
-
-    return smp
-
-
 def build(name: str, num_classes: int, weights: Path | None) -> nn.Module:
     """A network whose encoder, a MobileNetV2, has torchvision's weights."""
-    network = getattr(import_smp(), PEERS[name])(
+    allow_torchvision()
+    import segmentation_models_pytorch as smp
+
+    network = getattr(smp, PEERS[name])(
         encoder_name="mobilenet_v2", encoder_weights=None, classes=num_classes
     )
     if weights is not None:

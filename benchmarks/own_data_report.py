@@ -4,11 +4,11 @@ python benchmarks/own_data_report.py [CSV]
 """
 
 import argparse
-import csv
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
+from csv_rows import read_rows
 from own_data import RESULTS
 from own_data_peers import PEERS
 
@@ -18,10 +18,9 @@ Scores = dict[tuple[str, str], dict[str, list[float]]]
 
 def read(path: Path) -> Scores:
     found: Scores = {}
-    with path.open(newline="") as file:
-        for row in csv.DictReader(file):
-            case = found.setdefault((row["data"], row["minutes"]), {})
-            case.setdefault(row["method"], []).append(100 * float(row["miou"]))
+    for row in read_rows(path):
+        case = found.setdefault((row["data"], row["minutes"]), {})
+        case.setdefault(row["method"], []).append(100 * float(row["miou"]))
     return found
 
 

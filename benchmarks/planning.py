@@ -15,7 +15,6 @@ five blocks of 20 are the test split.
 """
 
 import argparse
-import csv
 import json
 import shlex
 import tempfile
@@ -27,7 +26,8 @@ from typing import Any
 
 import torch
 import yaml
-from refinement import allow_torchvision
+from csv_rows import append_row, read_rows
+from torchvision_operators import allow_torchvision
 
 from ccnet.datasets import open_dataset
 from ccnet.planning.planner import merged, nested, plan_run
@@ -91,20 +91,12 @@ def main() -> None:
     torch.set_num_threads(1)
     allow_torchvision()
     for flags in words.flags:
-        rows = []
-        if words.output.exists():
-            with words.output.open(newline="") as file:
-                rows = list(csv.DictReader(file))
+        rows = read_rows(words.output)
         values = (words.folder.name, flags, words.seed, words.seconds)
         if any(tuple(row[name] for name in KEY) == tuple(map(str, values)) for row in rows):
             continue
         row = measure(words.folder, words.weights, dict(zip(KEY, values, strict=True)))
-        is_new = not words.output.exists()
-        with words.output.open("a", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            if is_new:
-                writer.writeheader()
-            writer.writerow(row)
+        append_row(words.output, COLUMNS, row)
         print(*(f"{name}={row[name]}" for name in COLUMNS), flush=True)
 
 

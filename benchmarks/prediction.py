@@ -8,7 +8,6 @@ labels, and PNGs on the disk. The script appends a row for each size to results/
 """
 
 import argparse
-import csv
 import platform
 import statistics
 import tempfile
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from csv_rows import append_row
 from PIL import Image
 
 from ccnet import CCNet, Predictor
@@ -104,15 +104,6 @@ def measure(
     }
 
 
-def append(rows: list[dict[str, object]]) -> None:
-    is_new = not RESULTS.exists()
-    with RESULTS.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        if is_new:
-            writer.writeheader()
-        writer.writerows(rows)
-
-
 def main(given: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--images", type=int, default=30, help="in a folder")
@@ -132,7 +123,8 @@ def main(given: list[str] | None = None) -> None:
         rows.append(row)
         print(*(f"{name} {row[name]}" for name in COLUMNS[5:]), sep=", ", flush=True)
     if not arguments.no_csv:
-        append(rows)
+        for row in rows:
+            append_row(RESULTS, COLUMNS, row)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ contains are not repeated; delete the file to start again.
 """
 
 import argparse
-import csv
 import statistics
 import tempfile
 import time
@@ -16,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from csv_rows import append_row, read_rows
 from matplotlib.figure import Figure
 
 from ccnet.datasets import Scenes
@@ -51,22 +51,6 @@ def run(recurrence: int, seed: int) -> dict[str, object]:
         "torch": torch.__version__,
         "commit": source_commit(),
     }
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def append(path: Path, row: dict[str, object]) -> None:
-    is_new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        if is_new:
-            writer.writeheader()
-        writer.writerow(row)
 
 
 def by_recurrence(rows: list[dict[str, str]]) -> dict[int, list[float]]:
@@ -125,13 +109,13 @@ def main() -> None:
     arguments = parser.parse_args()
     path = RESULTS / "recurrence.csv"
     if not arguments.plot_only:
-        done = {(int(row["recurrence"]), int(row["seed"])) for row in read(path)}
+        done = {(int(row["recurrence"]), int(row["seed"])) for row in read_rows(path)}
         for seed in range(arguments.seeds):
             for recurrence in arguments.passes:
                 if (recurrence, seed) not in done:
-                    append(path, run(recurrence, seed))
-    plot(read(path), path.with_suffix(".png"))
-    print(table(read(path)))
+                    append_row(path, COLUMNS, run(recurrence, seed))
+    plot(read_rows(path), path.with_suffix(".png"))
+    print(table(read_rows(path)))
 
 
 if __name__ == "__main__":

@@ -8,13 +8,13 @@ contains are not repeated.
 """
 
 import argparse
-import csv
 import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from csv_rows import append_row, read_rows
 
 from ccnet.config import TrainConfig, read_config
 from ccnet.datasets import open_dataset
@@ -55,7 +55,7 @@ def main() -> None:
     words = parser.parse_args()
     recipe = read_config(ROOT / "configs" / "camvid.yaml")
     recipe = replace(recipe, device=words.device, data=replace(recipe.data, root=str(words.camvid)))
-    done = {tuple(row[key] for key in KEY): row for row in read(words.output)}
+    done = {tuple(row[key] for key in KEY): row for row in read_rows(words.output)}
     budget = f"{words.minutes:g} minutes" if words.steps is None else f"{words.steps} steps"
     for seed in range(words.seeds):
         steps = words.steps
@@ -67,25 +67,9 @@ def main() -> None:
                 # one validation, at the end
                 config = replace(recipe, model=model, seed=seed, validate_every=10**6, **length)
                 done[key] = dict(zip(KEY, key, strict=True)) | run(config)
-                append(words.output, done[key])
+                append_row(words.output, COLUMNS, done[key])
                 print(done[key], flush=True)
             steps = int(done[key]["steps"])
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def append(path: Path, row: dict[str, object]) -> None:
-    is_new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        if is_new:
-            writer.writeheader()
-        writer.writerow(row)
 
 
 if __name__ == "__main__":

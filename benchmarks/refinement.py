@@ -15,7 +15,6 @@ are not repeated.
 """
 
 import argparse
-import csv
 import json
 import resource
 import statistics
@@ -30,7 +29,9 @@ from typing import Any
 import numpy as np
 import thin_structures
 import torch
+from csv_rows import append_row, read_rows
 from torch.utils.flop_counter import FlopCounterMode
+from torchvision_operators import allow_torchvision
 
 from ccnet.config import LossConfig, TrainConfig, read_config
 from ccnet.datasets import SegmentationDataset, open_dataset
@@ -153,33 +154,6 @@ def seconds_per_image(model: torch.nn.Module, image: np.ndarray) -> float:
     return statistics.median(seconds[1:])
 
 
-def allow_torchvision() -> None:
-    """timm imports torchvision, which fails beside a CPU build of torch without its operators."""
-    try:
-        import torchvision  # noqa: F401
-    except RuntimeError:
-        library = torch.library.Library("torchvision", "FRAGMENT")
-        for name in ("nms", "qnms"):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        globals()["torchvision_operators"] = library  # which has to live
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def append(path: Path, row: dict[str, Any]) -> None:
-    is_new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        if is_new:
-            writer.writeheader()
-        writer.writerow(row)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -209,7 +183,7 @@ def main() -> None:
         thin_structures.write(Path(folder))
     is_timed = arguments.steps is None
     budget = f"{arguments.minutes:g} minutes" if is_timed else f"{arguments.steps} steps"
-    done = {tuple(row[name] for name in KEY) for row in read(arguments.output)}
+    done = {tuple(row[name] for name in KEY) for row in read_rows(arguments.output)}
     for seed in arguments.seeds:
         for backbone in arguments.backbones:
             for form in arguments.forms:
@@ -221,7 +195,7 @@ def main() -> None:
                 command = [sys.executable, __file__, "--one", json.dumps(asked)]
                 result = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
                 row = json.loads(result.stdout.splitlines()[-1])
-                append(arguments.output, row)
+                append_row(arguments.output, COLUMNS, row)
                 print(*(f"{name}={row.get(name, '')}" for name in COLUMNS[:13]), flush=True)
 
 

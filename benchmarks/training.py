@@ -16,7 +16,6 @@ of a form would depend on what was freed before it.
 """
 
 import argparse
-import csv
 import os
 import platform
 import sys
@@ -31,6 +30,7 @@ import training_loader
 import training_step
 import training_waiting
 from attention import KEEP_MEMORY, processor
+from csv_rows import append_row
 
 from ccnet.saving.run_folder import source_commit
 
@@ -73,15 +73,6 @@ def bfloat16_units() -> str:
     return " ".join(name for name in ("avx512_bf16", "amx_bf16") if name in known) or "none"
 
 
-def append(path: Path, row: dict[str, object]) -> None:
-    is_new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        if is_new:
-            writer.writeheader()
-        writer.writerow(row)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -98,7 +89,7 @@ def main() -> None:
     common = facts()
     for part in arguments.parts:
         for row in PARTS[part](arguments):
-            append(arguments.output, {**common, "part": part, **row})
+            append_row(arguments.output, COLUMNS, {**common, "part": part, **row})
             print(*(str(row.get(key, "")).ljust(30) for key in COLUMNS[10:]), flush=True)
 
 

@@ -1,6 +1,7 @@
 """Images of five bands and labels without names, from a folder to a file of another program."""
 
 import json
+from itertools import count
 
 import numpy as np
 import pytest
@@ -8,10 +9,12 @@ import yaml
 from PIL import Image
 
 from ccnet import CCNet, Predictor
-from ccnet.datasets import open_dataset
+from ccnet.config import read_config
+from ccnet.datasets import DataError, open_dataset
 from ccnet.datasets.folder import FolderDataset
 from ccnet.images.bands import Bands
 from ccnet.planning import pretrained
+from ccnet.training.loop import train
 from tests.banded import pixels_of, write_folder
 from tests.commands import status
 
@@ -63,6 +66,33 @@ def test_twelve_bits_and_floats_train_and_predict_alike(tmp_path, capsys):
     assert "5 bands of float32 where 5 bands of uint16 are wanted" in capsys.readouterr().err
     assert status("export", model_path(tmp_path, "tif"), "--output", tmp_path / "m.onnx") == 0
     compare_export(tmp_path / "m.onnx", models["tif"], path)
+
+
+@pytest.mark.slow
+def test_a_run_that_stopped_goes_on_with_the_same_bands(tmp_path):
+    root = write_folder(tmp_path / "data", "tif", named=True)
+    assert status("train", root, "--run", tmp_path / "first", *SMALL) == 0
+    config = read_config(tmp_path / "first" / "config.yaml")
+    calls = count(1)
+
+    def fail_in_the_third_step(image, label):
+        if next(calls) == 6:
+            raise DataError("0.tif: cannot be read")
+        return image, label
+
+    def same(image, label):
+        return image, label
+
+    with pytest.raises(DataError, match="cannot be read"):
+        train(config, tmp_path / "run", transform=fail_in_the_third_step)
+    train(config, tmp_path / "run", resume=True, transform=same)
+    train(config, tmp_path / "whole", transform=same)
+    found, expected = (CCNet.from_pretrained(tmp_path / name / "last") for name in ("run", "whole"))
+    assert found.bands == expected.bands == Bands.from_dict(expected.arguments["bands"])
+    for (name, one), other in zip(
+        found.state_dict().items(), expected.state_dict().values(), strict=True
+    ):
+        np.testing.assert_array_equal(one.numpy(), other.numpy(), err_msg=name)
 
 
 def model_path(tmp_path, kind):

@@ -2,7 +2,6 @@
 
 import importlib
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,8 +13,7 @@ SHAPES = [(2, 8, 5, 7), (1, 16, 6, 4), (1, 8, 1, 9), (2, 8, 9), (1, 16, 3, 4, 5)
 
 
 @pytest.fixture
-def peers(monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
+def peers():
     yield importlib.import_module("attention_peers")
     for name in [name for name in sys.modules if name.startswith("attention")]:
         del sys.modules[name]

@@ -17,8 +17,7 @@ BENCHMARKS = ROOT / "benchmarks"
 
 
 @pytest.fixture
-def script(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
+def script():
     return runpy.run_path(str(BENCHMARKS / "context_modules.py"))
 
 

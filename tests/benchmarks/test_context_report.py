@@ -10,14 +10,13 @@ MODULES = {"none", "ppm", "aspp", "non-local", "rcca 1", "rcca 2"}
 
 
 @pytest.fixture
-def report(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+def report():
     return runpy.run_path(str(ROOT / "benchmarks" / "context_report.py"))
 
 
 @pytest.fixture
 def rows(report):
-    return report["grouped"](report["read"](report["RESULTS"]))
+    return report["grouped"](report["read_rows"](report["RESULTS"]))
 
 
 def test_the_tables_are_those_of_the_csv_file(report, rows):

@@ -17,8 +17,7 @@ pytestmark = pytest.mark.unchecked  # torch traces the annotated code
 
 
 @pytest.fixture
-def script(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
+def script():
     return runpy.run_path(str(BENCHMARKS / "inference.py"))
 
 
@@ -69,8 +68,7 @@ def test_operations_are_those_of_the_direct_form(script):
     assert script["operations"](model, (64, 96)) == expected
 
 
-def test_the_tables_of_the_documentation_are_those_of_the_csv_file(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
+def test_the_tables_of_the_documentation_are_those_of_the_csv_file():
     report = runpy.run_path(str(BENCHMARKS / "inference_report.py"))
     cases = report["read"](report["RESULTS"])
     lines = (BENCHMARKS.parent / "docs" / "performance.md").read_text().splitlines()

@@ -18,8 +18,7 @@ ROOT = Path(__file__).parents[2]
 BENCHMARKS = ROOT / "benchmarks"
 
 
-def load(name: str, monkeypatch) -> dict:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
+def load(name: str) -> dict:
     return runpy.run_path(str(BENCHMARKS / f"{name}.py"))
 
 
@@ -32,10 +31,10 @@ def write_images(folder: Path, count: int) -> None:
             Image.fromarray(pixels).save(folder / kind / f"{index}.png")
 
 
-def test_the_splits_of_camvid_share_no_image(tmp_path, monkeypatch):
+def test_the_splits_of_camvid_share_no_image(tmp_path):
     for split in ("train", "val"):
         write_images(tmp_path / "camvid" / split, 16)
-    load("own_data", monkeypatch)["link_camvid"](tmp_path / "camvid", tmp_path / "linked")
+    load("own_data")["link_camvid"](tmp_path / "camvid", tmp_path / "linked")
     splits = {name: open_dataset("folder", tmp_path / "linked", name) for name in ("train", "val")}
     splits["test"] = open_dataset("folder", tmp_path / "linked", "test")
     assert [len(splits[name]) for name in ("train", "val", "test")] == [14, 2, 16]
@@ -44,11 +43,11 @@ def test_the_splits_of_camvid_share_no_image(tmp_path, monkeypatch):
     assert len(names) == 4
 
 
-def test_a_perfect_prediction_has_the_full_score(tmp_path, monkeypatch):
+def test_a_perfect_prediction_has_the_full_score(tmp_path):
     write_images(tmp_path / "test", 2)
     (tmp_path / "dataset.yaml").write_text("classes: [a, b, c]\n")
     data = open_dataset("folder", tmp_path, "test")
-    score = load("own_data", monkeypatch)["score"]
+    score = load("own_data")["score"]
     predictions = tmp_path / "predictions"
     shutil.copytree(tmp_path / "test" / "labels", predictions)
     found = score(predictions, data)
@@ -81,7 +80,7 @@ def test_ours_and_a_peer_train_on_the_same_images(shared_data, tmp_path):
         assert 0 < float(row["miou"]) < 1
 
 
-def test_the_documented_table_is_that_of_the_csv(monkeypatch):
-    report = load("own_data_report", monkeypatch)
+def test_the_documented_table_is_that_of_the_csv():
+    report = load("own_data_report")
     lines = set((ROOT / "docs" / "results.md").read_text().splitlines())
     assert set(report["table"](report["read"](report["RESULTS"]))) <= lines
