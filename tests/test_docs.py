@@ -215,5 +215,5 @@ def test_tables_of_measurements_are_those_of_the_csv_files(monkeypatch):
     for dtype in ("float32", "bfloat16"):
         assert set(report["times_table"](rows, dtype)) <= set(performance)
     assert set(report["goals_table"](report["cpu_goals"](rows))) <= set(performance)
-    table = recurrence["table"](recurrence["read"](recurrence["RESULTS"] / "recurrence.csv"))
+    table = recurrence["table"](recurrence["read_rows"](recurrence["RESULTS"] / "recurrence.csv"))
     assert table in (ROOT / "docs" / "results.md").read_text()

@@ -181,6 +181,12 @@ def test_blocks_run_in_their_order(page, workshop, tmp_path, monkeypatch):
     shutil.copytree(workshop, root)
     monkeypatch.chdir(root)
     monkeypatch.setattr(pickles, "MAX_EXPANSION", float("inf"))  # files of `mmseg` are compact
+    load = torch.hub.load  # from this checkout, which a reader's folder or a repository would be
+    monkeypatch.setattr(
+        torch.hub,
+        "load",
+        lambda _, *words, source="github": load(str(ROOT), *words, source="local"),
+    )
     monkeypatch.setattr(pretrained, "fetch", lambda url: random_weights(root, url))
     given: dict[str, object] = {"__name__": page.stem}
     exec(ARRAYS, given)
