@@ -36,7 +36,7 @@ gpu:     ## what only a GPU can show, in ten minutes, into runs/gpu (CAMVID=fold
 gpu-rehearsal: .venv/dev     ## the same script at small sizes, on the CPU
 	REHEARSAL=1 PYTHON=$(BIN)/python benchmarks/gpu.sh runs/gpu-rehearsal $(CAMVID) $(WEIGHTS)
 
-check: lint     ## format, lint, types and the fast tests, about a minute
+check: lint     ## format, lint, types and the fast tests, a minute and a half
 	$(MAKE) --no-print-directory --jobs 2 types fast
 
 lint: .venv/dev

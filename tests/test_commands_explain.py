@@ -9,6 +9,8 @@ from PIL import Image
 from tests.commands import status
 from tests.conftest import new_tiny_model, noise, small
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):

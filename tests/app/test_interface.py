@@ -7,6 +7,8 @@ from PIL import Image
 from tests.app.serving import loaded, serving
 from tests.test_examples import example
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("gradio", reason="gradio is not installed (the extra app)")
 gradio_client = pytest.importorskip("gradio_client", reason="gradio_client is not installed")
 

@@ -53,6 +53,7 @@ def test_each_offered_protocol_can_be_chosen(predictor):
         assert str(with_protocol(predictor, name).protocol) in description
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["whole", "mmsegmentation"])
 def test_many_threads_get_the_labels_that_one_gets(model_folder, protocol):
     (model,) = loaded(model_folder)

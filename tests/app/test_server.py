@@ -20,6 +20,8 @@ from tests.app.serving import (
     wait_until,
 )
 
+pytestmark = pytest.mark.slow
+
 httpx = pytest.importorskip("httpx", reason="gradio is not installed (the extra app)")
 pytest.importorskip("gradio", reason="gradio is not installed (the extra app)")
 FIELDS = ("", AS_VALIDATED, 50)

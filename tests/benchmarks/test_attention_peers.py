@@ -39,6 +39,7 @@ def test_two_calls_of_a_flash_kernel_are_the_attention_and_its_gradient(peers, s
         torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["flex-two-calls", "flex-whole-map"])
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 def test_flex_attention_is_the_attention(peers, form):

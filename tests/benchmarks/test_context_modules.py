@@ -68,6 +68,7 @@ def test_it_measures_each_module_once(tmp_path):
         assert float(rcca[column]) > float(none[column])
 
 
+@pytest.mark.slow
 def test_camvid_needs_its_folder_and_weights():
     command = [sys.executable, str(BENCHMARKS / "context_modules.py"), "camvid"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

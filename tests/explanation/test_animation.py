@@ -11,6 +11,8 @@ from ccnet.images.video import Video
 from ccnet.prediction.protocol import Protocol
 from tests.conftest import new_tiny_model, noise
 
+pytestmark = pytest.mark.slow
+
 IMAGE, _ = noise(40, 72)
 POINT = (50, 21)
 

@@ -12,6 +12,8 @@ from ccnet.explanation import explain
 from ccnet.explanation.output import write_explanation
 from tests.conftest import new_tiny_model, noise
 
+pytestmark = pytest.mark.slow
+
 IMAGE, _ = noise(40, 72)
 POINT = (50, 21)
 FACTS = {"model": "runs/<mine>", "image": "a.png"}

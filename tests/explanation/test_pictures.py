@@ -16,6 +16,8 @@ from ccnet.explanation.pictures import (
 )
 from tests.conftest import new_tiny_model, with_gamma
 
+pytestmark = pytest.mark.slow
+
 IMAGE = np.tile(Scenes()[0][0], (1, 2, 1))[:40, :72]
 POINT = (50, 21)
 

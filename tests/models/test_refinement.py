@@ -216,6 +216,7 @@ def test_other_classes_keep_the_refinement(caplog):
     assert "new for 5 classes instead of 3" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("before", "after"), [(None, [4, 2]), ([4, 2], None), ([4], [2])])
 def test_another_refinement_keeps_all_before_it_and_says_so(before, after, caplog, tmp_path):
     model = small("resnet18", refinement=before)

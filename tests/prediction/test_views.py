@@ -1,5 +1,6 @@
 """Tiles, scales and mirror images: every pixel is covered, and nothing else leaks in."""
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -68,6 +69,7 @@ def test_a_network_of_single_pixels_gives_what_it_gives_of_the_whole_image(size,
     assert torch.equal(scores.argmax(0), whole.argmax(0))
 
 
+@pytest.mark.slow
 @given(st.lists(sizes, min_size=1, max_size=5), protocols, st.integers(1, 9))
 @settings(deadline=None, max_examples=25)
 def test_what_else_is_in_a_batch_does_not_matter(shapes, protocol, batch_size):
@@ -82,6 +84,7 @@ def test_what_else_is_in_a_batch_does_not_matter(shapes, protocol, batch_size):
         torch.testing.assert_close(one, three, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @given(sizes, st.sampled_from([(1.0,), (0.5, 1.0, 1.75), (2.0,)]), st.none() | st.integers(2, 50))
 @settings(deadline=None, max_examples=50)
 def test_the_mirrored_image_gives_the_mirrored_scores(size, scales, tile):
