@@ -19,10 +19,14 @@ def browser() -> Iterator:
         yield browser
 
 
-@pytest.fixture(scope="module")
-def both(model_folder, other_folder, scene, tmp_path_factory):
-    """The page of two models, with an example and a report."""
-    report = tmp_path_factory.mktemp("report")
+@pytest.fixture
+def both(model_folder, other_folder, scene, tmp_path):
+    """The page of two models, with an example and a report.
+
+    It ends with its test, since Gradio takes uploads only from the folder of the newest page in a
+    process.
+    """
+    report = tmp_path
     (report / "report.html").write_text("<h1>Errors</h1>")
     models = loaded(model_folder, other_folder)
     with serving(models, examples=[scene], report=report) as server:
