@@ -43,7 +43,8 @@ COLUMNS = ("date", "commit", "device", "threads", "torch", "triton", "level", "s
 COLUMNS += ("form", "passes", "status", "milliseconds", "spread", "calls", "error_over_plain")
 COLUMNS += ("extra_peak_mib", "process_peak_mib", "saved_mib")
 SHAPES = ["1x512x97x97", "8x512x97x97", "8x512x64x64", "1x512x128x256", "1x512x256x512"]
-SHAPES += ["2x64x97x97", "1x256x8x60x80", "1x96x61x83"]
+SMALL = "1x64x8x8"  # where calls cost more than what they compute
+SHAPES += ["2x64x97x97", "1x256x8x60x80", "1x96x61x83", SMALL]
 SQUARES = [f"1x512x{side}x{side}" for side in (48, 96, 192, 384)]  # to fit the growth exponents
 PASSES = {"forward": Job.forward, "forward+backward": Job.forward_backward}
 LIMIT = 60  # seconds; a row is skipped if its four calls are predicted to take longer
@@ -263,6 +264,13 @@ def parse() -> argparse.Namespace:
         help="operator (the attention alone) and module (with its convolutions, two passes)",
     )
     parser.add_argument(
+        "--without",
+        nargs="+",
+        default=[],
+        metavar="FORM",
+        help='forms that are left out, such as "non-local", which takes most of the time',
+    )
+    parser.add_argument(
         "--compile",
         choices=("none", "first", "all"),
         default="first",
@@ -309,6 +317,7 @@ def main() -> None:
         problem = Problem(sizes, getattr(torch, dtype), arguments.device)
         if level == "operator":
             forms += usable_peers(problem, level, shape, dtype, table)
+        forms = [form for form in forms if form not in arguments.without]
         measure(problem, level, forms, table, arguments)
         torch.compiler.reset()
         gc.collect()

@@ -28,7 +28,7 @@ from ccnet.ops import triton_kernels
 
 RESULTS = Path(__file__).parent / "results" / "kernel_resources.csv"
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
-TARGETS = {80: "half", 89: "half", 90: "half, much shared memory"}
+TARGETS = {80: "half", 86: "half", 89: "half", 90: "half, much shared memory"}
 TARGETS |= {100: "half, much shared memory", 120: "half"}
 DTYPES = {
     "bfloat16": (torch.bfloat16, None),

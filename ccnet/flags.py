@@ -78,9 +78,11 @@ def parse(arguments: Sequence[str]) -> tuple[str, dict[str, Any]]:
             value = read_yaml(typed(Path, value, flag)) if is_file else value
             assign(settings[group], flag, value, is_more=is_more)
     values = {key: checked(kind, settings[key]) for key, kind in groups.items()}
-    own |= {key: build(kind, values[key]) for key, kind in groups.items()}
     if GIVEN in inspect.signature(COMMANDS[name]).parameters:
-        own[GIVEN] = values["config"]
+        own[GIVEN] = dict(values["config"])
+        if own["folder"] is not None and not words.print_config:
+            values["config"] = {}  # what was not given is chosen first, before all is checked
+    own |= {key: build(kind, values[key]) for key, kind in groups.items()}
     if words.print_config:
         print(to_yaml(own["config"]), end="")
         raise SystemExit(0)

@@ -158,6 +158,19 @@ def test_what_is_chosen_for_a_folder_can_be_read_before(tmp_path, capsys):
     assert list(tmp_path.iterdir()) == [data, tmp_path / "run.yaml"]
 
 
+def test_each_choice_for_a_folder_can_be_replaced_alone(tmp_path, capsys):
+    data = write_data(tmp_path / "data")
+    words = (data, "--plan-only", "--model.backbone=tiny", "--device=cpu")
+    assert status("train", *words, "--data.augment.scale=[0.8,1.1]") == 0
+    (tmp_path / "run.yaml").write_text(capsys.readouterr().out)
+    augment = read_config(tmp_path / "run.yaml").data.augment
+    assert augment is not None
+    assert (augment.scale, augment.crop_size) == ((0.8, 1.1), (64, 64))
+    # without a folder nothing is chosen for what is missing
+    assert status("train", "--data.root", data, "--data.augment.scale=[0.8,1.1]") == 2
+    assert "data.augment.crop_size is missing" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_a_folder_alone_becomes_a_model_and_a_report(tmp_path, capsys):
     data, run = write_data(tmp_path / "data"), tmp_path / "run"

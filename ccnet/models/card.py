@@ -6,7 +6,8 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 from huggingface_hub.hub_mixin import MixinInfo
 
-from ccnet.models.arguments import is_number
+from ccnet.images.bands import Bands
+from ccnet.models.arguments import is_number, stored_bands
 from ccnet.runtime.files import shown
 
 LINKS = {
@@ -31,9 +32,11 @@ Semantic segmentation with criss-cross attention
 ```python
 from ccnet import Predictor
 
-labels = Predictor("FOLDER_OR_ID").predict(image)  # RGB (H, W, 3) to classes (H, W)
+labels = Predictor("FOLDER_OR_ID").predict(image)  # {{ image }} to classes (H, W)
 ```
-
+{% if bands %}
+Images hold several bands: {{ bands }}.
+{% endif %}
 `config.json` holds what the weights need: architecture, normalization, class names and colors.
 {% if metrics %}
 ## Scores
@@ -98,8 +101,11 @@ def fill_card(info: MixinInfo, config: Mapping[str, Any]) -> dict[str, Any]:
         measured_on = ", ".join(parts)
         content.model_name = f"CCNet {config['backbone']}"
         content.eval_results = evaluation_results(metrics, config["classes"])
+    bands = stored_bands(config)
     return {
         "card_data": content,
+        "image": accepted_image(config["in_channels"], bands),
+        "bands": bands,
         "backbone": config["backbone"],
         "recurrence": config["recurrence"],
         "classes": config["classes"],
@@ -107,6 +113,13 @@ def fill_card(info: MixinInfo, config: Mapping[str, Any]) -> dict[str, Any]:
         "measured_on": measured_on,
         **{name: getattr(info, name) for name in LINKS},
     }
+
+
+def accepted_image(channels: int, bands: Bands | None) -> str:
+    """What `Predictor.predict` takes, in a few words."""
+    if bands is not None:
+        return f"{bands.dtype} (H, W, {bands.of}), or the path of a file,"
+    return {1: "gray", 3: "RGB"}.get(channels, "an image") + f" (H, W, {channels})"
 
 
 def evaluation_results(metrics: Mapping[str, Any], classes: Sequence[str]) -> list[EvalResult]:

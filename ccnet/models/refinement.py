@@ -2,30 +2,29 @@
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ccnet.backbones.layers import conv_norm_activation
 
-WIDTH_PER_STRIDE = 16
-"""Channels of a stage for each image pixel of its stride: half as many where pixels are four times
-as many, so that a stage at half the stride has the cost of the one before it.
+WIDEST, WIDTH_PER_STRIDE = 128, 32
+"""Channels of a stage, and those for each image pixel of its stride: half as many at stride 2, where
+pixels are four times as many, so that the stage has the cost of the one before it.
 """
 
 
 class Refinement(nn.Module):
     """Features at finer strides, for objects that are thinner than the stride of the attention.
 
-    There is one `RefinementStage` for each finer map, from coarse to fine, as in the decoders of
-    DeepLabV3+ (Chen et al. 2018) and U-Net (Ronneberger et al. 2015).
+    There is one `RefinementStage` for each finer map, from coarse to fine, as in feature pyramids
+    (Lin et al. 2017).
 
     Args:
         in_channels: number of channels of the features.
         finer_channels: number of channels of each finer map.
-        strides: stride of each finer map. A stage has 16 channels for each pixel of its stride, 64
-            at stride 4 and 32 at stride 2, but not more than the stage before it.
+        strides: stride of each finer map. A stage has 128 channels, 64 at stride 2 and 32 at stride
+            1, but not more than the stage before it.
         activation: a name in `ccnet.backbones.layers.ACTIVATIONS`.
         align_corners: how features are upsampled, as in `torch.nn.functional.interpolate`.
 
@@ -50,7 +49,7 @@ class Refinement(nn.Module):
             )
         self.stages = nn.ModuleList()
         for stride, channels in zip(strides, finer_channels, strict=True):
-            width = min(WIDTH_PER_STRIDE * stride, in_channels)
+            width = min(WIDEST, WIDTH_PER_STRIDE * stride, in_channels)
             self.stages.append(
                 RefinementStage(in_channels, channels, width, activation, align_corners)
             )
@@ -67,10 +66,10 @@ class Refinement(nn.Module):
 
 
 class RefinementStage(nn.Module):
-    """Upsampled features and a finer map, both reduced by 1×1 convolutions, through two 3×3 ones.
+    """The sum of upsampled features and a finer map, each after a 1×1 convolution, through a 3×3.
 
-    The features are reduced before they are upsampled, which costs less. The finer map, which has
-    less to tell, gets half as many channels. The output has the size of the finer map.
+    The features get their new channels before they are upsampled, which costs less. The output has
+    the size of the finer map.
     """
 
     def __init__(
@@ -82,25 +81,21 @@ class RefinementStage(nn.Module):
         align_corners: bool,
     ) -> None:
         super().__init__()
-        finer_width = max(1, width // 2)
         self.align_corners = align_corners
-        self.reduction = conv_norm_activation(in_channels, width, 1, activation)
-        self.finer_reduction = conv_norm_activation(finer_channels, finer_width, 1, activation)
-        self.fusion = nn.Sequential(
-            conv_norm_activation(width + finer_width, width, 3, activation),
-            conv_norm_activation(width, width, 3, activation),
-        )
+        self.projection = nn.Conv2d(in_channels, width, 1)
+        self.finer_projection = nn.Conv2d(finer_channels, width, 1)
+        self.fusion = conv_norm_activation(width, width, 3, activation)
 
     def forward(
         self, features: Float[Tensor, "b x h w"], finer: Float[Tensor, "b y h2 w2"]
     ) -> Float[Tensor, "b z h2 w2"]:
         upsampled = F.interpolate(
-            self.reduction(features),
+            self.projection(features),
             finer.shape[-2:],
             mode="bilinear",
             align_corners=self.align_corners,
         )
-        return self.fusion(torch.cat([upsampled, self.finer_reduction(finer)], dim=1))
+        return self.fusion(upsampled + self.finer_projection(finer))
 
 
 def finer_maps(strides: Sequence[int], refinement: Sequence[int] | None) -> tuple[int, ...]:

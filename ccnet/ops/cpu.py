@@ -15,6 +15,7 @@ from torch import Tensor
 
 TILE_SCORES = 1 << 19  # scores of one tile: 2 MiB in float32, the size of a second-level cache
 TILE_VALUES = 1 << 21  # numbers of one tile of values: 8 MiB in float32
+LOG2_E = math.log2(math.e)
 
 # MKL's vector functions detect the processor in their first call, without a lock: if several
 # threads make it at once, one may get a less accurate kernel (pytorch issue 188792)
@@ -30,11 +31,11 @@ def forward(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, 
         itself = axis == query.ndim - 2  # the last axis comes first and includes the pixel itself
         for start, (q, o, m, z), (k, v) in tiles(axis, (query, out, peak, total), (key, value)):
             scores = tile_scores(q, k, None if itself else start, m.dtype)
-            new_peak = scores.amax(-1, keepdim=True)  # [outers, lines, rows, 1]
+            new_peak = scores.amax(-1, keepdim=True).div_(LOG2_E)  # [outers, lines, rows, 1]
             if not itself:
                 new_peak = torch.maximum(m, new_peak)
-                z.mul_((m - new_peak).exp_())
-            weights = scores.sub_(new_peak).exp_()  # [outers, lines, rows, L]
+                z.mul_((m * LOG2_E).sub_(new_peak * LOG2_E).exp2_())
+            weights = scores.sub_(new_peak * LOG2_E).exp2_()  # [outers, lines, rows, L]
             new_total = weights.sum(-1, keepdim=True)
             if not itself:
                 new_total += z
@@ -67,7 +68,7 @@ def backward(
         itself = axis == query.ndim - 2
         for start, (q, g, m, z, d, dq), (k, v, dk, dv) in tiles(axis, query_side, key_side):
             scores = tile_scores(q, k, None if itself else start, m.dtype)
-            weights = scores.sub_(m).exp_().div_(z)  # [outers, lines, rows, L]
+            weights = scores.sub_(m * LOG2_E).exp2_().div_(z)  # [outers, lines, rows, L]
             g, v = gemm_operands(g, v)
             slope = product(g, v.mT).to(m.dtype).sub_(d).mul_(weights).to(q.dtype)
             add_product(dv, weights.to(g.dtype).mT, g, first=itself and start == 0)
@@ -106,12 +107,13 @@ def add_product(target: Tensor, left: Tensor, right: Tensor, *, first: bool) -> 
 
 
 def tile_scores(q: Tensor, k: Tensor, itself: int | None, dtype: torch.dtype) -> Tensor:
-    """Scores q · k, [outers, lines, rows, L].
+    """Scores q · k as powers of two, [outers, lines, rows, L]: 2^score is the exponential of q · k.
 
-    `itself` is the position of the pixel of row 0 in its line; every row has −∞ at its own pixel.
-    None: no pixel is left out.
+    PyTorch's exp2 takes a third of the time of its exp on some processors, and never more. `itself`
+    is the position of the pixel of row 0 in its line; every row has −∞ at its own pixel. None: no
+    pixel is left out.
     """
-    scores = product(q.to(dtype), k.to(dtype).mT)
+    scores = product(q.to(dtype) * LOG2_E, k.to(dtype).mT)
     if itself is not None:
         scores.diagonal(itself, dim1=-2, dim2=-1).fill_(-math.inf)
     return scores

@@ -1,7 +1,7 @@
 """The settings of a run that nobody has to give, each with its reason."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ more, and so do other programs."""
 IMBALANCE = 10.0
 """How many times as frequent as the rarest class the most frequent one may be without weights."""
 MANY_CLASSES = 8
-"""Number of classes above which a small network is not refined at stride 2."""
+"""Number of classes above which a small network is refined at strides 8 and 4, not at 4 and 2."""
 THIN = 0.05
 """Share of pixels in thin structures from which on images are not made much smaller."""
 PASSES = 100
@@ -77,14 +77,17 @@ def architecture(
     if is_small(machine, settled):
         yield Choice("model.channels", 256, "goes with a small backbone")
         yield Choice("model.auxiliary_channels", 96, "goes with a small backbone")
-    strides, reason = refining_strides(settled), "joins finer features, for what is thin or small"
-    if is_small(machine, settled) and facts.num_classes > MANY_CLASSES and 4 in strides:
-        strides, reason = [4], f"{reason}; the few channels at stride 2 learn many classes slowly"
-    if strides:
+        reason = "a short run learns few layers from random weights better than many"
+        yield Choice("model.kernel_size", 1, reason)
+    wanted, reason = (4, 2), "joins finer features, for what is thin or small"
+    if is_small(machine, settled) and facts.num_classes > MANY_CLASSES:
+        wanted, reason = (8, 4), f"{reason}; many classes need what stride 8 shows more than 2"
+    coarse = 16 if is_small(machine, settled) else None
+    if strides := refining_strides(settled, wanted, coarse):
         yield Choice("model.refinement", strides, reason)
-        if is_small(machine, settled) and settled["model.refinement"] is not None:
+        if coarse is not None and settled["model.refinement"] is not None:
             reason = "half the time of a step at 8; the refinement draws what is finer"
-            yield Choice("model.output_stride", 16, reason)
+            yield Choice("model.output_stride", coarse, reason)
     yield Choice("precision", machine.precision, "the fastest here that trains well")
 
 
@@ -93,13 +96,21 @@ def is_small(machine: Machine, settled: Mapping[str, Any]) -> bool:
     return machine.device.type == "cpu" and settled["model.backbone"] == "mobilenet_v2"
 
 
-def refining_strides(settled: Mapping[str, Any]) -> list[int]:
-    """Those of the strides 4 and 2 at which the backbone has maps finer than its last one."""
-    stride = settled.get("model.output_stride")
+def refining_strides(
+    settled: Mapping[str, Any], wanted: Sequence[int], output_stride: int | None
+) -> list[int]:
+    """Those of the wanted strides at which the backbone has maps finer than its last one.
+
+    Args:
+        settled: what is given or chosen already.
+        wanted: strides from coarse to fine.
+        output_stride: of the backbone, if none is settled; None: its own.
+    """
+    stride = settled.get("model.output_stride") or output_stride
     options = {} if stride is None else {"output_stride": stride}
     with torch.device("meta"):
         own = create_backbone(settled["model.backbone"], **options).strides
-    return [stride for stride in (4, 2) if stride in own and stride < own[-1]]
+    return [stride for stride in wanted if stride in own and stride < own[-1]]
 
 
 def crops(facts: DataFacts, machine: Machine, settled: Mapping[str, Any]) -> Iterator[Choice]:
@@ -141,10 +152,6 @@ def optimization(
     yield Choice("optimizer.name", "adamw", "converges in fewer steps than SGD")
     if settled["optimizer.name"] == "adamw":
         yield Choice("optimizer.lr", 1e-3, "for batches of 4 to 8")
-        begins_from_photographs = settled.get("model.pretrained", "imagenet") is not None
-        if begins_from_photographs and is_small(machine, settled):
-            reason = "the heads begin from random weights, the backbone does not"
-            yield Choice("optimizer.head_lr_factor", 5.0, reason)
         yield Choice("optimizer.weight_decay", 1e-2, "goes with AdamW")
         yield Choice("optimizer.schedule", "one_cycle", "warms up, and ends at a rate of 0")
     if facts.imbalance > IMBALANCE:
@@ -165,6 +172,8 @@ def accumulation(facts: DataFacts, machine: Machine, settled: Mapping[str, Any])
         for name, value in settled.items()
         if name.startswith("model.") and name != "model.pretrained" and value is not None
     }
+    if settled.get("data.bands") is not None:
+        arguments["in_channels"] = len(settled["data.bands"])
     crop = settled.get("data.augment.crop_size", facts.largest)
     each = bytes_per_image({"num_classes": facts.num_classes, **arguments}, tuple(crop))
     batch = settled["batch_size"]

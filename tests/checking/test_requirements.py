@@ -7,9 +7,10 @@ import pytest
 from PIL import Image
 
 from ccnet.checking import requirements
-from ccnet.checking.requirements import evenly_spread, require_usable
+from ccnet.checking.requirements import evenly_spread, require_bright_images, require_usable
 from ccnet.datasets.folder import FolderDataset
 from ccnet.datasets.scenes import Scenes
+from ccnet.images.bands import Bands
 from ccnet.runtime.files import DataError
 
 
@@ -74,6 +75,16 @@ def test_12_bits_in_16_are_refused_with_the_range(root: Path):
     write(root, "train", [[[0, 1, 2]], [[0, 1, 2]]], np.uint16, 4095)
     with pytest.raises(DataError, match=r"use only 0–4095 of 0–65535.*multiply them by 16"):
         check(root)
+
+
+def test_12_bits_in_16_are_not_evaluated_as_rgb(root: Path):
+    write(root, "val", [[[0, 1, 2]], [[0, 1, 2]]], np.uint16, 4095)
+    data = FolderDataset(root, "val")
+    with pytest.raises(DataError, match="16 bits of which only the lowest 7 % are used"):
+        require_bright_images(data)
+    require_bright_images(data, [Bands((1,), 1, "uint16", ((0, 4095),))])
+    write(root, "val", [[[0, 1, 2]]], np.uint16, 65_000)  # the other one may be of the night
+    require_bright_images(data)
 
 
 def test_splits_whose_255_means_different_things_are_refused(tmp_path: Path):

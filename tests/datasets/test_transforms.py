@@ -189,3 +189,68 @@ def test_image_and_label_of_different_size_are_refused():
     image, label = noise(10, 12)
     with pytest.raises(ValueError, match=r"image is \(10, 12\) but its label is \(10, 11\)"):
         RandomTransform((4, 4))(image, label[:, :11], np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("scale", [0.43, 1.0, 2.2])
+@pytest.mark.parametrize("mirror", [0.0, 1.0])
+def test_bands_are_seen_as_the_colors_of_a_photograph(scale: float, mirror: float):
+    image, label = noise(80, 90)
+    transform = RandomTransform((60, 50), (scale, scale), mirror=mirror, max_class_share=1)
+    bands = np.dstack([image, image[:, :, :1]])
+    wide = bands.astype(np.uint16) * 257  # 0 to 65535
+    for seed in range(3):
+        view, target = transform(image, label, np.random.default_rng(seed))
+        for given, factor in ((bands, 1), (wide, 257)):
+            found, own_target = transform(given, label, np.random.default_rng(seed))
+            assert found.dtype == given.dtype
+            np.testing.assert_array_equal(own_target, target)
+            is_seen = target != 255
+            np.testing.assert_allclose(
+                found[is_seen, :3].astype(float), view[is_seen].astype(float) * factor, atol=factor
+            )
+            np.testing.assert_array_equal(found[:, :, 3], found[:, :, 0])
+
+
+def test_padding_of_bands_is_the_mean_of_each():
+    image = np.zeros((10, 10, 5), np.uint16) + np.arange(5, dtype=np.uint16) * 1000
+    transform = RandomTransform((20, 20), (1, 1), max_class_share=1)
+    view, target = transform(image, np.zeros((10, 10), np.uint8), np.random.default_rng(0))
+    assert (target == 255).sum() == 300
+    assert (view == image[0, 0]).all()
+
+
+def test_brightness_and_contrast_change_all_bands_alike():
+    rng = np.random.default_rng(0)
+    image = rng.integers(20_000, 40_000, (30, 30, 4)).astype(np.uint16)
+    label = np.zeros((30, 30), np.uint8)
+
+    def seen(**strength: float) -> np.ndarray:
+        transform = RandomTransform((30, 30), (1, 1), mirror=0, max_class_share=1, **strength)
+        return transform(image, label, np.random.default_rng(1))[0].astype(float)
+
+    plain = seen()
+    np.testing.assert_array_equal(plain, image)
+    ratios = seen(brightness=0.3) / plain
+    assert abs(ratios.mean() - 1) > 0.01
+    assert np.ptp(ratios) < 1e-4
+    view = seen(contrast=0.3)
+    slopes = (view - view.mean()) / (plain - plain.mean())
+    assert view.mean() == pytest.approx(plain.mean(), abs=1)
+    assert np.median(slopes) == pytest.approx(slopes.mean(), abs=0.01)
+    assert abs(np.median(slopes) - 1) > 0.01
+
+
+def test_values_of_bands_stay_in_their_range():
+    image = np.full((8, 8, 2), 65_000, np.uint16)
+    transform = RandomTransform((8, 8), (1, 1), max_class_share=1, brightness=1.0)
+    draws = (np.random.default_rng(seed) for seed in range(20))
+    views = [transform(image, np.zeros((8, 8), np.uint8), rng)[0].max() for rng in draws]
+    assert max(views) == 65_535
+
+
+@pytest.mark.parametrize("name", ["saturation", "hue"])
+def test_colors_of_bands_cannot_be_changed(name: str):
+    transform = RandomTransform((8, 8), **{name: 0.2})
+    image = np.zeros((8, 8, 4), np.uint8)
+    with pytest.raises(ValueError, match=r"these have 4 bands of uint8; leave them at 0"):
+        transform(image, np.zeros((8, 8), np.uint8), np.random.default_rng(0))

@@ -7,6 +7,7 @@ from huggingface_hub import HfApi, ModelCard
 
 from ccnet import CCNet
 from ccnet.datasets import Scenes
+from ccnet.images.bands import Bands
 from ccnet.models.card import LINKS
 from tests.conftest import new_tiny_model
 
@@ -128,3 +129,19 @@ def test_what_is_pushed_is_the_saved_folder(monkeypatch):
     assert sorted(seen) == ["README.md", "config.json", "model.safetensors"]
     assert b"61.23" in seen["README.md"]
     assert json.loads(seen["config.json"])["classes"] == list(Scenes.classes)
+
+
+@pytest.mark.parametrize(("channels", "image"), [(1, "gray (H, W, 1)"), (3, "RGB (H, W, 3)")])
+def test_a_card_says_which_images_the_model_takes(tmp_path, channels: int, image: str):
+    CCNet(2, "tiny", channels=8, in_channels=channels).save_pretrained(tmp_path)
+    card = ModelCard.load(tmp_path / "README.md")
+    assert f"predict(image)  # {image} to classes (H, W)" in card.text
+    assert "several bands" not in card.text
+
+
+def test_a_card_of_a_model_of_bands_names_them(tmp_path):
+    bands = Bands((5, 1), 5, "uint16", ((0, 4095), (100, 900)))
+    CCNet(2, "tiny", channels=8, in_channels=2, bands=bands.to_dict()).save_pretrained(tmp_path)
+    card = ModelCard.load(tmp_path / "README.md")
+    assert "predict(image)  # uint16 (H, W, 5), or the path of a file, to classes" in card.text
+    assert f"Images hold several bands: {bands}." in card.text

@@ -25,9 +25,9 @@ def test_each_stage_has_the_size_of_its_map_and_channels_by_its_stride():
     refinement = new_refinement()
     features, finer = torch.randn(2, 256, 5, 6), [torch.randn(2, 24, 9, 12)]
     finer.append(torch.randn(2, 16, 17, 23))
-    assert refinement.stages[0](features, finer[0]).shape == (2, 64, 9, 12)
+    assert refinement.stages[0](features, finer[0]).shape == (2, 128, 9, 12)
     assert refinement(features, finer).shape == (2, refinement.out_channels, 17, 23)
-    assert refinement.out_channels == 32
+    assert refinement.out_channels == 64
     narrow = Refinement(8, (24,), (4,), activation="relu", align_corners=False)
     assert narrow.out_channels == 8
 
@@ -38,10 +38,9 @@ def test_features_are_upsampled_as_asked(align_corners):
     stage.fusion.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     features, finer = torch.randn(1, 256, 4, 4), torch.randn(1, 24, 7, 8)
     stage(features, finer)
-    reduced = stage.reduction(features)
-    expected = F.interpolate(reduced, (7, 8), mode="bilinear", align_corners=align_corners)
-    assert torch.equal(seen[0][:, :64], expected)
-    assert torch.equal(seen[0][:, 64:], stage.finer_reduction(finer))
+    projected = stage.projection(features)
+    expected = F.interpolate(projected, (7, 8), mode="bilinear", align_corners=align_corners)
+    assert torch.equal(seen[0], expected + stage.finer_projection(finer))
 
 
 def test_every_stride_needs_its_map():

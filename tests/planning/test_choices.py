@@ -70,7 +70,8 @@ def test_a_processor_gets_a_small_backbone_and_a_gpu_a_resnet():
 
 def test_features_are_refined_by_the_finer_maps_that_the_backbone_has():
     assert chosen(FEW_CLASSES)["model.refinement"] == [4, 2]
-    assert chosen()["model.refinement"] == [4]
+    assert chosen()["model.refinement"] == [8, 4]
+    assert chosen(model__output_stride=8)["model.refinement"] == [4]
     assert chosen(machine=GPU)["model.refinement"] == [4, 2]
     assert chosen(model__backbone="tiny")["model.refinement"] == [2]
     assert "model.refinement" not in chosen(model__refinement=None)
@@ -83,11 +84,10 @@ def test_the_output_stride_is_coarse_only_where_a_small_network_is_refined():
     assert "model.output_stride" not in chosen(model__output_stride=8)
 
 
-def test_heads_learn_faster_than_a_backbone_that_has_learned():
-    assert chosen()["optimizer.head_lr_factor"] == 5
-    assert "optimizer.head_lr_factor" not in chosen(model__pretrained=None)
-    assert "optimizer.head_lr_factor" not in chosen(optimizer__name="sgd")
-    assert "optimizer.head_lr_factor" not in chosen(machine=GPU)
+def test_the_head_of_a_small_network_is_shallow():
+    assert chosen()["model.kernel_size"] == 1
+    assert "model.kernel_size" not in chosen(machine=GPU)
+    assert "model.kernel_size" not in chosen(model__backbone="resnet50")
 
 
 def test_a_processor_takes_more_and_smaller_steps():
