@@ -1,5 +1,7 @@
 """Print the table of results/own_data.csv for docs/results.md: mIoU, and the distance to the best.
 
+Rows of `ccnet of COMMIT` are of earlier choices or of comparisons, and are not in the table.
+
 python benchmarks/own_data_report.py [CSV]
 """
 
@@ -31,6 +33,8 @@ def table(found: Scores) -> Iterator[str]:
     yield f"| data, minutes | {' | '.join(names)} | ahead of the best by |"
     yield "|---" * (len(names) + 2) + "|"
     for (data, minutes), scores in found.items():
+        if "ccnet" not in scores:  # comparisons of ours alone
+            continue
         means = {name: statistics.mean(scores[name]) for name in methods if name in scores}
         cells = [f"{means[name]:.1f}" if name in means else "–" for name in methods]
         gap = means["ccnet"] - max(means[name] for name in PEERS if name in means)

@@ -143,9 +143,12 @@ def tiles(
         for x in (*query_side, *key_side)
     ]
     for group in line_groups(views, outer, inner, lines):
+        of_lines, of_keys = group[: len(query_side)], group[len(query_side) :]
+        if rows == length:
+            yield 0, of_lines, of_keys
+            continue
         for start in range(0, length, rows):
-            of_rows = [x[:, :, start : start + rows] for x in group[: len(query_side)]]
-            yield start, of_rows, group[len(query_side) :]
+            yield start, [x[:, :, start : start + rows] for x in of_lines], of_keys
 
 
 def line_groups(views: list[Tensor], outer: int, inner: int, lines: int) -> Iterator[list[Tensor]]:

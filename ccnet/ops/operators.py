@@ -20,9 +20,6 @@ from ccnet.ops.derivatives import (
     call_kernel,
 )
 
-FEW_SCORES = 1 << 14
-"""Of a map of 20×20 pixels. Up to here the calls for each tile of the CPU's fused form take most of
-its time, and its temporary tensors are no smaller than those of the definition."""
 FORWARD, BACKWARD = "criss_cross_attention", "criss_cross_attention_backward"
 
 # `torch.library.custom_op` would register a derivative of its own, which is neither right in
@@ -65,8 +62,6 @@ def without_autocast(kernel: Callable[..., Tensors]) -> Callable[..., Tensors]:
 
 @without_autocast
 def cpu_forward(query: Tensor, key: Tensor, value: Tensor) -> Tensors:
-    if query[..., 0].numel() * sum(query.shape[1:-1]) <= FEW_SCORES:
-        return reference_forward(query, key, value)
     from ccnet.ops import cpu
 
     return cpu.forward(pixel_rows(query), pixel_rows(key), pixel_rows(value))
@@ -120,15 +115,10 @@ def differentiable_backward(*inputs: Tensor) -> Tensors:
 
 
 def reference_forward(query: Tensor, key: Tensor, value: Tensor) -> Tensors:
-    """The forward operator by the definition, with statistics as the fused form has them."""
-    dtype = torch.float64 if query.dtype == torch.float64 else torch.float32
-    scores = reference.axis_scores(query.to(dtype), key.to(dtype))
-    lengths, joined = [score.shape[-1] for score in scores], torch.cat(scores, -1)
-    weights, peak = joined.softmax(-1), joined.amax(-1)
-    total = weights.amax(-1).reciprocal()  # the largest weight is exp(0) / Σ exp(score − peak)
-    parts = enumerate(weights.to(value.dtype).split(lengths, -1), start=1)
-    first, *others = (reference.attend(weight, value, axis) for axis, weight in parts)
-    return sum(others, first), peak, total
+    scores = torch.cat(reference.axis_scores(query, key), dim=-1)
+    peak = scores.amax(-1)
+    total = (scores - peak[..., None]).exp().sum(-1)
+    return reference.criss_cross_attention(query, key, value), peak, total
 
 
 library.impl(FORWARD, cpu_forward, "CPU")
