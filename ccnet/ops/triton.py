@@ -32,8 +32,8 @@ class Tiles(NamedTuple):
     """The tiles for one way to multiply. Dictionaries map the longest line to its tile.
 
     In the backward pass, lines longer than all of `line` take `values` and `scores`, whose rows are
-    the queries or keys that get a gradient. No kernel spills registers with these tiles;
-    benchmarks/results/kernel_resources.csv lists the resources of each.
+    the queries or keys that get a gradient. With 64 query channels no kernel spills more than 32
+    bytes of registers; benchmarks/results/kernel_resources.csv lists the resources of each.
     """
 
     forward: dict[int, Tile]
