@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -233,12 +234,17 @@ def test_compiled_for_hopper_nothing_spills(tmp_path):
         assert "HGMMA" in row["instructions"] or row["kernel"] == "delta", row
 
 
-def test_shipped_configurations_do_not_spill_and_fit():
-    limits = {"sm_80": 163, "sm_89": 99, "sm_90": 227, "sm_100": 227, "sm_120": 99}
+def test_shipped_configurations_fit_and_hardly_spill():
+    limits = {"sm_80": 163, "sm_86": 99, "sm_89": 99, "sm_90": 227, "sm_100": 227, "sm_120": 99}
     with (ROOT / "benchmarks" / "results" / "kernel_resources.csv").open(newline="") as file:
-        for row in csv.DictReader(file):
-            assert int(row["shared_bytes"]) <= limits[row["target"]] << 10, row
-            assert int(row["spilled_bytes"]) == 0, row
+        rows = list(csv.DictReader(file))
+    assert {(row["target"], row["D"]) for row in rows} == set(product(limits, ("64", "128")))
+    for row in rows:
+        assert int(row["shared_bytes"]) <= limits[row["target"]] << 10, row
+        # of 128 query channels, exact float32 spills what is said in DESIGN.md
+        is_exact = row["dtype"] == "float32 ieee"
+        most = (32 if is_exact else 0) if row["D"] == "64" else (1024 if is_exact else 80)
+        assert int(row["spilled_bytes"]) <= most, row
 
 
 @pytest.mark.slow
