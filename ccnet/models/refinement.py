@@ -9,9 +9,8 @@ from torch import Tensor, nn
 from ccnet.backbones.layers import conv_norm_activation
 
 WIDEST, WIDTH_PER_STRIDE = 128, 32
-"""Channels of a stage, and those for each image pixel of its stride: half as many at stride 2, where
-pixels are four times as many, so that the stage has the cost of the one before it.
-"""
+"""Channels of a stage, and those for each image pixel of its stride: at stride 2, where pixels are
+four times as many, half as many channels, so that the stage has the cost of the one before it."""
 
 
 class Refinement(nn.Module):

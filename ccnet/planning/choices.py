@@ -107,7 +107,7 @@ def refining_strides(
         output_stride: of the backbone, if none is settled; None: its own.
     """
     stride = settled.get("model.output_stride") or output_stride
-    options = {} if stride is None else {"output_stride": stride}
+    options: dict[str, Any] = {} if stride is None else {"output_stride": stride}
     with torch.device("meta"):
         own = create_backbone(settled["model.backbone"], **options).strides
     return [stride for stride in wanted if stride in own and stride < own[-1]]

@@ -200,9 +200,9 @@ def test_bands_are_seen_as_the_colors_of_a_photograph(scale: float, mirror: floa
     wide = bands.astype(np.uint16) * 257  # 0 to 65535
     for seed in range(3):
         view, target = transform(image, label, np.random.default_rng(seed))
-        for given, factor in ((bands, 1), (wide, 257)):
-            found, own_target = transform(given, label, np.random.default_rng(seed))
-            assert found.dtype == given.dtype
+        for stored, factor in ((bands, 1), (wide, 257)):
+            found, own_target = transform(stored, label, np.random.default_rng(seed))
+            assert found.dtype == stored.dtype
             np.testing.assert_array_equal(own_target, target)
             is_seen = target != 255
             np.testing.assert_allclose(
