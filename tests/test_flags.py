@@ -185,8 +185,7 @@ def test_a_word_may_be_left_out(monkeypatch):
     for words in (["photos", "--steps=3"], ["--steps=3", "photos"]):
         _, arguments = parse(["train", *words])
         assert arguments["folder"] == Path("photos")
-        assert arguments["given"] == {"steps": 3}
-        assert arguments["config"].steps == 3
+        assert arguments["given"] == {"steps": 3}  # the rest is chosen later
     assert "usage: ccnet train [folder] [flags]" in help_of("train")
 
 

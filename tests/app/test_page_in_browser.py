@@ -46,7 +46,8 @@ class Visit:
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.goto(url)
-        self.page.get_by_text(until).wait_for()
+        # Gradio shows a "Loading..." of its own for a moment
+        self.page.locator("[role=status]").filter(has_text=until).first.wait_for()
 
     def upload(self, content: bytes, name: str = "scene.png") -> None:
         file = {"name": name, "mimeType": "image/png", "buffer": content}
