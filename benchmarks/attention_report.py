@@ -91,7 +91,8 @@ def cpu_goals(rows: Rows) -> Iterator[tuple[str, str, float, float]]:
             yield f"{what} ({name})", "≤", 1, ratio
         key = ("operator", SMALL, "float32")
         added = rows.ms(*key, "fused", passes) - rows.ms(*key, "reference", passes)
-        yield f"operator, {SMALL}, {short}: ms above the reference", "≤", 0.1, added
+        what = f"operator, float32, {SMALL.replace('x', '×')}, {short}: ms above the reference"
+        yield what, "≤", 0.1, added
         ours = rows.ms("module", shape, "float32", "fused", passes)
         floor = rows.ms("module", shape, "float32", "matrix products", passes)
         yield f"module (R=2), float32, {short}: ours / its matrix products", "≤", 1.2, ours / floor

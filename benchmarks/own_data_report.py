@@ -1,6 +1,7 @@
 """Print the table of results/own_data.csv for docs/results.md: mIoU, and the distance to the best.
 
-Rows of `ccnet of COMMIT` are of earlier choices or of comparisons, and are not in the table.
+Rows of `ccnet of COMMIT` are of earlier choices or of comparisons, and are not in the table. Where
+brackets follow the name of a method, its code was changed as they say.
 
 python benchmarks/own_data_report.py [CSV]
 """

@@ -109,9 +109,9 @@ def add_product(target: Tensor, left: Tensor, right: Tensor, *, first: bool) -> 
 def tile_scores(q: Tensor, k: Tensor, itself: int | None, dtype: torch.dtype) -> Tensor:
     """Scores q · k as powers of two, [outers, lines, rows, L]: 2^score is the exponential of q · k.
 
-    PyTorch's exp2 takes a third of the time of its exp on some processors, and never more. `itself`
-    is the position of the pixel of row 0 in its line; every row has −∞ at its own pixel. None: no
-    pixel is left out.
+    On processors of AMD, PyTorch's exp2 takes a third of the time of its exp. `itself` is the
+    position of the pixel of row 0 in its line; every row has −∞ at its own pixel. None: no pixel is
+    left out.
     """
     scores = product(q.to(dtype) * LOG2_E, k.to(dtype).mT)
     if itself is not None:
